@@ -1,0 +1,4 @@
+//! hongbao: a high-throughput disbursement processor.
+
+pub mod domain;
+pub mod journal;
