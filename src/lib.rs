@@ -1,4 +1,8 @@
 //! hongbao: a high-throughput disbursement processor.
 
+pub mod digest;
 pub mod domain;
+pub mod intake;
 pub mod journal;
+pub mod outcome;
+pub mod stored_value;

@@ -1,0 +1,2 @@
+//! The embedded intake.
+pub mod entry;

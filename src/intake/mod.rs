@@ -1,0 +1,2 @@
+//! The intake port.
+pub mod embedded;

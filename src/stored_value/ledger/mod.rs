@@ -1,0 +1,2 @@
+//! The embedded double-entry ledger.
+pub mod entry;

@@ -1,0 +1,2 @@
+//! The stored-value port.
+pub mod ledger;
