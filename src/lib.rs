@@ -2,6 +2,7 @@
 
 pub mod digest;
 pub mod domain;
+pub mod gateway;
 pub mod intake;
 pub mod journal;
 pub mod outcome;

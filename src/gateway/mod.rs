@@ -1,0 +1,2 @@
+//! The door: routes, validation, problems.
+pub mod port;

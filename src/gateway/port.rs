@@ -1,0 +1,179 @@
+//! What the gateway needs from the rest of the service, cut for the gateway.
+//!
+//! [`Accepting`] changes state and answers only when the change is durable; [`Looking`] reads, and answers
+//! only from state that is durable; [`Vitals`] tells how the service is. The composition root joins them to
+//! the parts behind. Futures are boxed: one allocation a call, of which a call of many requests is one.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::domain::campaign::Books;
+use crate::domain::{Campaign, Kind, PayoutCode, Refusal, Status, UnixMs, WaitReason};
+
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A refusal with what the caller needs to act on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub code: Refusal,
+    pub detail: String,
+    /// Money fields that differ, for an id conflict.
+    pub conflicts: Vec<&'static str>,
+    pub retry_after_s: Option<u32>,
+    /// Whether the request may have been accepted all the same (`accepted: "unknown"`).
+    pub accepted_unknown: bool,
+}
+
+/// What became of one submitted request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Durable, for the first time.
+    Accepted {
+        accepted_at: UnixMs,
+        estimated_completion_at: UnixMs,
+    },
+    /// The same id and digest was accepted before: how it stands now.
+    Repeated(Box<Standing>),
+    Refused(Refused),
+}
+
+/// Where a request stands: the status body before it is JSON.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    pub id: String,
+    pub kind: Kind,
+    pub status: Status,
+    pub reason: Option<WaitReason>,
+    pub code: Option<PayoutCode>,
+    pub campaign: String,
+    /// Payee of a disbursement, payer of a collection.
+    pub party: String,
+    pub merchant: String,
+    pub agreement: String,
+    pub original: String,
+    pub batch: String,
+    pub amount: u64,
+    pub currency: String,
+    pub remark: String,
+    pub metadata: String,
+    pub accepted_at: UnixMs,
+    pub updated_at: UnixMs,
+    /// Zero until final.
+    pub settled_at: UnixMs,
+    /// Zero unless waiting for a known time.
+    pub next_attempt_at: UnixMs,
+    pub attempts: u32,
+    pub wallet_ref: String,
+}
+
+/// A batch's head, as sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchHead {
+    pub client: String,
+    pub id: String,
+    pub campaign: String,
+    pub currency: String,
+    pub total_count: u32,
+    pub total_amount: u64,
+}
+
+/// Counts and amounts of a set of requests by state, in the order of `Status::ALL`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub count: [u64; Status::ALL.len()],
+    pub amount: [u64; Status::ALL.len()],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchStanding {
+    pub head: BatchHead,
+    pub accepted_at: UnixMs,
+    /// Of the items that were accepted.
+    pub tally: Tally,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CampaignStanding {
+    pub campaign: Campaign,
+    pub books: Books,
+}
+
+/// A change of a campaign's definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CampaignChange {
+    /// Creates it, or replaces what may change (everything but the currency).
+    Put(Box<Campaign>),
+    Pause,
+    Resume,
+    Close,
+}
+
+/// What changes state. Every request is an encoded, stamped `domain::Request` without `accepted_at`.
+pub trait Accepting: Send + Sync + 'static {
+    /// One verdict a request, in order, each durable.
+    fn submit(&self, requests: Vec<Vec<u8>>) -> Answer<'_, Vec<Verdict>>;
+    /// The same under a batch id; refused as a whole if the id stands for another batch.
+    fn submit_batch(
+        &self,
+        head: BatchHead,
+        requests: Vec<Vec<u8>>,
+    ) -> Answer<'_, Result<Vec<Verdict>, Refused>>;
+    /// Submits one request (fund, defund, cancel) and waits a bounded time for its final state; answers the
+    /// state it has then.
+    fn submit_and_wait(&self, request: Vec<u8>) -> Answer<'_, Result<Standing, Refused>>;
+    fn change_campaign(
+        &self,
+        client: String,
+        id: String,
+        change: CampaignChange,
+    ) -> Answer<'_, Result<CampaignStanding, Refused>>;
+}
+
+/// Which requests to list. Times are Unix ms, inclusive, zero: no bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListQuery {
+    pub client: String,
+    pub campaign: Option<String>,
+    pub party: Option<String>,
+    pub status: Option<Status>,
+    pub batch: Option<String>,
+    pub accepted_from: UnixMs,
+    pub settled_from: UnixMs,
+    pub kind: Option<Kind>,
+    pub limit: u32,
+    /// As an earlier page gave it.
+    pub cursor: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    pub data: Vec<Standing>,
+    pub next_cursor: Option<String>,
+}
+
+/// What reads. All answers are limited to the client's own.
+pub trait Looking: Send + Sync + 'static {
+    /// One answer an id, in order.
+    fn find(&self, client: String, ids: Vec<String>) -> Answer<'_, Result<Vec<Option<Standing>>, Refused>>;
+    fn list(&self, query: ListQuery) -> Answer<'_, Result<Page, Refused>>;
+    fn batch(&self, client: String, id: String) -> Answer<'_, Result<Option<BatchStanding>, Refused>>;
+    fn campaign(&self, client: String, id: String) -> Answer<'_, Result<Option<CampaignStanding>, Refused>>;
+}
+
+/// Whether this instance can accept durably, and what else an operator wants to see at a glance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Readiness {
+    pub ready: bool,
+    /// Why not, and what to do.
+    pub reason: Option<String>,
+    /// Further facts by name, shown in the body (`backlog`, `wallet`, `breaker`, `durability`, …).
+    pub facts: Vec<(&'static str, String)>,
+}
+
+pub trait Vitals: Send + Sync + 'static {
+    fn readiness(&self) -> Readiness;
+    /// Prometheus text format.
+    fn metrics(&self) -> String;
+    /// What a 202 says of durability (`fsync` on the embedded journal).
+    fn durability(&self) -> &'static str;
+}

@@ -1,0 +1,1 @@
+//! The outcome view. Under construction.
