@@ -6,4 +6,6 @@ pub mod gateway;
 pub mod intake;
 pub mod journal;
 pub mod outcome;
-pub mod stored_value;
+pub mod ring;
+pub mod shaping;
+//pub mod stored_value;

@@ -1,2 +1,118 @@
-//! The embedded double-entry ledger.
+//! The embedded double-entry ledger: the stored-value service in this process.
+//!
+//! `accounts` holds the balances and moves money, `state` decides and remembers, `entry` is the stored form;
+//! this file joins them to the journal. One batch at a time is decided, under a lock taken once a batch; what
+//! it decided is appended before the next, and becomes durable with the journal's next sync. A ledger that
+//! could not append has decided what nobody may know: it stops for good.
+
+pub mod accounts;
 pub mod entry;
+pub mod snapshot;
+pub mod state;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use self::entry::{FRAME_TRANSFERS, TRANSFER_BYTES_MAX};
+use self::state::{Records, State};
+use super::{Durable, Recorded, StoredValue, StoredValueError, TransferBatch};
+use crate::domain::TransferStatus;
+use crate::journal::{Appended, Frame, Journal};
+
+/// The ledger's state before the journal is open: what a snapshot gave, and what replay adds.
+#[derive(Default)]
+pub struct Restoring {
+    pub state: State,
+}
+
+impl Restoring {
+    /// Takes in a frame of the journal; frames of other rooms are passed over.
+    pub fn visit(&mut self, frame: &Frame<'_>) -> Result<(), StoredValueError> {
+        if frame.kind == FRAME_TRANSFERS { self.state.replay(frame.payload_at, frame.payload) } else { Ok(()) }
+    }
+}
+
+pub struct Ledger {
+    identity: String,
+    journal: Journal,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: State,
+    records: JournalRecords,
+    /// End of the last frame of the ledger's own.
+    appended: u64,
+    stopped: Option<String>,
+}
+
+impl Ledger {
+    pub fn new(restored: Restoring, identity: String, journal: Journal) -> Ledger {
+        let records = JournalRecords { journal: journal.clone(), buffer: vec![0; TRANSFER_BYTES_MAX] };
+        let inner = Inner { state: restored.state, records, appended: 0, stopped: None };
+        Ledger { identity, journal, inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, Inner>, StoredValueError> {
+        // A panic inside the lock left half a batch behind: `stopped` was set before it began.
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        match &inner.stopped {
+            Some(reason) => Err(StoredValueError::Stopped(reason.clone())),
+            None => Ok(inner),
+        }
+    }
+
+    /// Reads the state between two batches, together with the end of the last frame it wrote.
+    pub fn with_state<T>(&self, read: impl FnOnce(&mut State, u64) -> T) -> Result<T, StoredValueError> {
+        let mut inner = self.lock()?;
+        let appended = inner.appended;
+        Ok(read(&mut inner.state, appended))
+    }
+}
+
+impl StoredValue for Ledger {
+    fn identity(&self) -> String {
+        self.identity.clone()
+    }
+
+    fn transfer(
+        &self,
+        batch: &TransferBatch,
+        results: &mut Vec<TransferStatus>,
+    ) -> Result<Durable, StoredValueError> {
+        let mut guard = self.lock()?;
+        let inner = &mut *guard;
+        inner.stopped = Some("it failed in the middle of a batch".to_owned());
+        inner.state.decide(batch, &mut inner.records, results)?;
+        if !inner.state.written.is_empty() {
+            let Appended { payload_at, end, .. } = self.journal.append(FRAME_TRANSFERS, &[&inner.state.written])?;
+            inner.state.placed(payload_at);
+            inner.appended = end;
+        }
+        inner.stopped = None;
+        // Repeats rest on earlier frames, which the same offset covers.
+        Ok(Durable::AtOffset(inner.appended))
+    }
+
+    fn lookup(&self, ids: &[&[u8]]) -> Result<Vec<Recorded>, StoredValueError> {
+        let mut guard = self.lock()?;
+        let inner = &mut *guard;
+        ids.iter()
+            .map(|id| {
+                let found = inner.state.lookup(crate::digest::key_hash(id), id, &mut inner.records)?;
+                Ok(found.map_or(Recorded::NotFound, Recorded::Found))
+            })
+            .collect()
+    }
+}
+
+struct JournalRecords {
+    journal: Journal,
+    buffer: Vec<u8>,
+}
+
+impl Records for JournalRecords {
+    fn transfer_at(&mut self, place: u64) -> Result<&[u8], StoredValueError> {
+        let length = self.journal.read_at(place, &mut self.buffer)?;
+        Ok(&self.buffer[..length])
+    }
+}

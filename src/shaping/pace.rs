@@ -1,0 +1,110 @@
+//! A token bucket: at most `rate` transfers a second, in steps small enough that no sliding window of 100 ms
+//! sees more than its share plus one step.
+//!
+//! Tokens are counted in nanoseconds of rate, so nothing is lost to rounding (GCRA, ITU-T I.371: the
+//! theoretical arrival time moves on by `interval` for every transfer granted).
+
+/// The longest time whose unspent share may be spent at once.
+const BURST_NS: u64 = 10_000_000;
+
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// Transfers a second; 0: unlimited.
+    rate_per_s: u64,
+    /// The instant up to which the rate is spent, in units of 1/rate ns so that it stays exact.
+    spent_until_ns: u64,
+    remainder: u64,
+}
+
+impl Pace {
+    pub fn new(rate_per_s: u64) -> Pace {
+        Pace { rate_per_s, spent_until_ns: 0, remainder: 0 }
+    }
+
+    pub fn rate_per_s(&self) -> u64 {
+        self.rate_per_s
+    }
+
+    pub fn set_rate(&mut self, rate_per_s: u64) {
+        self.rate_per_s = rate_per_s;
+        self.remainder = 0;
+    }
+
+    /// How many of `want` may go now; they count as gone.
+    pub fn take(&mut self, now_ns: u64, want: u64) -> u64 {
+        if self.rate_per_s == 0 {
+            return want;
+        }
+        let floor = now_ns.saturating_sub(BURST_NS);
+        if self.spent_until_ns < floor {
+            (self.spent_until_ns, self.remainder) = (floor, 0);
+        }
+        let free_ns = u128::from(now_ns.saturating_sub(self.spent_until_ns));
+        let granted = (free_ns * u128::from(self.rate_per_s) / 1_000_000_000).min(u128::from(want)) as u64;
+        let scaled = u128::from(granted) * 1_000_000_000 + u128::from(self.remainder);
+        self.spent_until_ns += (scaled / u128::from(self.rate_per_s)) as u64;
+        self.remainder = (scaled % u128::from(self.rate_per_s)) as u64;
+        granted
+    }
+
+    /// Gives back what was taken and not used.
+    pub fn give_back(&mut self, count: u64) {
+        if let Some(ns) = (count * 1_000_000_000).checked_div(self.rate_per_s) {
+            self.spent_until_ns = self.spent_until_ns.saturating_sub(ns);
+        }
+    }
+
+    /// When `take` would grant a worthwhile step: a millisecond's worth, at least one transfer.
+    pub fn next_at_ns(&self) -> u64 {
+        match 1_000_000_000u64.checked_div(self.rate_per_s) {
+            None => 0,
+            Some(interval_ns) => self.spent_until_ns + interval_ns.max(1_000_000) + 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    /// Asks as often as it may and returns how many went in each millisecond.
+    fn greedy(pace: &mut Pace, from_ns: u64, for_ms: u64) -> Vec<u64> {
+        (0..for_ms).map(|ms| pace.take(from_ns + ms * 1_000_000, u64::MAX >> 1)).collect()
+    }
+
+    #[test]
+    fn the_rate_is_kept_exactly_and_smoothly() {
+        for rate in [1, 3, 999, 20_000, 1_000_003] {
+            let mut pace = Pace::new(rate);
+            let grants = greedy(&mut pace, 10 * S, 10_000);
+            let total: u64 = grants.iter().sum();
+            assert!(total.abs_diff(rate * 10) <= rate / 100 + 1, "{rate}: {total}");
+            for window in grants.windows(100) {
+                let sum: u64 = window.iter().sum();
+                assert!(sum <= rate / 10 + rate / 100 + 1, "{rate}: {sum} in 100 ms");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pause_does_not_save_up_a_spike() {
+        let mut pace = Pace::new(1_000);
+        assert_eq!(pace.take(100 * S, 1_000_000), 10);
+        assert_eq!(pace.take(100 * S, 1_000_000), 0);
+        assert_eq!(pace.take(200 * S, 1_000_000), 10);
+    }
+
+    #[test]
+    fn unlimited_is_unlimited_and_back() {
+        let mut pace = Pace::new(0);
+        assert_eq!(pace.take(0, 7), 7);
+        assert_eq!(pace.next_at_ns(), 0);
+        pace.set_rate(100);
+        assert_eq!(pace.take(S, 100), 1);
+        pace.give_back(1);
+        assert_eq!(pace.take(S, 100), 1);
+        assert!(pace.next_at_ns() > S);
+    }
+}
