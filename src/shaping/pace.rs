@@ -35,7 +35,8 @@ impl Pace {
         if self.rate_per_s == 0 {
             return want;
         }
-        let floor = now_ns.saturating_sub(BURST_NS);
+        // A slow pace must be able to save up one whole transfer.
+        let floor = now_ns.saturating_sub(BURST_NS.max(1_000_000_000 / self.rate_per_s + 1));
         if self.spent_until_ns < floor {
             (self.spent_until_ns, self.remainder) = (floor, 0);
         }
