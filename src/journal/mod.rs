@@ -12,12 +12,13 @@
 //! or sync nothing is ever accepted again before a restart. Absent: money, kinds' meanings, retries.
 //!
 //! In reading order: [`storage`] (the port) and [`sim`] (the one that crashes), `frame`, `batch`, `writer`,
-//! `recovery`, `reader`, `segments` and `spares`; beside them
+//! `recovery`, `reader`, `segments` and `spares`; beside them [`index`] (fingerprint to place) and
 //! [`snapshot`] (durable blobs).
 
 mod batch;
 mod error;
 mod frame;
+pub mod index;
 mod reader;
 mod recovery;
 mod segments;

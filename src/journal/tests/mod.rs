@@ -1,5 +1,7 @@
 //! What the journal promises, as tests: on a real folder here, on one that crashes in `model`.
 
+mod index;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -7,6 +9,11 @@ use super::sim::SimStorage;
 use super::{FolderStorage, Frame, Journal, JournalError, Options, Position, Recovery, Storage};
 
 pub(super) const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// How many cases each property is tried with.
+pub(super) fn cases() -> u32 {
+    std::env::var("HONGBAO_JOURNAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
+}
 
 pub(super) type Contents = Vec<(u8, Vec<u8>)>;
 
