@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod intake;
 pub mod journal;
 pub mod outcome;
+pub mod pipeline;
 pub mod ring;
 pub mod shaping;
-//pub mod stored_value;
+pub mod stored_value;

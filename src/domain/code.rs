@@ -23,6 +23,8 @@ pub enum Refusal {
     CampaignClosed,
     CampaignPaused,
     BudgetExhausted,
+    AmountLimit,
+    PayeeLimit,
     TotalsMismatch,
     Expired,
     BacklogFull,
@@ -50,6 +52,8 @@ impl Refusal {
             Refusal::CampaignClosed => "campaign_closed",
             Refusal::CampaignPaused => "campaign_paused",
             Refusal::BudgetExhausted => "budget_exhausted",
+            Refusal::AmountLimit => "amount_limit",
+            Refusal::PayeeLimit => "payee_limit",
             Refusal::TotalsMismatch => "totals_mismatch",
             Refusal::Expired => "expired",
             Refusal::BacklogFull => "backlog_full",
@@ -76,6 +80,8 @@ impl Refusal {
             | Refusal::CampaignClosed
             | Refusal::CampaignPaused
             | Refusal::BudgetExhausted
+            | Refusal::AmountLimit
+            | Refusal::PayeeLimit
             | Refusal::TotalsMismatch
             | Refusal::Expired => 422,
             Refusal::BacklogFull => 429,
@@ -89,6 +95,8 @@ impl Refusal {
             Refusal::CampaignUnknown
             | Refusal::CampaignPaused
             | Refusal::BudgetExhausted
+            | Refusal::AmountLimit
+            | Refusal::PayeeLimit
             | Refusal::BacklogFull
             | Refusal::NotAccepting
             | Refusal::RequestTimeout

@@ -14,7 +14,7 @@
 //! | 40..48, 48..56, 56..64 | accepted at, not before, not after: Unix ms, 0 where unset |
 //! | 64..67, 67 | currency, length of client |
 //! | 68..75 | lengths of id, campaign, party, merchant, agreement, batch, original |
-//! | 75 | zero |
+//! | 75 | 1 if the id is known by this record (see [`holds_id`]) |
 //! | 76..78, 78..80 | lengths of remark, metadata |
 //! | 80.. | the strings, in the order of their lengths |
 //!
@@ -246,6 +246,23 @@ impl<'a> Request<'a> {
             metadata,
         })
     }
+}
+
+/// Writes what the door knows last into an encoded request: the moment of acceptance, the lane, and whether
+/// its id is known by this record from now on.
+///
+/// # Panics
+/// If `bytes` is not an encoded request.
+pub fn set_acceptance(bytes: &mut [u8], accepted_at: UnixMs, lane: Lane, holds_id: bool) {
+    assert_eq!(bytes[4], TAG_REQUEST, "only a request is accepted");
+    bytes[7] = lane as u8;
+    bytes[40..48].copy_from_slice(&accepted_at.to_le_bytes());
+    bytes[75] = u8::from(holds_id);
+}
+
+/// Whether the id is known by this record. False only for a cancel of an id that another record holds.
+pub fn holds_id(bytes: &[u8]) -> bool {
+    bytes[75] == 1
 }
 
 #[cfg(test)]

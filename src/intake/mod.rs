@@ -1,2 +1,66 @@
-//! The intake port.
+//! The intake: named queues of accepted requests, and the desk that decides what is accepted.
+//!
+//! [`Intake`] is the port. A queue is a lane and one of its fair queues; campaigns are hashed over the fair
+//! queues, which are served in turn, so that one campaign cannot starve another. What holds: an element is
+//! read in order, and is gone only once its queue was acknowledged past it; reading changes nothing durable.
+//! Settling is not known here.
+
+pub mod desk;
 pub mod embedded;
+
+use bytes::Bytes;
+
+use crate::domain::Lane;
+
+/// A queue: a lane, and one of its fair queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId {
+    pub lane: Lane,
+    pub fair: u8,
+}
+
+impl QueueId {
+    /// The queue of a campaign in a lane of `fair_queue_count` fair queues.
+    pub fn of(lane: Lane, campaign: &str, fair_queue_count: u8) -> QueueId {
+        let hash = campaign.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        QueueId { lane, fair: ((hash >> 32) % u64::from(fair_queue_count.max(1))) as u8 }
+    }
+
+    /// Its position among all queues, in the order of service.
+    pub fn position(self, fair_queue_count: u8) -> usize {
+        self.lane as usize * usize::from(fair_queue_count) + usize::from(self.fair)
+    }
+}
+
+/// One request of a queue, as read.
+#[derive(Clone, Debug)]
+pub struct Element {
+    /// Its number in the queue, from zero, without gaps.
+    pub index: u64,
+    /// Where it stands in the intake's storage; unique, and what an outcome refers to.
+    pub place: u64,
+    /// The encoded request; shares its frame's memory.
+    pub record: Bytes,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
+    #[error("what stands at {place} in the intake is not what was written: {reason}; run `hongbao audit`")]
+    Damaged { place: u64, reason: String },
+}
+
+pub trait Intake: Send + Sync + 'static {
+    /// Takes up to `count_max` elements from the read position of a queue and moves it on; what was read and
+    /// not acknowledged comes again after a restart.
+    fn read(&self, queue: QueueId, count_max: usize, out: &mut Vec<Element>) -> Result<(), IntakeError>;
+    /// Whether `read` would find something.
+    fn has_unread(&self, queue: QueueId) -> bool;
+    /// Everything below `below_index` is done.
+    fn ack(&self, queue: QueueId, below_index: u64) -> Result<(), IntakeError>;
+    /// Accepted and not acknowledged.
+    fn depth(&self, queue: QueueId) -> u64;
+}

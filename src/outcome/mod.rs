@@ -1,12 +1,13 @@
 //! The outcome log: what became of every request, appended durably, read by many from cursors of their own.
 //!
-//! Every reader applies `domain::transition`, so that a fact that comes twice or late changes nothing.
+//! [`OutcomeLog`] is the port, [`embedded`] its adapter over the journal, [`view`] the first reader. Every
+//! reader applies `domain::transition`, so that a fact that comes twice or late changes nothing.
 
+pub mod embedded;
 pub mod entry;
 pub mod view;
 
-use crate::domain::Request;
-use entry::Outcome;
+use crate::domain::{Outcome, Request};
 
 /// What a reader of the log meets, in order. `place` is unique to a request and grows with acceptance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,4 +34,29 @@ pub trait FactSource: Send + Sync + 'static {
 pub struct SourceError {
     pub cursor: u64,
     pub reason: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OutcomeError {
+    #[error("outcomes cannot be recorded: {0}")]
+    Journal(#[from] crate::journal::JournalError),
+}
+
+/// A run of outcomes that became durable together.
+pub struct Appended {
+    pub bytes: Vec<u8>,
+    pub count: u32,
+    /// Where the first stands; the others follow at their positions in `bytes`.
+    pub place: u64,
+    /// End of what must be durable.
+    pub end: u64,
+}
+
+pub trait OutcomeLog: Send + Sync + 'static {
+    /// Appends encoded outcomes, in order.
+    fn append(&self, outcomes: &[u8]) -> Result<(), OutcomeError>;
+    /// The oldest run that was appended, is durable, and was not taken yet.
+    fn take_durable(&self) -> Option<Appended>;
+    /// End of the last run that was appended.
+    fn appended_end(&self) -> u64;
 }

@@ -20,6 +20,8 @@ pub trait Stage<S>: Send {
     fn idle(&mut self) -> Result<bool, StageError> {
         Ok(false)
     }
+    /// Called on the stage's thread after it panicked; its state may be half changed.
+    fn panicked(&mut self, _reason: &str) {}
     /// When the stage wants to be called again though nobody rings.
     fn deadline(&self) -> Option<std::time::Instant> {
         None
@@ -53,6 +55,14 @@ impl<S> Batch<'_, '_, S> {
         self.len() == 0
     }
 
+    /// All slots that are left, for stages that look at a batch more than once.
+    pub fn slots(&mut self) -> Vec<&S> {
+        match &mut self.guard {
+            Guard::First(guard) => (&mut **guard).collect(),
+            Guard::Next(guard) => (&mut **guard).collect(),
+        }
+    }
+
     /// The next slot, or `None` at the end of the batch.
     #[inline]
     pub fn next_slot(&mut self) -> Option<&S> {
@@ -82,7 +92,11 @@ fn run<S>(stage: &mut dyn Stage<S>, poison: &Poison, mut batch: Batch<'_, '_, S>
     match catch_unwind(AssertUnwindSafe(|| stage.on_batch(&mut batch))) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => poison.set(format!("stage {} stopped: {error}", stage.name())),
-        Err(panic) => poison.set(format!("stage {} panicked: {}", stage.name(), panic_text(&*panic))),
+        Err(panic) => {
+            let reason = format!("stage {} panicked: {}", stage.name(), panic_text(&*panic));
+            stage.panicked(&reason);
+            poison.set(reason);
+        }
     }
 }
 

@@ -25,7 +25,9 @@ pub enum Durable {
 pub enum StoredValueError {
     #[error("the ledger cannot record transfers: {0}; no result of this batch may be used")]
     Journal(#[from] crate::journal::JournalError),
-    #[error("the ledger's record at {place} is not readable: {reason}; run `hongbao audit` on the data folder")]
+    #[error(
+        "the ledger's record at {place} is not readable: {reason}; run `hongbao audit` on the data folder"
+    )]
     Record { place: u64, reason: String },
     #[error("the ledger stopped earlier: {0}; restart after the cause is removed")]
     Stopped(String),

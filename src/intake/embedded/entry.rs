@@ -14,6 +14,7 @@ use crate::domain::bytes::{
     EntryError, TAG_ACK, TAG_BATCH, TAG_CAMPAIGN, TAG_SECTION, entry, padded, u32_at, u64_at,
 };
 use crate::domain::{Currency, Lane, UnixMs};
+use crate::intake::QueueId;
 
 pub const FRAME_ACCEPT: u8 = 16;
 pub const FRAME_ACK: u8 = 19;
@@ -22,13 +23,6 @@ pub const FRAME_CONTROL: u8 = 20;
 pub const SECTION_BYTES: usize = 24;
 const BATCH_HEADER_BYTES: usize = 64;
 const CAMPAIGN_HEADER_BYTES: usize = 16;
-
-/// A queue: a lane, and one of its fair queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueueId {
-    pub lane: Lane,
-    pub fair: u8,
-}
 
 fn queue_at(bytes: &[u8]) -> Result<QueueId, EntryError> {
     Ok(QueueId { lane: Lane::from_u8(bytes[6]).ok_or(EntryError::Field("lane"))?, fair: bytes[7] })

@@ -25,7 +25,11 @@ pub struct Account {
 impl Account {
     /// What may be debited now.
     fn available(&self) -> u64 {
-        if self.may_owe { u64::MAX } else { self.credits.saturating_sub(self.debits).saturating_sub(self.held) }
+        if self.may_owe {
+            u64::MAX
+        } else {
+            self.credits.saturating_sub(self.debits).saturating_sub(self.held)
+        }
     }
 }
 

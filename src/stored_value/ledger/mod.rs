@@ -27,7 +27,11 @@ pub struct Restoring {
 impl Restoring {
     /// Takes in a frame of the journal; frames of other rooms are passed over.
     pub fn visit(&mut self, frame: &Frame<'_>) -> Result<(), StoredValueError> {
-        if frame.kind == FRAME_TRANSFERS { self.state.replay(frame.payload_at, frame.payload) } else { Ok(()) }
+        if frame.kind == FRAME_TRANSFERS {
+            self.state.replay(frame.payload_at, frame.payload)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -84,7 +88,8 @@ impl StoredValue for Ledger {
         inner.stopped = Some("it failed in the middle of a batch".to_owned());
         inner.state.decide(batch, &mut inner.records, results)?;
         if !inner.state.written.is_empty() {
-            let Appended { payload_at, end, .. } = self.journal.append(FRAME_TRANSFERS, &[&inner.state.written])?;
+            let Appended { payload_at, end, .. } =
+                self.journal.append(FRAME_TRANSFERS, &[&inner.state.written])?;
             inner.state.placed(payload_at);
             inner.appended = end;
         }

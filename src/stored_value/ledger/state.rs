@@ -281,7 +281,10 @@ impl State {
     /// What in the frame contradicts the books; the caller stops.
     pub fn replay(&mut self, payload_at: u64, payload: &[u8]) -> Result<(), StoredValueError> {
         for item in entries(payload) {
-            let wrong = |at: usize, reason: String| StoredValueError::Record { place: payload_at + at as u64, reason };
+            let wrong = |at: usize, reason: String| StoredValueError::Record {
+                place: payload_at + at as u64,
+                reason,
+            };
             let (at, tag, bytes) = item.map_err(|error| wrong(0, error.to_string()))?;
             match tag {
                 TAG_ACCOUNT => {

@@ -1,0 +1,477 @@
+//! The desk's decisions: accept, recognise or refuse, one request after the other, and write what was
+//! accepted in groups.
+//!
+//! What holds: an id is known from the moment it is decided; totals move with the decision; nothing is told to
+//! a caller before the journal has synced what the answer rests on (the caller of this file sees to that, by
+//! the offset that [`Clerk::write`] answers). After a failed append the desk refuses everything: what it
+//! remembers may not be on disk.
+
+use std::sync::Arc;
+
+use super::group::{Fresh, Group};
+use super::memory::{Memory, SettledRow};
+use super::{BatchHead, CampaignChange, Decision, DeskOptions, Refused};
+use crate::domain::{Campaign, CampaignState, Kind, Lane, Outcome, Refusal, Request, Status, UnixMs, record};
+use crate::intake::embedded::EmbeddedIntake;
+use crate::intake::embedded::entry::{Batch, FRAME_CONTROL, encode_campaign};
+use crate::intake::embedded::identity::{Entries, Held, batch_key_hash, held_at, known_id};
+use crate::intake::{IntakeError, QueueId};
+use crate::journal::Journal;
+use crate::outcome::entry::FRAME_OUTCOMES;
+use crate::shaping::DrainRate;
+
+pub struct Clerk {
+    pub memory: Memory,
+    pub entries: Entries,
+    pub intake: Arc<EmbeddedIntake>,
+    pub journal: Journal,
+    pub drain: DrainRate,
+    pub options: DeskOptions,
+    group: Group,
+    /// Accepted and unfinished, as of the last look, plus what was accepted since.
+    backlog: u64,
+    /// End of the last frame the desk wrote.
+    pub written_end: u64,
+    stopped: Option<String>,
+    scratch: Vec<u8>,
+}
+
+fn refused(code: Refusal, detail: impl Into<String>) -> Decision {
+    Decision::Refused(Refused::new(code, detail))
+}
+
+impl Clerk {
+    pub fn new(
+        memory: Memory,
+        entries: Entries,
+        intake: Arc<EmbeddedIntake>,
+        journal: Journal,
+        options: DeskOptions,
+    ) -> Clerk {
+        let fair = intake.fair_queue_count();
+        let queues = Lane::ALL.into_iter().flat_map(|lane| (0..fair).map(move |fair| QueueId { lane, fair }));
+        let drain = DrainRate::new(options.transfers_per_s);
+        let group = Group::new(queues);
+        let written_end = journal.synced();
+        Clerk {
+            memory,
+            entries,
+            intake,
+            journal,
+            drain,
+            options,
+            group,
+            backlog: 0,
+            written_end,
+            stopped: None,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub fn has_unwritten(&self) -> bool {
+        !self.group.is_empty()
+    }
+
+    pub fn is_group_large(&self) -> bool {
+        self.group.is_large()
+    }
+
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// Looks at the queues again; once per round, not per request.
+    pub fn look_at_backlog(&mut self) {
+        self.backlog = self.intake.backlog() + self.memory.parking().len() as u64;
+    }
+
+    pub fn backlog(&self) -> u64 {
+        self.backlog
+    }
+
+    fn find(&mut self, key_hash: u64, key: (&str, &str)) -> Result<Option<Held>, IntakeError> {
+        match self.group.find(key_hash, key) {
+            Fresh::Held(record) => return Ok(Some(Held::fresh(record))),
+            Fresh::Hidden => {
+                self.write()?;
+            }
+            Fresh::Unknown => {}
+        }
+        for place in self.memory.index.candidates(key_hash) {
+            if let Some(held) = held_at(&self.entries, place, key)? {
+                return Ok(Some(held));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Decides one encoded request.
+    pub fn decide(&mut self, bytes: &mut [u8], now: UnixMs) -> Decision {
+        if let Some(reason) = &self.stopped {
+            return refused(Refusal::NotAccepting, format!("this instance accepts nothing: {reason}"));
+        }
+        match self.try_decide(bytes, now) {
+            Ok(decision) => decision,
+            Err(error) => {
+                self.stopped = Some(error.to_string());
+                refused(Refusal::NotAccepting, format!("this instance accepts nothing: {error}"))
+            }
+        }
+    }
+
+    fn try_decide(&mut self, bytes: &mut [u8], now: UnixMs) -> Result<Decision, IntakeError> {
+        let request = Request::decode(bytes).map_err(|error| IntakeError::Damaged {
+            place: 0,
+            reason: format!("the door encoded it: {error}"),
+        })?;
+        let held = self.find(request.key_hash, (request.client, known_id(&request)))?;
+        if let Some(held) = &held
+            && let Some(decision) = recognise(&request, held)
+        {
+            return Ok(decision);
+        }
+        let number = self.memory.campaigns.number(request.client, request.campaign);
+        let lane = match (request.kind, number) {
+            (Kind::Cancel | Kind::Fund | Kind::Defund, _) => Lane::Control,
+            (_, Some(number)) if request.lane == Lane::Control => {
+                self.memory.campaigns.get(number).campaign.lane
+            }
+            _ => request.lane,
+        };
+        if let Some(number) = number {
+            if let Err((code, detail)) = self.memory.campaigns.check(number, &request, now) {
+                return Ok(refused(code, detail));
+            }
+        } else if request.kind != Kind::Cancel {
+            return Ok(refused(
+                Refusal::CampaignUnknown,
+                format!(
+                    "there is no campaign {}; PUT /v1/campaigns/{} first",
+                    request.campaign, request.campaign
+                ),
+            ));
+        }
+        let wait_ms = if lane == Lane::Control { 0 } else { self.drain.wait_ms(self.backlog) };
+        if let Some(decision) = self.admit(&request, now, wait_ms) {
+            return Ok(decision);
+        }
+        if let Some(number) = number {
+            self.memory.campaigns.accepted(number, &request);
+        }
+        let fair = self.intake.fair_queue_count();
+        let position = QueueId::of(lane, request.campaign, fair).position(fair);
+        let key_hash = request.key_hash;
+        let holds_id = held.is_none();
+        record::set_acceptance(bytes, now, lane, holds_id);
+        self.group.push(position, key_hash, bytes);
+        self.backlog += u64::from(lane != Lane::Control);
+        Ok(Decision::Accepted { accepted_at: now, estimated_completion_at: now + wait_ms.max(1) })
+    }
+
+    /// Refuses what the backlog would keep too long. Control requests always pass.
+    fn admit(&self, request: &Request<'_>, now: UnixMs, wait_ms: u64) -> Option<Decision> {
+        if request.not_after != 0 && request.not_after <= now {
+            return Some(refused(Refusal::Expired, "not_after lies in the past"));
+        }
+        if request.not_after != 0 && now + wait_ms > request.not_after {
+            let detail = format!("it would be settled in about {wait_ms} ms, after its not_after");
+            return Some(refused(Refusal::Expired, detail));
+        }
+        let over = wait_ms > self.options.wait_ms_max || self.backlog >= self.options.backlog_max;
+        if over && wait_ms > 0 {
+            let retry_after_s =
+                (wait_ms.saturating_sub(self.options.wait_ms_max) / 1_000).clamp(1, 60) as u32;
+            let mut refused = Refused::new(
+                Refusal::BacklogFull,
+                format!(
+                    "{} requests wait, about {wait_ms} ms; come back later with the same id",
+                    self.backlog
+                ),
+            );
+            refused.retry_after_s = Some(retry_after_s);
+            return Some(Decision::Refused(refused));
+        }
+        None
+    }
+
+    /// Registers a batch, or refuses it if its id stands for another one.
+    pub fn open_batch(&mut self, head: &BatchHead, now: UnixMs) -> Result<(), Refused> {
+        let digest: [u8; 16] = blake3::hash(
+            format!("{}\0{}\0{}\0{}", head.campaign, head.currency, head.total_count, head.total_amount)
+                .as_bytes(),
+        )
+        .as_bytes()[..16]
+            .try_into()
+            .expect("sixteen of thirty-two bytes");
+        let stop = |error: &dyn std::fmt::Display| Refused::new(Refusal::NotAccepting, error.to_string());
+        let known = self.stored_batch(&head.client, &head.id).map_err(|error| stop(&error))?;
+        if let Some(bytes) = known {
+            let before = Batch::decode(&bytes).expect("decoded when it was found");
+            if before.digest == digest {
+                return Ok(());
+            }
+            let mut refused = Refused::new(
+                Refusal::IdConflict,
+                "this batch id stands for a batch with another campaign, currency or totals",
+            );
+            let differs = [
+                ("campaign", before.campaign != head.campaign),
+                ("currency", before.currency.as_str() != head.currency),
+                ("total_count", before.count != head.total_count),
+                ("total_amount", before.amount != head.total_amount),
+            ];
+            refused.conflicts =
+                differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
+            return Err(refused);
+        }
+        let currency = crate::domain::Currency::parse(&head.currency).ok_or_else(|| stop(&"currency"))?;
+        Batch {
+            digest,
+            key_hash: batch_key_hash(&head.client, &head.id),
+            count: head.total_count,
+            amount: head.total_amount,
+            accepted_at: now,
+            currency,
+            client: &head.client,
+            id: &head.id,
+            campaign: &head.campaign,
+        }
+        .encode(&mut self.group.control);
+        Ok(())
+    }
+
+    /// The stored head of a batch, as [`Batch::decode`] reads it.
+    pub fn stored_batch(&mut self, client: &str, id: &str) -> Result<Option<Vec<u8>>, IntakeError> {
+        if !self.group.control.is_empty() {
+            self.write()?;
+        }
+        for place in self.memory.index.candidates(batch_key_hash(client, id)) {
+            let (_, bytes) = self.entries.read(place, &mut self.scratch)?;
+            if Batch::decode(bytes).is_ok_and(|batch| batch.client == client && batch.id == id) {
+                return Ok(Some(bytes.to_vec()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Changes or creates a campaign.
+    pub fn change_campaign(
+        &mut self,
+        client: &str,
+        id: &str,
+        change: CampaignChange,
+        now: UnixMs,
+    ) -> Result<u32, Refused> {
+        if let Some(reason) = &self.stopped {
+            return Err(Refused::new(
+                Refusal::NotAccepting,
+                format!("this instance accepts nothing: {reason}"),
+            ));
+        }
+        let known = self.memory.campaigns.number(client, id);
+        let mut campaign = match (known, change) {
+            (None, CampaignChange::Put(campaign)) => Campaign { created_at: now, ..*campaign },
+            (None, _) => {
+                return Err(Refused::new(Refusal::NotFound, format!("there is no campaign {id}")));
+            }
+            (Some(number), change) => {
+                let entry = self.memory.campaigns.get(number);
+                changed(&entry.campaign, entry.books.funded + entry.books.funding_pending, change)?
+            }
+        };
+        campaign.updated_at = now;
+        if campaign.state == CampaignState::Closed && campaign.closed_at == 0 {
+            campaign.closed_at = now;
+        }
+        let number = known.unwrap_or(self.memory.campaigns.len() as u32);
+        let json = serde_json::to_vec(&super::campaigns::Definition::of(&campaign)).expect("plain fields");
+        encode_campaign(&mut self.group.control, number, &json);
+        self.memory.campaigns.set(number, campaign);
+        Ok(number)
+    }
+
+    /// Writes the group. Everything decided so far is durable once the journal has synced to the answer.
+    pub fn write(&mut self) -> Result<u64, IntakeError> {
+        if self.group.is_empty() {
+            return Ok(self.written_end);
+        }
+        let written = self.try_write();
+        if let Err(error) = &written {
+            self.stopped = Some(error.to_string());
+        }
+        self.group.clear();
+        written
+    }
+
+    fn try_write(&mut self) -> Result<u64, IntakeError> {
+        if !self.group.control.is_empty() {
+            let appended = self.journal.append(FRAME_CONTROL, &[&self.group.control])?;
+            self.memory
+                .control(appended.payload_at, &self.group.control)
+                .map_err(|reason| IntakeError::Damaged { place: appended.payload_at, reason })?;
+            self.written_end = appended.end;
+        }
+        for part in self.group.parts.iter().filter(|part| !part.starts.is_empty()) {
+            let count = part.starts.len() as u32;
+            let (first_place, end) = self.intake.append(part.queue, count, &part.records)?;
+            for start in &part.starts {
+                let record = &part.records[*start as usize..];
+                if record::holds_id(record) {
+                    let key_hash = crate::domain::bytes::u64_at(record, 24);
+                    self.memory.index.insert(key_hash, first_place + u64::from(*start));
+                }
+            }
+            self.written_end = end;
+        }
+        Ok(self.written_end)
+    }
+
+    /// Takes in durable outcomes.
+    pub fn settled(&mut self, rows: &[SettledRow], now: UnixMs) -> Result<(), IntakeError> {
+        let mut finished = 0;
+        for row in rows {
+            finished += u64::from(self.memory.settled(row) && row.status.is_final());
+        }
+        self.drain.done(now, finished, self.backlog > finished);
+        self.act_on_deferred(now)
+    }
+
+    /// Carries out what settled requests mean for others: a burned id cancels the request that holds it, a
+    /// reversal lowers what was paid, a failure frees its payee's limit.
+    pub fn act_on_deferred(&mut self, now: UnixMs) -> Result<(), IntakeError> {
+        for row in std::mem::take(&mut self.memory.deferred) {
+            let mut buffer = Vec::new();
+            let (_, bytes) = self.entries.read(row.request_place, &mut buffer)?;
+            let request = Request::decode(bytes).map_err(|error| IntakeError::Damaged {
+                place: row.request_place,
+                reason: error.to_string(),
+            })?;
+            match (row.kind, row.status) {
+                (Kind::Cancel, Status::Succeeded) => {
+                    self.follow(&request, now, Status::Canceled, row.request_place)?;
+                }
+                (Kind::Reversal, Status::Succeeded) => self.reverse(&request, now)?,
+                _ => self.memory.campaigns.free_payee(row.campaign_number, request.party, row.amount),
+            }
+        }
+        Ok(())
+    }
+
+    fn reverse(&mut self, reversal: &Request<'_>, now: UnixMs) -> Result<(), IntakeError> {
+        let key_hash = crate::digest::key_hash_of(reversal.client, reversal.original);
+        let Some(held) = self.find(key_hash, (reversal.client, reversal.original))? else { return Ok(()) };
+        let total = self.memory.reversed.entry(held.request_place).or_insert(0);
+        *total += reversal.amount.minor_units();
+        if *total < held.request().amount.minor_units() {
+            return Ok(());
+        }
+        self.follow(reversal, now, Status::Reversed, u64::MAX)
+    }
+
+    /// Writes the outcome `status` for the request named in `by.original`, unless it is there or may not follow.
+    fn follow(
+        &mut self,
+        by: &Request<'_>,
+        now: UnixMs,
+        status: Status,
+        own_place: u64,
+    ) -> Result<(), IntakeError> {
+        let key_hash = crate::digest::key_hash_of(by.client, by.original);
+        let Some(held) = self.find(key_hash, (by.client, by.original))? else { return Ok(()) };
+        let before = held.outcome().map_or(Status::Accepted, |outcome| outcome.status);
+        if held.request_place == own_place || crate::domain::transition(before, status).is_none() {
+            return Ok(());
+        }
+        let request = held.request();
+        let number = self.memory.campaigns.number(request.client, request.campaign).unwrap_or(u32::MAX);
+        let outcome = Outcome {
+            status,
+            code: None,
+            reason: None,
+            kind: request.kind,
+            request_place: held.request_place,
+            follows_place: held.entry_place,
+            key_hash,
+            at: now,
+            next_attempt_at: 0,
+            attempts: held.outcome().map_or(0, |outcome| outcome.attempts),
+            campaign_number: number,
+            amount: request.amount.minor_units(),
+            wallet_ref: "",
+        };
+        let mut bytes = Vec::new();
+        outcome.encode(&mut bytes);
+        let appended = self.journal.append(FRAME_OUTCOMES, &[&bytes])?;
+        self.written_end = appended.end;
+        self.memory.settled(&SettledRow::new(&outcome, appended.payload_at));
+        Ok(())
+    }
+}
+
+/// What a known id means for a request that names it; `None` for a cancel that should go on.
+fn recognise(request: &Request<'_>, held: &Held) -> Option<Decision> {
+    let before = held.request();
+    let status = held.outcome().map_or(Status::Accepted, |outcome| outcome.status);
+    if request.kind == Kind::Cancel && before.kind != Kind::Cancel {
+        return match status {
+            Status::Canceled => Some(Decision::Repeated(held.clone())),
+            _ if status.is_final() => {
+                let detail = format!("it is {} already", status.as_str());
+                Some(Decision::Refused(Refused::new(Refusal::NotCancelable, detail)))
+            }
+            _ => None,
+        };
+    }
+    if before.digest == request.digest {
+        return Some(Decision::Repeated(held.clone()));
+    }
+    let detail = if before.kind == Kind::Cancel {
+        "this id was canceled before it was seen; it can never be paid".to_owned()
+    } else {
+        "this id was accepted with other money fields; a new request needs a new id".to_owned()
+    };
+    let mut refused = Refused::new(Refusal::IdConflict, detail);
+    let differs = [
+        ("kind", before.kind != request.kind),
+        ("campaign", before.campaign != request.campaign),
+        (if request.kind == Kind::Collection { "payer" } else { "payee" }, before.party != request.party),
+        ("merchant", before.merchant != request.merchant),
+        ("amount", before.amount != request.amount),
+        ("currency", before.currency != request.currency),
+        ("original", before.original != request.original),
+    ];
+    refused.conflicts = differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
+    Some(Decision::Refused(refused))
+}
+
+/// The campaign after a change, or why it may not be.
+fn changed(before: &Campaign, funded: u64, change: CampaignChange) -> Result<Campaign, Refused> {
+    let closed = before.state == CampaignState::Closed;
+    let state = match change {
+        CampaignChange::Put(_) | CampaignChange::Pause | CampaignChange::Resume if closed => {
+            return Err(Refused::new(
+                Refusal::CampaignClosed,
+                format!("campaign {} is closed for good", before.id),
+            ));
+        }
+        CampaignChange::Put(campaign) => {
+            if campaign.currency != before.currency {
+                let mut refused =
+                    Refused::new(Refusal::IdConflict, "the currency of a campaign never changes");
+                refused.conflicts = vec!["currency"];
+                return Err(refused);
+            }
+            if campaign.budget.minor_units() < funded {
+                let detail = format!("{funded} is funded already; defund before lowering the budget");
+                let mut refused = Refused::new(Refusal::IdConflict, detail);
+                refused.conflicts = vec!["budget"];
+                return Err(refused);
+            }
+            return Ok(Campaign { created_at: before.created_at, state: before.state, ..*campaign });
+        }
+        CampaignChange::Pause => CampaignState::Paused,
+        CampaignChange::Resume => CampaignState::Active,
+        CampaignChange::Close => CampaignState::Closed,
+    };
+    Ok(Campaign { state, ..before.clone() })
+}

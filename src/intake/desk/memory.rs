@@ -1,0 +1,142 @@
+//! What the desk remembers, as a function of the journal's frames: ids, campaigns with their totals, what is
+//! parked, what was taken back.
+//!
+//! The desk's thread applies a frame right after it was written; a restart applies the same frames to the
+//! last snapshot. Both go through here, and applying a frame twice changes nothing the second time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::campaigns::{Campaigns, Definition};
+use crate::domain::bytes::{EntryError, TAG_BATCH, TAG_CAMPAIGN, entries};
+use crate::domain::{Kind, Outcome, Request, Status, UnixMs, WaitReason, record};
+use crate::intake::embedded::entry::{Batch, campaign_json};
+use crate::intake::embedded::parking::{Parked, Parking};
+use crate::journal::index::PlaceIndex;
+
+/// An outcome that is durable, as the desk takes it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledRow {
+    pub key_hash: u64,
+    pub request_place: u64,
+    pub follows_place: u64,
+    pub outcome_place: u64,
+    pub status: Status,
+    pub kind: Kind,
+    pub campaign_number: u32,
+    pub amount: u64,
+    pub reason: Option<WaitReason>,
+    pub at: UnixMs,
+    pub next_attempt_at: UnixMs,
+    pub attempts: u32,
+}
+
+impl SettledRow {
+    pub fn new(outcome: &Outcome<'_>, outcome_place: u64) -> SettledRow {
+        SettledRow {
+            key_hash: outcome.key_hash,
+            request_place: outcome.request_place,
+            follows_place: outcome.follows_place,
+            outcome_place,
+            status: outcome.status,
+            kind: outcome.kind,
+            campaign_number: outcome.campaign_number,
+            amount: outcome.amount,
+            reason: outcome.reason,
+            at: outcome.at,
+            next_attempt_at: outcome.next_attempt_at,
+            attempts: outcome.attempts,
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Memory {
+    pub campaigns: Campaigns,
+    pub index: PlaceIndex,
+    pub parking: Arc<Mutex<Parking>>,
+    /// How much of a request was taken back, by its place.
+    pub reversed: HashMap<u64, u64>,
+    /// Rows that call for more than a count: the desk looks up their request and acts.
+    pub deferred: Vec<SettledRow>,
+}
+
+impl Memory {
+    /// An encoded request now stands at `place`.
+    pub fn accepted(&mut self, place: u64, bytes: &[u8]) -> Result<(), EntryError> {
+        let request = Request::decode(bytes)?;
+        if record::holds_id(bytes) {
+            self.index.insert(request.key_hash, place);
+        }
+        if let Some(number) = self.campaigns.number(request.client, request.campaign) {
+            self.campaigns.accepted(number, &request);
+        }
+        Ok(())
+    }
+
+    /// A control frame's payload now stands at `payload_at`.
+    pub fn control(&mut self, payload_at: u64, payload: &[u8]) -> Result<(), String> {
+        for item in entries(payload) {
+            let (at, tag, bytes) = item.map_err(|error| error.to_string())?;
+            match tag {
+                TAG_CAMPAIGN => {
+                    let (number, json) = campaign_json(bytes).map_err(|error| error.to_string())?;
+                    if number as usize > self.campaigns.len() {
+                        return Err(format!("campaign number {number} comes out of turn"));
+                    }
+                    let definition: Definition =
+                        serde_json::from_slice(json).map_err(|error| error.to_string())?;
+                    self.campaigns.set(number, definition.campaign()?);
+                }
+                TAG_BATCH => {
+                    let batch = Batch::decode(bytes).map_err(|error| error.to_string())?;
+                    self.index.insert(batch.key_hash, payload_at + at as u64);
+                }
+                other => return Err(format!("entry tag {other} has no place in a control frame")),
+            }
+        }
+        Ok(())
+    }
+
+    /// An outcome became durable; true if it is news.
+    pub fn settled(&mut self, row: &SettledRow) -> bool {
+        let news = self.index.replace(row.key_hash, row.follows_place, row.outcome_place);
+        if row.kind == Kind::Cancel && row.status == Status::Succeeded {
+            // A cancel of an id that another request holds is not in the index itself.
+            self.deferred.push(*row);
+        }
+        if !news {
+            return false;
+        }
+        let was_parked = row.follows_place != row.request_place;
+        if row.status.is_final() {
+            self.campaigns.settled(row.campaign_number, row.kind, row.status, row.amount);
+            if was_parked {
+                self.parking().remove(row.request_place);
+            }
+            let failed = !matches!(row.status, Status::Succeeded | Status::Reversed);
+            let reversal = row.kind == Kind::Reversal && row.status == Status::Succeeded;
+            if reversal || (failed && self.campaigns.limits_payees(row.campaign_number)) {
+                self.deferred.push(*row);
+            }
+            if row.kind == Kind::Fund && row.status == Status::Succeeded {
+                self.parking().release(WaitReason::LowBalance, row.campaign_number);
+            }
+        } else if let (Status::Queued, Some(reason)) = (row.status, row.reason) {
+            self.parking().park(Parked {
+                request_place: row.request_place,
+                entry_place: row.outcome_place,
+                due: row.next_attempt_at,
+                since: row.at,
+                reason,
+                attempts: row.attempts,
+                campaign_number: row.campaign_number,
+            });
+        }
+        true
+    }
+
+    pub fn parking(&self) -> std::sync::MutexGuard<'_, Parking> {
+        self.parking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

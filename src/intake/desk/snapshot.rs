@@ -1,0 +1,104 @@
+//! The desk's state in a snapshot: campaigns with their totals, what is parked, what was taken back, and the
+//! queues. The ids are saved apart, as the changes since the last snapshot.
+
+use serde::{Deserialize, Serialize};
+
+use super::campaigns::SavedCampaign;
+use super::decide::Clerk;
+use super::memory::Memory;
+use crate::domain::WaitReason;
+use crate::intake::IntakeError;
+use crate::intake::embedded::Restoring;
+use crate::intake::embedded::parking::Parked;
+use crate::journal::index::Change;
+
+/// The desk's state at one moment. It is consistent with the journal once that has synced to `written_end`.
+pub struct DeskCheckpoint {
+    pub state: Vec<u8>,
+    pub queues: Vec<u8>,
+    pub changes: Vec<Change>,
+    pub written_end: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    version: u32,
+    campaigns: Vec<SavedCampaign>,
+    parked: Vec<SavedParked>,
+    reversed: Vec<(u64, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedParked {
+    request_place: u64,
+    entry_place: u64,
+    due: u64,
+    since: u64,
+    reason: u8,
+    attempts: u32,
+    campaign_number: u32,
+}
+
+const VERSION: u32 = 1;
+
+impl Clerk {
+    pub fn checkpoint(&mut self) -> Result<DeskCheckpoint, IntakeError> {
+        let parked = self
+            .memory
+            .parking()
+            .iter()
+            .map(|parked| SavedParked {
+                request_place: parked.request_place,
+                entry_place: parked.entry_place,
+                due: parked.due,
+                since: parked.since,
+                reason: parked.reason as u8,
+                attempts: parked.attempts,
+                campaign_number: parked.campaign_number,
+            })
+            .collect();
+        let saved = Saved {
+            version: VERSION,
+            campaigns: self.memory.campaigns.save(),
+            parked,
+            reversed: self.memory.reversed.iter().map(|(place, amount)| (*place, *amount)).collect(),
+        };
+        let state = serde_json::to_vec(&saved).expect("plain fields");
+        Ok(DeskCheckpoint {
+            state,
+            queues: self.intake.snapshot(),
+            changes: self.memory.index.take_changes(),
+            written_end: self.written_end,
+        })
+    }
+}
+
+/// Restores what [`Clerk::checkpoint`] saved, but for the ids.
+pub fn restore(
+    memory: &mut Memory,
+    queues: &mut Restoring,
+    state: &[u8],
+    queue_state: &[u8],
+) -> Result<(), IntakeError> {
+    let damaged =
+        |reason: String| IntakeError::Damaged { place: 0, reason: format!("snapshot of the desk: {reason}") };
+    let saved: Saved = serde_json::from_slice(state).map_err(|error| damaged(error.to_string()))?;
+    if saved.version != VERSION {
+        return Err(damaged(format!("version {} is unknown to this release", saved.version)));
+    }
+    memory.campaigns.restore(saved.campaigns).map_err(damaged)?;
+    memory.reversed = saved.reversed.into_iter().collect();
+    for parked in saved.parked {
+        let reason = WaitReason::from_u8(parked.reason).ok_or_else(|| damaged("a wait reason".to_owned()))?;
+        memory.parking().park(Parked {
+            request_place: parked.request_place,
+            entry_place: parked.entry_place,
+            due: parked.due,
+            since: parked.since,
+            reason,
+            attempts: parked.attempts,
+            campaign_number: parked.campaign_number,
+        });
+    }
+    queues.restore(queue_state)
+}

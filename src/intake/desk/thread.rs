@@ -1,0 +1,526 @@
+//! The desk's thread and the handle by which the rest of the service reaches it.
+//!
+//! A round: take in what was settled, decide what arrived, write the group unless the journal is busy with the
+//! one before (then more can gather), answer whoever's offset is durable, sleep. Full queues refuse at the
+//! door ([`WhenFull::Refuse`]); settled outcomes wait in the pipeline, which holds its acks back.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam::queue::ArrayQueue;
+use tokio::sync::oneshot;
+
+use super::decide::Clerk;
+use super::memory::SettledRow;
+use super::snapshot::DeskCheckpoint;
+use super::{BatchHead, CampaignChange, CampaignNow, Decision, Refused};
+use crate::domain::{Refusal, UnixMs};
+use crate::intake::embedded::identity::{Entries, Held, held_at};
+use crate::intake::{IntakeError, embedded::EmbeddedIntake};
+use crate::ring::{Bell, Poison};
+
+/// What happens to an operation that finds the desk's queue full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is refused at once and nothing has changed.
+    Refuse,
+}
+
+/// Batches of settled rows that may wait for the desk.
+const SETTLED_MAX: usize = 256;
+/// Operations decided in one round, so that answers are not held back for long.
+const ROUND_OPS_MAX: usize = 1_024;
+
+/// Settled rows that are durable, in the order of their frames.
+pub struct Settled {
+    pub rows: Vec<SettledRow>,
+    /// End of the outcome frame.
+    pub end: u64,
+}
+
+type Answer<T> = oneshot::Sender<T>;
+
+enum Op {
+    Submit {
+        batch: Option<BatchHead>,
+        requests: Vec<Vec<u8>>,
+        bytes: usize,
+        answer: Answer<Result<Vec<Decision>, Refused>>,
+    },
+    Places {
+        key_hashes: Vec<u64>,
+        answer: Answer<Vec<Vec<u64>>>,
+    },
+    Batch {
+        client: String,
+        id: String,
+        answer: Answer<Option<Vec<u8>>>,
+    },
+    Campaign {
+        client: String,
+        id: String,
+        change: Option<CampaignChange>,
+        answer: Answer<Result<CampaignNow, Refused>>,
+    },
+    WaitFinal {
+        key_hash: u64,
+        answer: Answer<()>,
+    },
+    Checkpoint {
+        answer: std::sync::mpsc::Sender<Result<DeskCheckpoint, IntakeError>>,
+    },
+}
+
+struct Shared {
+    ops: ArrayQueue<Op>,
+    ops_bytes: AtomicUsize,
+    ops_bytes_max: usize,
+    settled: ArrayQueue<Settled>,
+    settled_through: AtomicU64,
+    stop: AtomicBool,
+    stopped: AtomicBool,
+    bell: Bell,
+    backlog: AtomicU64,
+    drain_per_s: AtomicU64,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    repeated: AtomicU64,
+}
+
+/// The handle.
+#[derive(Clone)]
+pub struct Desk {
+    shared: Arc<Shared>,
+    entries: Entries,
+    pub intake: Arc<EmbeddedIntake>,
+    registry: super::campaigns::Registry,
+    parking: Arc<std::sync::Mutex<crate::intake::embedded::parking::Parking>>,
+}
+
+/// What the desk counts, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeskCounts {
+    pub accepted: u64,
+    pub repeated: u64,
+    pub refused: u64,
+    pub backlog: u64,
+    pub drain_per_s: u64,
+}
+
+/// The running thread.
+pub struct DeskThread {
+    handle: JoinHandle<()>,
+    shared: Arc<Shared>,
+}
+
+fn busy() -> Refused {
+    let mut refused = Refused::new(Refusal::BacklogFull, "the accept queue is full; retry with the same id");
+    refused.retry_after_s = Some(1);
+    refused
+}
+
+fn gone() -> Refused {
+    let detail = "the service is stopping or has failed; retry with the same id";
+    Refused { accepted_unknown: true, ..Refused::new(Refusal::AppendUnknown, detail) }
+}
+
+impl Desk {
+    /// Starts the desk's thread. `now_ms` is read once a round.
+    pub fn start(
+        clerk: Clerk,
+        now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
+        poison: Poison,
+    ) -> std::io::Result<(Desk, DeskThread)> {
+        let shared = Arc::new(Shared {
+            ops: ArrayQueue::new(clerk.options.ops_max),
+            ops_bytes: AtomicUsize::new(0),
+            ops_bytes_max: clerk.options.ops_bytes_max,
+            settled: ArrayQueue::new(SETTLED_MAX),
+            settled_through: AtomicU64::new(clerk.journal.synced()),
+            stop: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            bell: Bell::new(),
+            backlog: AtomicU64::new(0),
+            drain_per_s: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
+        });
+        let desk = Desk {
+            shared: shared.clone(),
+            entries: clerk.entries.clone(),
+            intake: clerk.intake.clone(),
+            registry: clerk.memory.campaigns.registry(),
+            parking: clerk.memory.parking.clone(),
+        };
+        let bell = shared.bell.clone();
+        clerk.journal.on_sync(Box::new(move || bell.ring()));
+        let thread_shared = shared.clone();
+        let handle = std::thread::Builder::new().name("desk".to_owned()).spawn(move || {
+            let stopped = Stopped { shared: thread_shared.clone(), poison };
+            let thread = Rounds {
+                clerk,
+                shared: thread_shared,
+                now_ms,
+                undated: Vec::new(),
+                awaiting: VecDeque::new(),
+                waiters: HashMap::new(),
+            };
+            thread.run();
+            drop(stopped);
+        })?;
+        Ok((desk, DeskThread { handle, shared }))
+    }
+
+    fn send(&self, op: Op) -> bool {
+        if self.shared.stopped.load(Ordering::Acquire) {
+            return false;
+        }
+        let sent = self.shared.ops.push(op).is_ok();
+        self.shared.bell.ring();
+        sent
+    }
+
+    /// Decides encoded requests in order; answers when everything the decisions rest on is durable.
+    pub async fn submit(
+        &self,
+        batch: Option<BatchHead>,
+        requests: Vec<Vec<u8>>,
+    ) -> Result<Vec<Decision>, Refused> {
+        let bytes: usize = requests.iter().map(Vec::len).sum();
+        let before = self.shared.ops_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (answer, decided) = oneshot::channel();
+        let fits = before + bytes <= self.shared.ops_bytes_max || before == 0;
+        if !fits || !self.send(Op::Submit { batch, requests, bytes, answer }) {
+            self.shared.ops_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(busy());
+        }
+        decided.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// The holders of these ids, as far as they are durable.
+    pub async fn find(&self, client: &str, ids: &[String]) -> Result<Vec<Option<Held>>, Refused> {
+        let key_hashes = ids.iter().map(|id| crate::digest::key_hash_of(client, id)).collect();
+        let (answer, places) = oneshot::channel();
+        if !self.send(Op::Places { key_hashes, answer }) {
+            return Err(busy());
+        }
+        let places = places.await.map_err(|_| gone())?;
+        let read = |places: &Vec<u64>, id: &String| {
+            let mut found = places.iter().map(|place| held_at(&self.entries, *place, (client, id)));
+            found.find_map(Result::transpose).transpose()
+        };
+        let damaged = |error: IntakeError| Refused::new(Refusal::NotAccepting, error.to_string());
+        // From the page cache, as a rule; a cold read may take a disk's time and must not hold up other tasks.
+        tokio::task::block_in_place(|| {
+            places.iter().zip(ids).map(|(places, id)| read(places, id).map_err(damaged)).collect()
+        })
+    }
+
+    pub async fn batch(&self, client: &str, id: &str) -> Result<Option<Vec<u8>>, Refused> {
+        let (answer, found) = oneshot::channel();
+        let op = Op::Batch { client: client.to_owned(), id: id.to_owned(), answer };
+        if !self.send(op) {
+            return Err(busy());
+        }
+        found.await.map_err(|_| gone())
+    }
+
+    /// Changes a campaign, or tells how it stands (`change: None`).
+    pub async fn campaign(
+        &self,
+        client: &str,
+        id: &str,
+        change: Option<CampaignChange>,
+    ) -> Result<CampaignNow, Refused> {
+        let (answer, changed) = oneshot::channel();
+        let op = Op::Campaign { client: client.to_owned(), id: id.to_owned(), change, answer };
+        if !self.send(op) {
+            return Err(busy());
+        }
+        changed.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Resolves once a request with this key becomes final after the call.
+    pub fn wait_final(&self, key_hash: u64) -> Result<oneshot::Receiver<()>, Refused> {
+        let (answer, finished) = oneshot::channel();
+        if self.send(Op::WaitFinal { key_hash, answer }) { Ok(finished) } else { Err(busy()) }
+    }
+
+    /// Hands over durable outcomes; gives them back if the desk is behind.
+    pub fn settled(&self, settled: Settled) -> Result<(), Settled> {
+        let pushed = self.shared.settled.push(settled);
+        self.shared.bell.ring();
+        pushed
+    }
+
+    pub fn entries(&self) -> Entries {
+        self.entries.clone()
+    }
+
+    /// End of the last outcome frame that was taken in.
+    pub fn settled_through(&self) -> u64 {
+        self.shared.settled_through.load(Ordering::Acquire)
+    }
+
+    /// The desk's state between two rounds.
+    pub fn checkpoint(&self) -> Option<Result<DeskCheckpoint, IntakeError>> {
+        let (answer, taken) = std::sync::mpsc::channel();
+        if !self.send(Op::Checkpoint { answer }) {
+            return None;
+        }
+        taken.recv().ok()
+    }
+
+    pub fn registry(&self) -> &super::campaigns::Registry {
+        &self.registry
+    }
+
+    pub fn parking(&self) -> std::sync::MutexGuard<'_, crate::intake::embedded::parking::Parking> {
+        self.parking.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub fn counts(&self) -> DeskCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DeskCounts {
+            accepted: read(&self.shared.accepted),
+            repeated: read(&self.shared.repeated),
+            refused: read(&self.shared.refused),
+            backlog: self.intake.backlog(),
+            drain_per_s: read(&self.shared.drain_per_s),
+        }
+    }
+}
+
+impl DeskThread {
+    /// Lets the thread finish what it has, and waits for it.
+    pub fn stop(self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.bell.ring();
+        // A panic has poisoned the service already.
+        let _ = self.handle.join();
+    }
+}
+
+/// Marks the desk as gone when its thread ends, and the service as poisoned when it ends by a panic.
+struct Stopped {
+    shared: Arc<Shared>,
+    poison: Poison,
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        while self.shared.ops.pop().is_some() {}
+        if std::thread::panicking() {
+            self.poison.set("the desk's thread panicked".to_owned());
+        }
+    }
+}
+
+/// An answer that waits for the journal. Called with whether the offset became durable.
+type Reply = Box<dyn FnOnce(bool) + Send>;
+
+struct Rounds {
+    clerk: Clerk,
+    shared: Arc<Shared>,
+    now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
+    /// Answers of the group that is not written yet.
+    undated: Vec<Reply>,
+    awaiting: VecDeque<(u64, Reply)>,
+    waiters: HashMap<u64, Vec<Answer<()>>>,
+}
+
+impl Rounds {
+    fn run(mut self) {
+        let listener = self.shared.bell.listen();
+        loop {
+            let now = (self.now_ms)();
+            let mut progress = self.take_settled(now);
+            progress |= self.take_ops(now);
+            progress |= self.write();
+            progress |= self.answer();
+            self.tell();
+            if progress {
+                continue;
+            }
+            if self.shared.stop.load(Ordering::Acquire) && self.is_idle() {
+                return;
+            }
+            let (shared, clerk, awaiting) = (&self.shared, &self.clerk, &self.awaiting);
+            listener.wait(|| {
+                let synced = clerk.journal.synced();
+                !shared.ops.is_empty()
+                    || !shared.settled.is_empty()
+                    || shared.stop.load(Ordering::Acquire)
+                    || awaiting.front().is_some_and(|(end, _)| *end <= synced)
+                    || (clerk.has_unwritten() && !clerk.journal.is_syncing())
+                    || (clerk.journal.failure().is_some() && !awaiting.is_empty())
+            });
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.awaiting.is_empty() && !self.clerk.has_unwritten() && self.shared.ops.is_empty()
+    }
+
+    fn take_settled(&mut self, now: UnixMs) -> bool {
+        let mut progress = false;
+        while let Some(settled) = self.shared.settled.pop() {
+            progress = true;
+            if self.clerk.settled(&settled.rows, now).is_err() {
+                // The desk has stopped itself; what it could not read is named by every refusal.
+                continue;
+            }
+            if !self.waiters.is_empty() {
+                for row in settled.rows.iter().filter(|row| row.status.is_final()) {
+                    for answer in self.waiters.remove(&row.key_hash).unwrap_or_default() {
+                        let end = self.clerk.written_end;
+                        self.awaiting.push_back((end, Box::new(move |_| answer.send(()).unwrap_or(()))));
+                    }
+                }
+            }
+            self.shared.settled_through.fetch_max(settled.end, Ordering::AcqRel);
+        }
+        progress
+    }
+
+    fn take_ops(&mut self, now: UnixMs) -> bool {
+        if self.shared.ops.is_empty() {
+            return false;
+        }
+        self.clerk.look_at_backlog();
+        for _ in 0..ROUND_OPS_MAX {
+            let Some(op) = self.shared.ops.pop() else { break };
+            self.take(op, now);
+            if self.clerk.is_group_large() {
+                break;
+            }
+        }
+        true
+    }
+
+    fn take(&mut self, op: Op, now: UnixMs) {
+        match op {
+            Op::Submit { batch, requests, bytes, answer } => {
+                self.shared.ops_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                let reply = self.submit(batch, requests, now, answer);
+                self.undated.push(reply);
+            }
+            Op::Places { key_hashes, answer } => {
+                // What was decided must be in the index to be found.
+                self.write_now();
+                let index = &self.clerk.memory.index;
+                let places: Vec<Vec<u64>> =
+                    key_hashes.into_iter().map(|hash| index.candidates(hash).collect()).collect();
+                self.undated.push(Box::new(move |_| answer.send(places).unwrap_or(())));
+            }
+            Op::Batch { client, id, answer } => {
+                let found = self.clerk.stored_batch(&client, &id).unwrap_or(None);
+                self.undated.push(Box::new(move |_| answer.send(found).unwrap_or(())));
+            }
+            Op::Campaign { client, id, change, answer } => {
+                let number =
+                    match change {
+                        Some(change) => self.clerk.change_campaign(&client, &id, change, now),
+                        None => self.clerk.memory.campaigns.number(&client, &id).ok_or_else(|| {
+                            Refused::new(Refusal::NotFound, format!("there is no campaign {id}"))
+                        }),
+                    };
+                let standing = number.map(|number| {
+                    let entry = self.clerk.memory.campaigns.get(number);
+                    CampaignNow { campaign: (*entry.campaign).clone(), books: entry.books.clone() }
+                });
+                self.undated.push(Box::new(move |durable| {
+                    let standing = if durable { standing } else { Err(gone()) };
+                    answer.send(standing).unwrap_or(());
+                }));
+            }
+            Op::WaitFinal { key_hash, answer } => {
+                self.waiters.retain(|_, answers| answers.iter().any(|answer| !answer.is_closed()));
+                self.waiters.entry(key_hash).or_default().push(answer);
+            }
+            Op::Checkpoint { answer } => {
+                self.write_now();
+                // The caller may have given up.
+                let _ = answer.send(self.clerk.checkpoint());
+            }
+        }
+    }
+
+    fn submit(
+        &mut self,
+        batch: Option<BatchHead>,
+        mut requests: Vec<Vec<u8>>,
+        now: UnixMs,
+        answer: Answer<Result<Vec<Decision>, Refused>>,
+    ) -> Reply {
+        if let Some(head) = &batch
+            && let Err(refused) = self.clerk.open_batch(head, now)
+        {
+            return Box::new(move |_| answer.send(Err(refused)).unwrap_or(()));
+        }
+        let decisions: Vec<Decision> =
+            requests.iter_mut().map(|bytes| self.clerk.decide(bytes, now)).collect();
+        let (mut accepted, mut repeated, mut refused) = (0, 0, 0);
+        for decision in &decisions {
+            match decision {
+                Decision::Accepted { .. } => accepted += 1,
+                Decision::Repeated(_) => repeated += 1,
+                Decision::Refused(_) => refused += 1,
+            }
+        }
+        self.shared.accepted.fetch_add(accepted, Ordering::Relaxed);
+        self.shared.repeated.fetch_add(repeated, Ordering::Relaxed);
+        self.shared.refused.fetch_add(refused, Ordering::Relaxed);
+        Box::new(move |durable| {
+            // Without a sync, only refusals can be told for sure.
+            let told = if durable || decisions.iter().all(|d| matches!(d, Decision::Refused(_))) {
+                Ok(decisions)
+            } else {
+                Err(gone())
+            };
+            answer.send(told).unwrap_or(());
+        })
+    }
+
+    /// Writes the group if the journal is free to take it, or if it has grown large.
+    fn write(&mut self) -> bool {
+        let waiting = self.clerk.has_unwritten() || !self.undated.is_empty();
+        if !waiting
+            || (self.clerk.has_unwritten() && self.clerk.journal.is_syncing() && !self.clerk.is_group_large())
+        {
+            return false;
+        }
+        self.write_now();
+        true
+    }
+
+    fn write_now(&mut self) {
+        match self.clerk.write() {
+            Ok(end) => self.awaiting.extend(self.undated.drain(..).map(|reply| (end, reply))),
+            Err(_) => self.undated.drain(..).for_each(|reply| reply(false)),
+        }
+    }
+
+    fn answer(&mut self) -> bool {
+        let synced = self.clerk.journal.synced();
+        let failed = self.clerk.journal.failure().is_some();
+        let mut progress = false;
+        while let Some((end, _)) = self.awaiting.front()
+            && (*end <= synced || failed)
+        {
+            let (end, reply) = self.awaiting.pop_front().expect("seen above");
+            reply(end <= synced);
+            progress = true;
+        }
+        progress
+    }
+
+    fn tell(&self) {
+        self.shared.backlog.store(self.clerk.backlog(), Ordering::Relaxed);
+        self.shared.drain_per_s.store(self.clerk.drain.per_s() as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,104 @@
+//! The outcome log over the journal: outcome frames behind the ledger's transfers, one sync for both.
+//!
+//! Readers meet two kinds of frames: accept frames give [`Fact::Accepted`], outcome frames [`Fact::Moved`]. A
+//! reader's cursor is a journal offset.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::entry::FRAME_OUTCOMES;
+use super::{Appended, Fact, FactSource, OutcomeError, OutcomeLog, SourceError};
+use crate::domain::bytes::{TAG_OUTCOME, TAG_REQUEST, entries};
+use crate::domain::{Outcome, Request};
+use crate::journal::Journal;
+
+pub struct EmbeddedOutcomeLog {
+    journal: Journal,
+    waiting: Mutex<VecDeque<Appended>>,
+    appended_end: AtomicU64,
+    /// Kind of the frames that hold accepted requests.
+    accept_kind: u8,
+}
+
+impl EmbeddedOutcomeLog {
+    pub fn new(journal: Journal, accept_kind: u8) -> EmbeddedOutcomeLog {
+        EmbeddedOutcomeLog {
+            journal,
+            waiting: Mutex::default(),
+            appended_end: AtomicU64::new(0),
+            accept_kind,
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<Appended>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OutcomeLog for EmbeddedOutcomeLog {
+    fn append(&self, outcomes: &[u8]) -> Result<(), OutcomeError> {
+        let count = entries(outcomes).count() as u32;
+        let appended = self.journal.append(FRAME_OUTCOMES, &[outcomes])?;
+        self.appended_end.store(appended.end, Ordering::Release);
+        let bytes = outcomes.to_vec();
+        self.waiting().push_back(Appended { bytes, count, place: appended.payload_at, end: appended.end });
+        Ok(())
+    }
+
+    fn take_durable(&self) -> Option<Appended> {
+        let synced = self.journal.synced();
+        let mut waiting = self.waiting();
+        let durable = waiting.front().is_some_and(|next| next.end <= synced);
+        if durable { waiting.pop_front() } else { None }
+    }
+
+    fn appended_end(&self) -> u64 {
+        self.appended_end.load(Ordering::Acquire)
+    }
+}
+
+impl FactSource for EmbeddedOutcomeLog {
+    fn read(
+        &self,
+        cursor: u64,
+        count_max: usize,
+        apply: &mut dyn FnMut(Fact<'_>),
+    ) -> Result<u64, SourceError> {
+        let failed = |cursor: u64, reason: String| SourceError { cursor, reason };
+        let mut reader = self.journal.reader(cursor);
+        let mut count = 0;
+        while count < count_max {
+            let before = reader.offset();
+            let frame = match reader.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => return Err(failed(before, error.to_string())),
+            };
+            if frame.kind != self.accept_kind && frame.kind != FRAME_OUTCOMES {
+                continue;
+            }
+            for item in entries(&frame.payload) {
+                let (at, tag, bytes) = item.map_err(|error| failed(before, error.to_string()))?;
+                let wrong = |error: crate::domain::bytes::EntryError| failed(before, error.to_string());
+                match tag {
+                    TAG_REQUEST => {
+                        let request = Request::decode(bytes).map_err(wrong)?;
+                        apply(Fact::Accepted { place: frame.payload_at + at as u64, request });
+                        count += 1;
+                    }
+                    TAG_OUTCOME => {
+                        apply(Fact::Moved(Outcome::decode(bytes).map_err(wrong)?));
+                        count += 1;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(reader.offset())
+    }
+
+    fn end(&self) -> u64 {
+        self.journal.synced()
+    }
+}

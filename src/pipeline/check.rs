@@ -1,0 +1,210 @@
+//! Stage two: may the request be paid now, later, or never?
+//!
+//! Looks at the campaign and the clock only. A request that may never be paid is not failed here: its id is
+//! burned at the wallet first, and if the wallet says it was paid, paid it is.
+
+use std::sync::{Arc, PoisonError};
+
+use super::Parts;
+use super::slot::{Slot, Verdict};
+use super::suspects::{NOBODY, Suspects};
+use crate::domain::{Campaign, CampaignState, Kind, PayoutCode, Request, UnixMs, WaitReason};
+use crate::intake::desk::campaigns::Registry;
+use crate::ring::chain::StageError;
+use crate::ring::{Batch, Stage};
+
+pub struct Check {
+    batch_count_max: u64,
+    registry: Registry,
+    /// The registry as of this batch, and where a name was found last.
+    campaigns: Vec<Arc<Campaign>>,
+    numbers: std::collections::HashMap<String, u32>,
+    last: Option<(String, String, u32)>,
+    suspects: Arc<Suspects>,
+    working_on: u64,
+    now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
+    retry_ms: u64,
+}
+
+impl Check {
+    pub fn new(batch_count_max: u64, parts: &Parts, suspects: Arc<Suspects>, retry_ms: u64) -> Check {
+        Check {
+            batch_count_max,
+            registry: parts.desk.registry().clone(),
+            campaigns: Vec::new(),
+            numbers: std::collections::HashMap::new(),
+            last: None,
+            suspects,
+            working_on: NOBODY,
+            now_ms: parts.now_ms.clone(),
+            retry_ms,
+        }
+    }
+
+    /// Takes over changed definitions: once a batch.
+    fn refresh(&mut self) {
+        let shared = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        for (number, campaign) in shared.iter().enumerate() {
+            match self.campaigns.get_mut(number) {
+                Some(held) if Arc::ptr_eq(held, campaign) => {}
+                Some(held) => *held = campaign.clone(),
+                None => {
+                    self.numbers.insert(format!("{}:{}", campaign.client, campaign.id), number as u32);
+                    self.campaigns.push(campaign.clone());
+                }
+            }
+        }
+    }
+
+    fn number(&mut self, request: &Request<'_>) -> Option<u32> {
+        if let Some((client, id, number)) = &self.last
+            && client == request.client
+            && id == request.campaign
+        {
+            return Some(*number);
+        }
+        let number = self.numbers.get(&format!("{}:{}", request.client, request.campaign)).copied()?;
+        self.last = Some((request.client.to_owned(), request.campaign.to_owned(), number));
+        Some(number)
+    }
+}
+
+/// What check decides of one request. `retry_ms` is how long a paused campaign's requests wait between looks.
+pub fn verdict(
+    request: &Request<'_>,
+    campaign: Option<&Campaign>,
+    condemned: bool,
+    now: UnixMs,
+    retry_ms: u64,
+) -> (Verdict, UnixMs) {
+    if condemned {
+        return (Verdict::Burn(PayoutCode::CrashSuspect), 0);
+    }
+    if request.kind == Kind::Cancel {
+        return (Verdict::Pay, 0);
+    }
+    if request.not_after != 0 && now > request.not_after {
+        return (Verdict::Burn(PayoutCode::Expired), 0);
+    }
+    let Some(campaign) = campaign else {
+        return (Verdict::Burn(PayoutCode::CampaignClosed), 0);
+    };
+    let pays_out = matches!(request.kind, Kind::Disbursement | Kind::Collection);
+    match campaign.state {
+        CampaignState::Closed if pays_out => return (Verdict::Burn(PayoutCode::CampaignClosed), 0),
+        CampaignState::Paused if pays_out => {
+            return (Verdict::Wait(WaitReason::CampaignPaused), now + retry_ms);
+        }
+        CampaignState::Active | CampaignState::Paused | CampaignState::Closed => {}
+    }
+    if request.not_before > now {
+        return (Verdict::Wait(WaitReason::NotDue), request.not_before);
+    }
+    (Verdict::Pay, 0)
+}
+
+impl Stage<Slot> for Check {
+    fn name(&self) -> &'static str {
+        "check"
+    }
+
+    fn panicked(&mut self, reason: &str) {
+        self.suspects.blame(self.working_on, reason);
+    }
+
+    fn appetite(&mut self) -> u64 {
+        self.batch_count_max
+    }
+
+    fn on_batch(&mut self, batch: &mut Batch<'_, '_, Slot>) -> Result<(), StageError> {
+        self.refresh();
+        let now = (self.now_ms)();
+        while let Some(slot) = batch.next_slot() {
+            self.working_on = slot.place;
+            let request = Request::decode(&slot.record).map_err(|error| StageError(error.to_string()))?;
+            let number = self.number(&request);
+            let campaign = number.map(|number| &*self.campaigns[number as usize]);
+            let condemned = self.suspects.is_condemned(slot.place);
+            let (verdict, due) = verdict(&request, campaign, condemned, now, self.retry_ms);
+            slot.set_verdict(verdict, number.unwrap_or(u32::MAX), due);
+        }
+        self.working_on = NOBODY;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Amount, Currency, Lane};
+
+    fn campaign(state: CampaignState) -> Campaign {
+        Campaign {
+            client: "s".to_owned(),
+            id: "c".to_owned(),
+            currency: Currency::parse("CNY").unwrap(),
+            budget: Amount::new(100).unwrap(),
+            amount_max: None,
+            per_payee_count: None,
+            per_payee_amount: None,
+            starts_at: 0,
+            ends_at: 0,
+            lane: Lane::Realtime,
+            state,
+            created_at: 0,
+            updated_at: 0,
+            closed_at: 0,
+        }
+    }
+
+    #[test]
+    fn verdicts_by_precedence() {
+        use CampaignState::{Active, Closed, Paused};
+        let burn = |code| (Verdict::Burn(code), 0);
+        let wait = |reason, due| (Verdict::Wait(reason), due);
+        let pay = (Verdict::Pay, 0);
+        // kind, state, not_before, not_after, condemned, expected; the clock stands at 100, retries take 10.
+        let table = [
+            (Kind::Disbursement, Some(Active), 0, 0, false, pay),
+            (Kind::Disbursement, Some(Active), 0, 0, true, burn(PayoutCode::CrashSuspect)),
+            (Kind::Disbursement, Some(Active), 0, 99, false, burn(PayoutCode::Expired)),
+            (Kind::Disbursement, Some(Active), 0, 100, false, pay),
+            (Kind::Disbursement, Some(Closed), 0, 0, false, burn(PayoutCode::CampaignClosed)),
+            (Kind::Collection, Some(Closed), 0, 0, false, burn(PayoutCode::CampaignClosed)),
+            (Kind::Reversal, Some(Closed), 0, 0, false, pay),
+            (Kind::Defund, Some(Closed), 0, 0, false, pay),
+            (Kind::Disbursement, Some(Paused), 0, 0, false, wait(WaitReason::CampaignPaused, 110)),
+            (Kind::Fund, Some(Paused), 0, 0, false, pay),
+            (Kind::Disbursement, Some(Paused), 0, 99, false, burn(PayoutCode::Expired)),
+            (Kind::Disbursement, Some(Active), 101, 0, false, wait(WaitReason::NotDue, 101)),
+            (Kind::Disbursement, None, 0, 0, false, burn(PayoutCode::CampaignClosed)),
+            (Kind::Cancel, None, 0, 0, false, pay),
+        ];
+        for (row, (kind, state, not_before, not_after, condemned, expected)) in table.into_iter().enumerate()
+        {
+            let request = Request {
+                kind,
+                lane: Lane::Realtime,
+                digest: [0; 16],
+                key_hash: 0,
+                amount: Amount::new(1).unwrap(),
+                currency: Currency::parse("CNY").unwrap(),
+                accepted_at: 0,
+                not_before,
+                not_after,
+                client: "s",
+                id: "r",
+                campaign: "c",
+                party: "p",
+                merchant: "",
+                agreement: "",
+                batch: "",
+                original: "",
+                remark: "",
+                metadata: "",
+            };
+            let campaign = state.map(campaign);
+            assert_eq!(verdict(&request, campaign.as_ref(), condemned, 100, 10), expected, "row {row}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The feed: takes requests from the queues in turn, at the pace, and publishes them into the ring.
+//!
+//! Lanes in order of urgency: control (never paced), realtime, bulk (only when realtime has nothing). Inside a
+//! lane the fair queues are served round-robin, a few requests a turn. What is due in the parking goes first.
+//! It stops, visibly, while the parking is full; it never rejects anything.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::slot::{Origin, Slot};
+use super::suspects::Suspects;
+use super::{Parts, PipelineOptions};
+use crate::domain::{Lane, UnixMs};
+use crate::intake::desk::Desk;
+use crate::intake::embedded::identity::Entries;
+use crate::intake::embedded::parking::Parked;
+use crate::intake::{Element, Intake, QueueId};
+use crate::ring::threads::Feeder;
+use crate::ring::{self};
+use crate::shaping::Pace;
+
+/// Requests of one queue in one turn.
+const TURN_COUNT: usize = 256;
+
+/// What the feed tells others, and is told.
+#[derive(Default)]
+pub struct FeedCounts {
+    pub fed: AtomicU64,
+    pub committed: AtomicU64,
+    pub stop: AtomicBool,
+    /// The parking is full: nothing is fed.
+    pub parking_full: AtomicBool,
+    /// Operators and tests may hold the feed.
+    pub paused: AtomicBool,
+}
+
+impl FeedCounts {
+    /// Requests in the ring.
+    pub fn in_ring(&self) -> u64 {
+        let committed = self.committed.load(Ordering::Acquire);
+        self.fed.load(Ordering::Acquire).saturating_sub(committed)
+    }
+}
+
+pub struct Feed {
+    desk: Desk,
+    entries: Entries,
+    suspects: Arc<Suspects>,
+    counts: Arc<FeedCounts>,
+    pace: Pace,
+    now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
+    started: Instant,
+    /// Next fair queue to serve, by lane.
+    turn: [u8; Lane::ALL.len()],
+    /// Read and not yet published.
+    ready: VecDeque<(Bytes, u64, Origin)>,
+    elements: Vec<Element>,
+    due: Vec<Parked>,
+    slot_count: usize,
+    parked_max: usize,
+    batch_count_max: usize,
+    paced_until_ns: u64,
+}
+
+impl Feed {
+    pub fn new(
+        options: &PipelineOptions,
+        parts: &Parts,
+        suspects: Arc<Suspects>,
+        counts: Arc<FeedCounts>,
+    ) -> Feed {
+        Feed {
+            desk: parts.desk.clone(),
+            entries: parts.desk.entries(),
+            suspects,
+            counts,
+            pace: Pace::new(options.transfers_per_s),
+            now_ms: parts.now_ms.clone(),
+            started: Instant::now(),
+            turn: [0; Lane::ALL.len()],
+            ready: VecDeque::new(),
+            elements: Vec::new(),
+            due: Vec::new(),
+            slot_count: options.slot_count,
+            parked_max: options.parked_max,
+            batch_count_max: options.batch_count_max,
+            paced_until_ns: 0,
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        // From one second on, so that "a while ago" can be said at the start.
+        1_000_000_000 + self.started.elapsed().as_nanos() as u64
+    }
+
+    fn is_held(&self) -> bool {
+        self.counts.stop.load(Ordering::Acquire) || self.counts.paused.load(Ordering::Acquire)
+    }
+
+    /// Fills `ready` from the parking and the queues, at most `room` in all.
+    fn gather(&mut self, room: usize) {
+        let parked_count = self.desk.parking().len();
+        let is_full = parked_count + self.slot_count > self.parked_max && parked_count > 0;
+        self.counts.parking_full.store(is_full, Ordering::Relaxed);
+        self.gather_lane(Lane::Control, room, false);
+        let now_ns = self.now_ns();
+        let want = room.saturating_sub(self.ready.len()) as u64;
+        let granted = self.pace.take(now_ns, want) as usize;
+        let before = self.ready.len();
+        self.gather_due(granted);
+        if !is_full {
+            for lane in [Lane::Realtime, Lane::Bulk] {
+                let left = granted - (self.ready.len() - before).min(granted);
+                self.gather_lane(lane, left, true);
+            }
+        }
+        let unused = granted - (self.ready.len() - before).min(granted);
+        self.pace.give_back(unused as u64);
+        self.paced_until_ns = if granted == 0 && want > 0 { self.pace.next_at_ns() } else { 0 };
+    }
+
+    fn gather_due(&mut self, count_max: usize) {
+        let now = (self.now_ms)();
+        self.due.clear();
+        {
+            let mut parking = self.desk.parking();
+            if parking.next_due().is_none_or(|due| due > now) {
+                return;
+            }
+            parking.take_due(now, count_max, &mut self.due);
+        }
+        let mut buffer = Vec::new();
+        for parked in std::mem::take(&mut self.due) {
+            // Its request was read before; one that cannot be read now is found out by decode.
+            let record = match self.entries.read(parked.request_place, &mut buffer) {
+                Ok((_, bytes)) => Bytes::copy_from_slice(bytes),
+                Err(_) => Bytes::new(),
+            };
+            let origin = Origin::Parked { entry_place: parked.entry_place, attempts: parked.attempts };
+            self.ready.push_back((record, parked.request_place, origin));
+        }
+    }
+
+    fn gather_lane(&mut self, lane: Lane, count_max: usize, in_turns: bool) {
+        let fair_count = self.desk.intake.fair_queue_count();
+        let wanted = self.ready.len() + count_max;
+        let mut empty = 0;
+        while self.ready.len() < wanted && empty < fair_count {
+            let fair = self.turn[lane as usize];
+            self.turn[lane as usize] = (fair + 1) % fair_count;
+            let queue = QueueId { lane, fair };
+            let turn = if in_turns { TURN_COUNT } else { usize::MAX };
+            self.elements.clear();
+            let count = turn.min(wanted - self.ready.len());
+            if let Err(error) = self.desk.intake.read(queue, count, &mut self.elements) {
+                // Unreadable storage is not a reason to skip anything: stop, by the panic that stops the service.
+                panic!("queue {queue:?} cannot be read: {error}");
+            }
+            if self.elements.is_empty() {
+                empty += 1;
+                continue;
+            }
+            empty = 0;
+            for element in self.elements.drain(..) {
+                let origin = Origin::Queue { queue, index: element.index };
+                self.ready.push_back((element.record, element.place, origin));
+            }
+        }
+    }
+}
+
+impl Feeder<Slot> for Feed {
+    fn step(&mut self, feed: &mut ring::Feed<Slot>) -> bool {
+        if self.is_held() && self.ready.is_empty() {
+            return false;
+        }
+        let room_in_ring = self.slot_count.saturating_sub(self.counts.in_ring() as usize);
+        let mut room = room_in_ring.min(self.batch_count_max);
+        if self.suspects.is_isolating() {
+            // One part of the blamed batch at a time, alone in the ring.
+            let alone = self.counts.in_ring() == 0;
+            room = if alone { room.min(self.suspects.batch_count_max() as usize) } else { 0 };
+        }
+        if self.ready.len() < room && !self.is_held() {
+            self.gather(room - self.ready.len());
+        }
+        let count = self.ready.len().min(room);
+        if count == 0 {
+            return false;
+        }
+        if self.suspects.is_isolating() {
+            self.suspects.set_batch(self.ready.iter().take(count).map(|(_, place, _)| *place));
+        }
+        // Counted before it can be committed.
+        self.counts.fed.fetch_add(count as u64, Ordering::AcqRel);
+        let ready = &mut self.ready;
+        let published = feed.try_publish(count, |slot| {
+            let (record, place, origin) = ready.pop_front().expect("counted above");
+            slot.fill(record, place, origin);
+        });
+        if published.is_err() {
+            self.counts.fed.fetch_sub(count as u64, Ordering::AcqRel);
+        }
+        published.is_ok()
+    }
+
+    fn has_work(&mut self) -> bool {
+        if self.is_held() || self.counts.in_ring() as usize >= self.slot_count {
+            return false;
+        }
+        if !self.ready.is_empty() {
+            return true;
+        }
+        let fair_count = self.desk.intake.fair_queue_count();
+        let unread =
+            |lane: Lane| (0..fair_count).any(|fair| self.desk.intake.has_unread(QueueId { lane, fair }));
+        if unread(Lane::Control) {
+            return true;
+        }
+        let paced = self.paced_until_ns > self.now_ns();
+        let due = || self.desk.parking().next_due().is_some_and(|due| due <= (self.now_ms)());
+        let full = self.counts.parking_full.load(Ordering::Relaxed);
+        !paced && (due() || (!full && (unread(Lane::Realtime) || unread(Lane::Bulk))))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if self.is_held() {
+            return None;
+        }
+        let paced = (self.paced_until_ns > 0).then(|| {
+            let ns = self.paced_until_ns.saturating_sub(self.now_ns());
+            Instant::now() + Duration::from_nanos(ns)
+        });
+        let due = self.desk.parking().next_due().map(|due| {
+            let ms = due.saturating_sub((self.now_ms)()).max(1);
+            Instant::now() + Duration::from_millis(ms)
+        });
+        paced.into_iter().chain(due).min()
+    }
+}

@@ -1,0 +1,120 @@
+//! The settle pipeline: from accepted to final.
+//!
+//! ```text
+//!  feed ──> decode ──> check ──> settle ──> record ──> commit
+//!  queues   readable?  may it    the        outcome    once durable: ack the queues,
+//!  in turn,            be paid   wallet     into the   tell the desk
+//!  at the   ─> lane    now?      decides    log
+//!  pace                ─> lane   ─> lane
+//! ```
+//!
+//! What holds: an outcome rests on what the wallet answered; a queue is acknowledged only past outcomes that
+//! are durable; a stage that panics stops the pipeline before anyone uses what it left. Slots pass every stage
+//! in order, so what commit sees is always a contiguous prefix of each queue. Absent: HTTP, and any adapter's
+//! name.
+
+pub mod check;
+pub mod commit;
+pub mod decode;
+pub mod feed;
+pub mod record;
+pub mod settle;
+pub mod slot;
+pub mod suspects;
+
+use std::sync::Arc;
+
+use crate::domain::UnixMs;
+use crate::intake::desk::Desk;
+use crate::outcome::OutcomeLog;
+use crate::ring::threads::Threads;
+use crate::ring::{Bell, Chain, Poison, Stage};
+use crate::stored_value::StoredValue;
+use feed::{Feed, FeedCounts};
+use slot::Slot;
+use suspects::Suspects;
+
+#[derive(Clone, Debug)]
+pub struct PipelineOptions {
+    /// Slots of the ring; a power of two.
+    pub slot_count: usize,
+    /// Threads that carry the stages, from 1 to 5.
+    pub thread_count: usize,
+    /// Slots a stage takes at once.
+    pub batch_count_max: usize,
+    /// Transfers a second, 0 for unlimited.
+    pub transfers_per_s: u64,
+    /// Milliseconds until a parked request is tried again.
+    pub retry_ms: u64,
+    /// Requests that may be parked; past it the feed stops.
+    pub parked_max: usize,
+}
+
+/// The parts that the stages work with.
+pub struct Parts {
+    pub desk: Desk,
+    pub stored_value: Arc<dyn StoredValue>,
+    pub outcomes: Arc<dyn OutcomeLog>,
+    pub suspects: Arc<Suspects>,
+    pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
+}
+
+/// The running pipeline.
+pub struct Pipeline {
+    threads: Threads,
+    bells: Vec<Bell>,
+    pub counts: Arc<FeedCounts>,
+    pub settled: Arc<commit::SettleCounts>,
+}
+
+impl Pipeline {
+    /// The graph.
+    pub fn start(
+        options: &PipelineOptions,
+        parts: Parts,
+        poison: Poison,
+        on_poison: Arc<dyn Fn() + Send + Sync>,
+    ) -> std::io::Result<Pipeline> {
+        let counts = Arc::new(FeedCounts::default());
+        let settled = Arc::new(commit::SettleCounts::default());
+        let suspects = parts.suspects.clone();
+        let batch = options.batch_count_max as u64;
+        let stages: Vec<Box<dyn Stage<Slot>>> = vec![
+            Box::new(decode::Decode::new(batch, suspects.clone())),
+            Box::new(check::Check::new(batch, &parts, suspects.clone(), options.retry_ms)),
+            Box::new(settle::Settle::new(batch, parts.stored_value.clone(), suspects.clone())),
+            Box::new(record::Record::new(batch, &parts, options.retry_ms)),
+            Box::new(commit::Commit::new(&parts, counts.clone(), settled.clone())),
+        ];
+        let bells: Vec<Bell> =
+            (0..options.thread_count.clamp(1, stages.len())).map(|_| Bell::new()).collect();
+        let chain = Chain::new(options.slot_count, Slot::default, stages);
+        let feeder = Box::new(Feed::new(options, &parts, suspects, counts.clone()));
+        let threads = Threads::start(chain, feeder, bells.clone(), poison, on_poison)?;
+        Ok(Pipeline { threads, bells, counts, settled })
+    }
+
+    /// Wakes the threads: requests or outcomes have become durable.
+    pub fn ring(&self) {
+        self.bells.iter().for_each(Bell::ring);
+    }
+
+    pub fn bells(&self) -> Vec<Bell> {
+        self.bells.clone()
+    }
+
+    /// Nothing more is fed; what is in the ring goes on.
+    pub fn stop_feeding(&self) {
+        self.counts.stop.store(true, std::sync::atomic::Ordering::Release);
+        self.ring();
+    }
+
+    /// Whether everything that was fed is committed.
+    pub fn is_drained(&self) -> bool {
+        self.counts.in_ring() == 0
+    }
+
+    pub fn stop(self) {
+        self.threads.stop();
+    }
+}
