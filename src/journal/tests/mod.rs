@@ -1,6 +1,7 @@
 //! What the journal promises, as tests: on a real folder here, on one that crashes in `model`.
 
 mod index;
+mod model;
 
 use std::convert::Infallible;
 use std::sync::Arc;
