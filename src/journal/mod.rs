@@ -61,7 +61,7 @@ pub struct Options {
     /// Unix time, read once a write cycle.
     pub now_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Runs the writer and the preparer on threads. Without them nothing moves but by [`Journal::step`]: for
-    /// simulations that must repeat exactly.
+    /// simulations that must repeat exactly. There, waiting for a sync or for room would wait forever.
     pub threads: bool,
 }
 

@@ -81,8 +81,8 @@ where
         last_kind: None,
         torn_terminators: Vec::new(),
     };
-    let fault = walk.run(visit)?;
-    walk.decide(fault)?;
+    let end = walk.run(visit)?;
+    walk.decide(end)?;
     let Walk { mut report, at, last_kind, .. } = walk;
     report.end = at;
     for name in found.doomed {
@@ -169,34 +169,39 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Walks the chain to its end; says why it ends there.
-    fn run<E>(&mut self, visit: &mut dyn FnMut(Frame<'_>) -> Result<(), E>) -> Result<Fault, JournalError>
+    /// Walks the chain to its end; says what stands there.
+    fn run<E>(&mut self, visit: &mut dyn FnMut(Frame<'_>) -> Result<(), E>) -> Result<End, JournalError>
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         loop {
-            let fault = match self.look(self.at.offset)? {
+            let offset = self.at.offset;
+            let fault = match self.look(offset)? {
                 Seen::Good(header, hash) => match self.chain_fault(&header) {
                     None => {
                         self.step(&header, hash, visit)?;
                         continue;
                     }
-                    Some(fault) => return Err(self.corrupt(self.at, fault)),
+                    Some(fault) => return Err(self.corrupt(End { offset, fault })),
                 },
                 Seen::Empty => Fault::Empty,
                 Seen::Bad(fault) => fault,
             };
             // The chain, not the bytes here, tells whether the next segment goes on where this one stopped.
-            let next = self.segments.end_of(self.at.offset);
-            let begun = !self.at.offset.is_multiple_of(self.segments.segment_bytes);
+            let next = self.segments.end_of(offset);
+            let begun = !offset.is_multiple_of(self.segments.segment_bytes);
             match if begun { self.look(next)? } else { Seen::Empty } {
                 Seen::Good(header, _) if self.chain_fault(&header).is_none() => {
                     if !matches!(fault, Fault::Empty) {
-                        self.torn_terminators.push(self.at.offset);
+                        self.torn_terminators.push(offset);
                     }
                     self.at.offset = next;
                 }
-                _ => return Ok(fault),
+                // This segment ended as it should: what is wrong, if anything, is the next one's first frame.
+                Seen::Bad(next_fault) if matches!(fault, Fault::Empty) => {
+                    return Ok(End { offset: next, fault: next_fault });
+                }
+                Seen::Good(..) | Seen::Bad(_) | Seen::Empty => return Ok(End { offset, fault }),
             }
         }
     }
@@ -255,26 +260,26 @@ impl Walk<'_> {
     }
 
     /// Refuses, or cuts the tail and makes everything before it durable.
-    fn decide(&mut self, fault: Fault) -> Result<(), JournalError> {
+    fn decide(&mut self, end: End) -> Result<(), JournalError> {
         let offset = self.at.offset;
-        let segment = segment_name(self.segments.index_of(offset));
-        if let Fault::Version(version) = fault {
-            return Err(JournalError::UnknownVersion { segment, offset, version });
+        if let Fault::Version(version) = end.fault {
+            let segment = segment_name(self.segments.index_of(end.offset));
+            return Err(JournalError::UnknownVersion { segment, offset: end.offset, version });
         }
         let later = self.scan_later()?;
         if later.synced_max > offset {
-            return Err(self.corrupt(self.at, fault));
+            return Err(self.corrupt(end));
         }
         if offset == 0 && self.segments.exists(0) {
             let mut fetch = fetch_from(self.segments);
             let mut window = Window::new(&mut self.kept, &mut fetch);
             if !frame::could_begin_segment(window.bytes(0, HEADER_BYTES)?) {
-                return Err(JournalError::ForeignContent { name: segment });
+                return Err(JournalError::ForeignContent { name: segment_name(0) });
             }
         }
         let zeroed = self.cut()?;
         if zeroed || later.frames > 0 {
-            self.report.cut = Some(Cut { offset, reason: fault, frames_dropped: later.frames });
+            self.report.cut = Some(Cut { offset, reason: end.fault, frames_dropped: later.frames });
         }
         Ok(())
     }
@@ -337,10 +342,17 @@ impl Walk<'_> {
         Ok(zeroed)
     }
 
-    fn corrupt(&self, at: Position, reason: Fault) -> JournalError {
-        let segment = segment_name(self.segments.index_of(at.offset));
-        JournalError::Corrupt { segment, offset: at.offset, sequence: at.sequence, reason }
+    fn corrupt(&self, end: End) -> JournalError {
+        let segment = segment_name(self.segments.index_of(end.offset));
+        JournalError::Corrupt { segment, offset: end.offset, sequence: self.at.sequence, reason: end.fault }
     }
+}
+
+/// Where the chain ends, and what is wrong with the bytes that stand there.
+#[derive(Clone, Copy)]
+struct End {
+    offset: u64,
+    fault: Fault,
 }
 
 #[derive(Default)]

@@ -110,8 +110,11 @@ impl Segments {
         let below = self.index_of(offset);
         let doomed: Vec<u64> = self.read_handles().range(..below).map(|(index, _)| *index).collect();
         for index in &doomed {
-            // Readers lose it first, so that none opens a file that is about to be another segment.
-            self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(index);
+            // Readers lose it first, so that none opens a file that is about to be another segment. Somebody
+            // else may have reclaimed it meanwhile.
+            if self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(index).is_none() {
+                continue;
+            }
             self.spares.recycle(&segment_name(*index))?;
         }
         if !doomed.is_empty() {

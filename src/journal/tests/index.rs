@@ -78,7 +78,7 @@ fn apply(op: &Op, index: &mut PlaceIndex, model: &mut HashMap<u64, Vec<u64>>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn it_behaves_like_a_map(ops in ops(), dump_at in 0..600_usize) {

@@ -1,6 +1,10 @@
 //! What the journal promises, as tests: on a real folder here, on one that crashes in `model`.
 
 mod index;
+mod live;
+mod model;
+mod refusals;
+mod snapshot;
 
 use std::convert::Infallible;
 use std::sync::Arc;
