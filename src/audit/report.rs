@@ -198,7 +198,7 @@ impl Report {
         let TransferCounts { done, refused, burned, reverses, retryable, conflicts, .. } = self.transfers;
         writeln!(f, "transfers  {done} done ({reverses} reverses), {refused} refused ({burned} burned)")?;
         writeln!(f, "           {retryable} to be retried and {conflicts} conflicts, which record nothing")?;
-        writeln!(f, "accounts   {}, and {} campaigns within their budgets", self.accounts, self.campaigns)?;
+        writeln!(f, "accounts   {}, and {} campaigns", self.accounts, self.campaigns)?;
         for Totals { currency, debits, credits, held, .. } in &self.totals {
             writeln!(f, "books      {currency}: debits {debits}, credits {credits}, held {held}")?;
         }
