@@ -1,5 +1,6 @@
 //! hongbao: a high-throughput disbursement processor.
 
+pub mod audit;
 pub mod digest;
 pub mod domain;
 pub mod gateway;
