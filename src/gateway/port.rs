@@ -108,19 +108,34 @@ pub enum CampaignChange {
     Close,
 }
 
-/// What changes state. Every request is an encoded, stamped `domain::Request` without `accepted_at`.
+/// A request on its way in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// An encoded, stamped `domain::Request` without `accepted_at`.
+    pub record: Vec<u8>,
+    /// Whether the caller chose the lane. If not, the record says `Lane::Realtime` and the campaign's own lane
+    /// takes its place.
+    pub lane_given: bool,
+}
+
+/// What changes state.
+///
+/// The door has judged every value but not what depends on state or order. In particular a request whose
+/// `not_after` has passed comes here all the same, to be refused as `Refusal::Expired` unless its id is known:
+/// a repeat of an accepted id gets its state, and only here is it certain which one it is.
 pub trait Accepting: Send + Sync + 'static {
     /// One verdict a request, in order, each durable.
-    fn submit(&self, requests: Vec<Vec<u8>>) -> Answer<'_, Vec<Verdict>>;
+    fn submit(&self, requests: Vec<Submission>) -> Answer<'_, Vec<Verdict>>;
     /// The same under a batch id; refused as a whole if the id stands for another batch.
     fn submit_batch(
         &self,
         head: BatchHead,
-        requests: Vec<Vec<u8>>,
+        requests: Vec<Submission>,
     ) -> Answer<'_, Result<Vec<Verdict>, Refused>>;
     /// Submits one request (fund, defund, cancel) and waits a bounded time for its final state; answers the
-    /// state it has then.
-    fn submit_and_wait(&self, request: Vec<u8>) -> Answer<'_, Result<Standing, Refused>>;
+    /// state it has then. A cancel carries the id it burns in both `id` and `original`, no campaign, and its
+    /// answer is the state of that id.
+    fn submit_and_wait(&self, request: Submission) -> Answer<'_, Result<Standing, Refused>>;
     fn change_campaign(
         &self,
         client: String,
