@@ -1,1 +1,0 @@
-//! The outcome view. Under construction.

@@ -1,0 +1,427 @@
+//! Facts become rows: one transaction over many facts, and the cursor with them.
+//!
+//! What holds: `domain::transition` alone decides whether a fact moves a request; tallies and zones move with
+//! it and in the same transaction; a chunk that is dropped without [`Chunk::commit`] never was.
+//!
+//! Cancels have no row of their own: what they do shows on the request they are about.
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction, params};
+
+use super::ViewError;
+use super::names::{FirstItem, Names, Numbering};
+use super::schema::ERA_BITS;
+use super::tally::{Cell, Table, Tally, Zones};
+use crate::digest;
+use crate::domain::{Kind, PayoutCode, Request, Status, UnixMs, WaitReason, transition};
+use crate::outcome::Fact;
+use crate::outcome::entry::Outcome;
+
+/// What the writer carries from one transaction to the next, and gathers during one.
+#[derive(Debug)]
+pub struct Memory {
+    names: Names,
+    gathered: Gathered,
+}
+
+impl Memory {
+    pub fn new() -> Memory {
+        Memory { names: Names::default(), gathered: Gathered::new() }
+    }
+
+    /// After a transaction that did not commit: numbers it gave and changes it gathered never were.
+    pub fn forget(&mut self) {
+        self.names.forget();
+        self.gathered = Gathered::new();
+    }
+}
+
+#[derive(Debug)]
+struct Gathered {
+    campaigns: Tally,
+    batches: Tally,
+    waiting: Tally,
+    zones: Zones,
+    era_last: Option<i64>,
+    facts: u64,
+    skipped: u64,
+}
+
+impl Gathered {
+    fn new() -> Gathered {
+        Gathered {
+            campaigns: Tally::new(Table::Campaign),
+            batches: Tally::new(Table::Batch),
+            waiting: Tally::new(Table::Wait),
+            zones: Zones::default(),
+            era_last: None,
+            facts: 0,
+            skipped: 0,
+        }
+    }
+}
+
+/// As much of a request as its transitions need.
+#[derive(Clone, Copy, Debug)]
+struct Subject {
+    place: i64,
+    key_hash: i64,
+    kind: Kind,
+    client: i64,
+    campaign: i64,
+    batch: Option<i64>,
+    amount: u64,
+    status: Status,
+    reason: Option<WaitReason>,
+    reversed: u64,
+    /// Whether `outcomes` has its row.
+    stored: bool,
+}
+
+const SUBJECT: &str = "SELECT r.place, r.key_hash, r.kind, r.client, r.campaign, r.batch, r.amount,
+    o.status, o.reason, o.reversed_amount
+    FROM requests r LEFT JOIN outcomes o ON o.place = r.place WHERE r.place = ?1";
+
+impl Subject {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Result<Subject, ViewError>> {
+        let (kind, status, reason): (u8, Option<u8>, Option<u8>) = (row.get(2)?, row.get(7)?, row.get(8)?);
+        let Some(kind) = Kind::from_u8(kind) else { return Ok(Err(ViewError::Stored("kind"))) };
+        let Some(state) = Status::from_u8(status.unwrap_or(Status::Accepted as u8)) else {
+            return Ok(Err(ViewError::Stored("status")));
+        };
+        let (amount, reversed): (i64, Option<i64>) = (row.get(6)?, row.get(9)?);
+        Ok(Ok(Subject {
+            place: row.get(0)?,
+            key_hash: row.get(1)?,
+            kind,
+            client: row.get(3)?,
+            campaign: row.get(4)?,
+            batch: row.get(5)?,
+            amount: amount.unsigned_abs(),
+            status: state,
+            reason: reason.and_then(WaitReason::from_u8),
+            reversed: reversed.unwrap_or(0).unsigned_abs(),
+            stored: status.is_some(),
+        }))
+    }
+}
+
+struct Statements<'c> {
+    accept: CachedStatement<'c>,
+    subject: CachedStatement<'c>,
+    insert: CachedStatement<'c>,
+    update: CachedStatement<'c>,
+    reverse: CachedStatement<'c>,
+    credit: CachedStatement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    fn prepare(conn: &'c Connection) -> Result<Statements<'c>, ViewError> {
+        Ok(Statements {
+            accept: conn.prepare_cached(
+                "INSERT OR IGNORE INTO requests (place, era, key_hash, kind, client, campaign, batch,
+                 party_hash, amount, currency, accepted_at, id, party, merchant, agreement, original,
+                 remark, metadata)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+            )?,
+            subject: conn.prepare_cached(SUBJECT)?,
+            insert: conn.prepare_cached(
+                "INSERT INTO outcomes (place, client, status, code, reason, updated_at, settled_at,
+                 next_attempt_at, attempts, wallet_ref, reversed_amount)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)",
+            )?,
+            update: conn.prepare_cached(
+                "UPDATE outcomes SET status = ?3, code = ?4, reason = ?5, updated_at = ?6, settled_at = ?7,
+                 next_attempt_at = ?8, attempts = ?9, wallet_ref = ?10 WHERE place = ?1 AND client = ?2",
+            )?,
+            reverse: conn
+                .prepare_cached("UPDATE outcomes SET status = ?2, updated_at = ?3 WHERE place = ?1")?,
+            credit: conn.prepare_cached(
+                "INSERT INTO outcomes VALUES (?1, ?2, 1, NULL, NULL, ?3, 0, 0, 0, NULL, ?4)
+                 ON CONFLICT (place) DO UPDATE SET reversed_amount = excluded.reversed_amount",
+            )?,
+        })
+    }
+}
+
+/// A transaction under way.
+pub struct Chunk<'c> {
+    conn: &'c Connection,
+    transaction: Transaction<'c>,
+    statements: Statements<'c>,
+    numbering: Numbering<'c>,
+    gathered: &'c mut Gathered,
+}
+
+/// SQLite's integers have 63 bits; times beyond them are none of this world.
+fn time(at: UnixMs) -> i64 {
+    i64::try_from(at).unwrap_or(i64::MAX)
+}
+
+fn place_of(place: u64) -> Result<i64, ViewError> {
+    i64::try_from(place).map_err(|_| ViewError::Place(place))
+}
+
+/// An empty text takes no room.
+fn text(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+pub fn currency_number(bytes: [u8; 3]) -> i64 {
+    i64::from(u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]))
+}
+
+impl<'c> Chunk<'c> {
+    pub fn begin(conn: &'c Connection, memory: &'c mut Memory) -> Result<Chunk<'c>, ViewError> {
+        memory.gathered = Gathered::new();
+        Ok(Chunk {
+            conn,
+            transaction: conn.unchecked_transaction()?,
+            statements: Statements::prepare(conn)?,
+            numbering: Numbering::prepare(conn, &mut memory.names)?,
+            gathered: &mut memory.gathered,
+        })
+    }
+
+    pub fn facts(&self) -> u64 {
+        self.gathered.facts
+    }
+
+    pub fn skipped(&self) -> u64 {
+        self.gathered.skipped
+    }
+
+    pub fn apply(&mut self, fact: Fact<'_>) -> Result<(), ViewError> {
+        self.gathered.facts += 1;
+        match fact {
+            Fact::Accepted { place, request } => self.accepted(place_of(place)?, &request),
+            Fact::Moved(outcome) => self.moved(&outcome),
+        }
+    }
+
+    /// Makes all of it durable, and `cursor` with it.
+    pub fn commit(self, cursor: u64) -> Result<(), ViewError> {
+        let gathered = self.gathered;
+        gathered.campaigns.flush(self.conn)?;
+        gathered.batches.flush(self.conn)?;
+        gathered.waiting.flush(self.conn)?;
+        gathered.zones.flush(self.conn)?;
+        let (facts, skipped) = (gathered.facts as i64, gathered.skipped as i64);
+        self.conn
+            .prepare_cached("UPDATE progress SET cursor = ?1, facts = facts + ?2, skipped = skipped + ?3")?
+            .execute([place_of(cursor)?, facts, skipped])?;
+        Ok(self.transaction.commit()?)
+    }
+
+    fn accepted(&mut self, place: i64, request: &Request<'_>) -> Result<(), ViewError> {
+        if request.kind == Kind::Cancel {
+            return Ok(());
+        }
+        let client = self.numbering.client(request.client)?;
+        let campaign = self.numbering.campaign(client, request.campaign)?;
+        let accepted_at = time(request.accepted_at);
+        let currency = currency_number(request.currency.bytes());
+        let batch = match request.batch {
+            "" => None,
+            name => {
+                Some(self.numbering.batch(client, name, FirstItem { campaign, currency, accepted_at })?)
+            }
+        };
+        let amount = request.amount.minor_units();
+        let era = place >> ERA_BITS;
+        let inserted = self.statements.accept.execute(params![
+            place,
+            era,
+            request.key_hash as i64,
+            request.kind as u8,
+            client,
+            campaign,
+            batch,
+            text(request.party).map(|party| party_hash(client, party)),
+            amount as i64,
+            currency,
+            accepted_at,
+            request.id,
+            request.party,
+            text(request.merchant),
+            text(request.agreement),
+            text(request.original),
+            text(request.remark),
+            text(request.metadata),
+        ])?;
+        if inserted == 0 {
+            return Ok(());
+        }
+        if self.gathered.era_last != Some(era) {
+            self.conn.prepare_cached("INSERT OR IGNORE INTO eras VALUES (?1)")?.execute([era])?;
+            self.gathered.era_last = Some(era);
+        }
+        self.gathered.zones.accepted(place, accepted_at);
+        let (kind, status) = (request.kind, Status::Accepted);
+        self.gathered.campaigns.add(Cell { owner: campaign, kind, status }, amount);
+        if let Some(owner) = batch {
+            self.gathered.batches.add(Cell { owner, kind, status }, amount);
+        }
+        self.gathered.waiting.add(Cell { owner: 0, kind, status }, amount);
+        Ok(())
+    }
+
+    fn subject(&mut self, place: i64) -> Result<Option<Subject>, ViewError> {
+        self.statements.subject.query_row([place], Subject::read).optional()?.transpose()
+    }
+
+    fn moved(&mut self, outcome: &Outcome<'_>) -> Result<(), ViewError> {
+        if outcome.kind == Kind::Cancel {
+            return Ok(());
+        }
+        let place = place_of(outcome.request_place)?;
+        let subject = match self.subject(place)? {
+            Some(subject) if subject.key_hash == outcome.key_hash as i64 => subject,
+            _ => {
+                self.gathered.skipped += 1;
+                return Ok(());
+            }
+        };
+        let Some(to) = transition(subject.status, outcome.status) else { return Ok(()) };
+        if to == Status::Reversed {
+            return self.reverse(&subject, outcome.at);
+        }
+        self.store(&subject, outcome, to)?;
+        if to != Status::Succeeded {
+            return Ok(());
+        }
+        if subject.kind == Kind::Reversal {
+            self.credit_original(&subject, outcome.at)?;
+        }
+        // A reversal may have been told before what it reverses.
+        self.reverse_if_whole(&Subject { status: to, ..subject }, outcome.at)
+    }
+
+    fn store(&mut self, subject: &Subject, outcome: &Outcome<'_>, to: Status) -> Result<(), ViewError> {
+        let at = time(outcome.at);
+        let settled_at = if to.is_final() { at } else { 0 };
+        let values = params![
+            subject.place,
+            subject.client,
+            to as u8,
+            outcome.code.map(|code| code as u8),
+            outcome.reason.map(|reason| reason as u8),
+            at,
+            settled_at,
+            time(outcome.next_attempt_at),
+            outcome.attempts,
+            text(outcome.wallet_ref),
+        ];
+        let statement =
+            if subject.stored { &mut self.statements.update } else { &mut self.statements.insert };
+        statement.execute(values)?;
+        self.tally(subject, to, outcome.reason);
+        if settled_at > 0 {
+            self.gathered.zones.settled(subject.place, settled_at);
+        }
+        Ok(())
+    }
+
+    /// Moves the tallies with a transition.
+    fn tally(&mut self, subject: &Subject, to: Status, reason: Option<WaitReason>) {
+        let Subject { kind, amount, status: from, .. } = *subject;
+        let gathered = &mut *self.gathered;
+        let owners =
+            [(&mut gathered.campaigns, Some(subject.campaign)), (&mut gathered.batches, subject.batch)];
+        for (tally, owner) in owners {
+            if let Some(owner) = owner {
+                tally.remove(Cell { owner, kind, status: from }, amount);
+                tally.add(Cell { owner, kind, status: to }, amount);
+            }
+        }
+        let number = |reason: Option<WaitReason>| reason.map_or(0, |reason| reason as i64);
+        if !from.is_final() {
+            gathered.waiting.remove(Cell { owner: number(subject.reason), kind, status: from }, amount);
+        }
+        if !to.is_final() {
+            gathered.waiting.add(Cell { owner: number(reason), kind, status: to }, amount);
+        }
+        if from == Status::Accepted {
+            gathered.zones.left_accepted(subject.place);
+        }
+    }
+
+    /// A reversal came through: what it names has that much less.
+    fn credit_original(&mut self, reversal: &Subject, at: UnixMs) -> Result<(), ViewError> {
+        let names = "SELECT c.name, r.original FROM requests r JOIN clients c ON c.number = r.client
+                     WHERE r.place = ?1";
+        let (client, original): (String, Option<String>) = self
+            .conn
+            .prepare_cached(names)?
+            .query_row([reversal.place], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let id = original.unwrap_or_default();
+        let Some(place) = find_place(self.conn, reversal.client, &client, &id)? else {
+            self.gathered.skipped += 1;
+            return Ok(());
+        };
+        let mut subject = self.subject(place)?.ok_or(ViewError::Stored("place"))?;
+        subject.reversed = subject.reversed.saturating_add(reversal.amount);
+        let reversed = i64::try_from(subject.reversed).unwrap_or(i64::MAX);
+        self.statements.credit.execute([place, subject.client, time(at), reversed])?;
+        self.reverse_if_whole(&subject, at)
+    }
+
+    fn reverse_if_whole(&mut self, subject: &Subject, at: UnixMs) -> Result<(), ViewError> {
+        if subject.reversed == 0 || subject.reversed < subject.amount {
+            return Ok(());
+        }
+        match transition(subject.status, Status::Reversed) {
+            Some(_) => self.reverse(subject, at),
+            None => Ok(()),
+        }
+    }
+
+    /// What is reversed keeps what it was paid with; only its state moves.
+    fn reverse(&mut self, subject: &Subject, at: UnixMs) -> Result<(), ViewError> {
+        self.statements.reverse.execute([subject.place, Status::Reversed as i64, time(at)])?;
+        self.tally(subject, Status::Reversed, None);
+        Ok(())
+    }
+}
+
+/// Under what a party is indexed: hash of `client number:party`.
+pub fn party_hash(client: i64, party: &str) -> i64 {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = client.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let client = std::str::from_utf8(&digits[at..]).expect("digits are UTF-8");
+    digest::key_hash_of(client, party) as i64
+}
+
+/// Where `client:id` was accepted. If it was accepted more than once, the first that is not a conflict with
+/// another counts.
+pub fn find_place(
+    conn: &Connection,
+    client: i64,
+    client_name: &str,
+    id: &str,
+) -> Result<Option<i64>, ViewError> {
+    let mut select = conn.prepare_cached(
+        "SELECT r.place, coalesce(o.code, 0) FROM eras e
+         CROSS JOIN requests r INDEXED BY by_key ON r.era = e.era AND r.key_hash = ?1
+         LEFT JOIN outcomes o ON o.place = r.place
+         WHERE r.client = ?2 AND r.id = ?3 ORDER BY r.place",
+    )?;
+    let mut rows = select.query(params![digest::key_hash_of(client_name, id) as i64, client, id])?;
+    let mut first = None;
+    while let Some(row) = rows.next()? {
+        let (place, code): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if code != PayoutCode::IdConflict as i64 {
+            return Ok(Some(place));
+        }
+        first = first.or(Some(place));
+    }
+    Ok(first)
+}

@@ -1,0 +1,207 @@
+//! Listings: pages in ascending order of acceptance (of place), which no later insert disturbs.
+//!
+//! The narrowest filter leads along its index, in order of place; the others are checked row by row. A page
+//! looks at no more than [`LOOKED_AT_MAX`] rows, and is short if that was not enough to fill it. Bounds on
+//! time and the state ACCEPTED let whole zones be passed over.
+
+use rusqlite::{Connection, Params, Row, params};
+
+use super::apply::party_hash;
+use super::names::{find_batch, find_campaign, find_client};
+use super::row::{LIMIT_MAX, ListRows, PageRows};
+use super::schema::{ERA_BITS, ZONE_BITS};
+use super::{ViewError, cursor, query};
+use crate::domain::{Kind, Status};
+
+/// Rows looked at for one page, at most: about a tenth of a second.
+const LOOKED_AT_MAX: usize = 50_000;
+
+/// A listing with its names looked up.
+#[derive(Debug)]
+struct Plan {
+    client: i64,
+    campaign: Option<i64>,
+    batch: Option<i64>,
+    party: Option<(i64, String)>,
+    status: Option<Status>,
+    kind: Option<Kind>,
+    accepted_from: i64,
+    settled_from: i64,
+    after: i64,
+}
+
+pub fn page(conn: &Connection, secret: &[u8; 32], asked: &ListRows) -> Result<PageRows, ViewError> {
+    let after = match &asked.cursor {
+        Some(text) => i64::try_from(cursor::read(secret, asked, text)?).unwrap_or(i64::MAX),
+        None => -1,
+    };
+    let Some(plan) = plan(conn, asked, after)? else {
+        return Ok(PageRows { data: Vec::new(), next_cursor: None });
+    };
+    let limit = asked.limit.clamp(1, LIMIT_MAX) as usize;
+    let found = plan.scan(conn, limit)?;
+    let mut data = Vec::with_capacity(found.places.len());
+    for place in found.places {
+        data.push(query::at_place(conn, place)?.ok_or(ViewError::Stored("place"))?);
+    }
+    let next_cursor = found.go_on_after.map(|place| cursor::write(secret, asked, place.unsigned_abs()));
+    Ok(PageRows { data, next_cursor })
+}
+
+/// `None` if a name was never met: then nothing can match.
+fn plan(conn: &Connection, asked: &ListRows, after: i64) -> Result<Option<Plan>, ViewError> {
+    let Some(client) = find_client(conn, &asked.client)? else { return Ok(None) };
+    let campaign = match &asked.campaign {
+        None => None,
+        Some(name) => match find_campaign(conn, client, name)? {
+            None => return Ok(None),
+            found => found,
+        },
+    };
+    let batch = match &asked.batch {
+        None => None,
+        Some(name) => match find_batch(conn, client, name)? {
+            None => return Ok(None),
+            found => found,
+        },
+    };
+    Ok(Some(Plan {
+        client,
+        campaign,
+        batch,
+        party: asked.party.as_ref().map(|party| (party_hash(client, party), party.clone())),
+        status: asked.status,
+        kind: asked.kind,
+        accepted_from: i64::try_from(asked.accepted_from).unwrap_or(i64::MAX),
+        settled_from: i64::try_from(asked.settled_from).unwrap_or(i64::MAX),
+        after,
+    }))
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    places: Vec<i64>,
+    /// Where the next page begins, if there may be one.
+    go_on_after: Option<i64>,
+}
+
+const COLUMNS: &str = "SELECT r.place, r.client, r.campaign, r.batch, r.kind, r.accepted_at,
+    coalesce(o.status, 1), coalesce(o.settled_at, 0), r.party";
+
+const BY_BATCH: &str = "FROM requests r INDEXED BY by_batch LEFT JOIN outcomes o ON o.place = r.place
+    WHERE r.batch = ?2 AND r.place > ?1 ORDER BY r.place";
+
+const BY_PARTY: &str = "FROM eras e CROSS JOIN requests r INDEXED BY by_party
+    ON r.era = e.era AND r.party_hash = ?2 AND r.place > ?1
+    LEFT JOIN outcomes o ON o.place = r.place WHERE e.era >= ?3 ORDER BY e.era, r.place";
+
+const BY_STATE: &str = "FROM outcomes o INDEXED BY by_state CROSS JOIN requests r ON r.place = o.place
+    WHERE o.client = ?2 AND o.status = ?3 AND o.status NOT IN (1, 5) AND o.place > ?1 ORDER BY o.place";
+
+const BY_CAMPAIGN: &str = "FROM zones z CROSS JOIN requests r INDEXED BY by_campaign
+    ON r.campaign = ?6 AND r.place > max(?1, (z.zone << 20) - 1) AND r.place <= (z.zone << 20) + 1048575
+    LEFT JOIN outcomes o ON o.place = r.place
+    WHERE z.zone >= ?2 AND z.accepted_max >= ?3 AND z.settled_max >= ?4 AND z.untouched_count >= ?5
+    ORDER BY z.zone, r.place";
+
+const BY_PLACE: &str = "FROM zones z CROSS JOIN requests r NOT INDEXED
+    ON r.place > max(?1, (z.zone << 20) - 1) AND r.place <= (z.zone << 20) + 1048575
+    LEFT JOIN outcomes o ON o.place = r.place
+    WHERE z.zone >= ?2 AND z.accepted_max >= ?3 AND z.settled_max >= ?4 AND z.untouched_count >= ?5
+    ORDER BY z.zone, r.place";
+
+impl Plan {
+    /// Picks the way with the fewest rows to look at.
+    fn scan(&self, conn: &Connection, limit: usize) -> Result<Found, ViewError> {
+        let after = self.after;
+        let zone = after.max(0) >> ZONE_BITS;
+        let untouched = i64::from(self.status == Some(Status::Accepted));
+        if let Some(batch) = self.batch {
+            return self.walk(conn, BY_BATCH, [after, batch], limit);
+        }
+        if let Some((hash, _)) = &self.party {
+            return self.walk(conn, BY_PARTY, [after, *hash, after.max(0) >> ERA_BITS], limit);
+        }
+        match self.status {
+            None | Some(Status::Accepted | Status::Succeeded) => {}
+            Some(status) => return self.walk(conn, BY_STATE, [after, self.client, status as i64], limit),
+        }
+        let (accepted, settled) = (self.accepted_from, self.settled_from);
+        match self.campaign {
+            Some(campaign) => {
+                let values = params![after, zone, accepted, settled, untouched, campaign];
+                self.walk(conn, BY_CAMPAIGN, values, limit)
+            }
+            None => self.walk(conn, BY_PLACE, [after, zone, accepted, settled, untouched], limit),
+        }
+    }
+
+    fn walk(
+        &self,
+        conn: &Connection,
+        way: &str,
+        values: impl Params,
+        limit: usize,
+    ) -> Result<Found, ViewError> {
+        let mut select = conn.prepare_cached(&format!("{COLUMNS} {way}"))?;
+        let mut rows = select.query(values)?;
+        let mut found = Found::default();
+        let mut looked_at = 0;
+        let mut last = self.after;
+        while let Some(row) = rows.next()? {
+            if looked_at == LOOKED_AT_MAX {
+                found.go_on_after = Some(last);
+                break;
+            }
+            looked_at += 1;
+            let place = row.get(0)?;
+            if self.takes(row)? {
+                if found.places.len() == limit {
+                    found.go_on_after = Some(last);
+                    break;
+                }
+                found.places.push(place);
+            }
+            last = place;
+        }
+        Ok(found)
+    }
+
+    fn takes(&self, row: &Row<'_>) -> Result<bool, ViewError> {
+        let kind: u8 = row.get(4)?;
+        let kind = Kind::from_u8(kind).ok_or(ViewError::Stored("kind"))?;
+        let kind_taken = match self.kind {
+            Some(wanted) => kind == wanted,
+            None => is_listed(kind),
+        };
+        if !kind_taken || row.get::<_, i64>(1)? != self.client {
+            return Ok(false);
+        }
+        if self.campaign.is_some() && row.get::<_, Option<i64>>(2)? != self.campaign {
+            return Ok(false);
+        }
+        if self.batch.is_some() && row.get::<_, Option<i64>>(3)? != self.batch {
+            return Ok(false);
+        }
+        if let Some(status) = self.status
+            && row.get::<_, u8>(6)? != status as u8
+        {
+            return Ok(false);
+        }
+        if row.get::<_, i64>(5)? < self.accepted_from || row.get::<_, i64>(7)? < self.settled_from {
+            return Ok(false);
+        }
+        Ok(match &self.party {
+            Some((_, party)) => row.get_ref(8)?.as_str().is_ok_and(|found| found == party),
+            None => true,
+        })
+    }
+}
+
+/// Whether a kind is listed when nobody asks for one.
+const fn is_listed(kind: Kind) -> bool {
+    match kind {
+        Kind::Disbursement | Kind::Collection | Kind::Reversal => true,
+        Kind::Fund | Kind::Defund | Kind::Cancel => false,
+    }
+}

@@ -1,0 +1,175 @@
+//! The tables of the view, and how its connections are opened.
+//!
+//! The log is the truth and the view can be read from it again, so the store is set for speed where that
+//! costs no consistency: write-ahead log with `synchronous = NORMAL` (a power cut may lose the last
+//! transactions but never tears one, and the cursor commits in the same transaction as what it covers, so
+//! the reader simply goes on from where the file says it stands).
+//!
+//! What is written once and what moves stand apart: `requests` only ever grows at its end, and `outcomes`
+//! holds a small row for whatever has left ACCEPTED, so that settling never rewrites a wide row. Indexes over
+//! random keys begin with the *era* (64 MiB of log): inserts touch only the pages of the newest era however
+//! large the table grows, and a look-up asks each era in turn. Times have no index: a *zone* (1 MiB of log)
+//! keeps the latest times among its requests, and a scan passes over the zones that cannot match.
+//!
+//! Absent: what facts mean (`apply`), and what is asked (`query`, `list`).
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::ViewError;
+
+/// Version of the schema, kept in `PRAGMA user_version`.
+pub const VERSION: i64 = 1;
+/// `PRAGMA application_id`: "hbvw".
+const APPLICATION_ID: i64 = 0x6862_7677;
+
+/// `place >> ZONE_BITS` is the zone of a request, `place >> ERA_BITS` its era. Part of the stored form.
+pub const ZONE_BITS: u32 = 20;
+pub const ERA_BITS: u32 = 26;
+
+const WRITER_CACHE_KIB: u32 = 32 * 1024;
+const READER_CACHE_KIB: u32 = 4 * 1024;
+/// Pages in the write-ahead log at which it is copied back.
+const CHECKPOINT_PAGES: u32 = 8 * 1024;
+const WAL_BYTES_MAX: u64 = 64 << 20;
+const BUSY_MAX: Duration = Duration::from_secs(5);
+const STATEMENTS_MAX: usize = 64;
+
+const TABLES: &str = "
+CREATE TABLE progress (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 0),
+    cursor INTEGER NOT NULL, facts INTEGER NOT NULL, skipped INTEGER NOT NULL, secret BLOB NOT NULL
+);
+CREATE TABLE clients (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE campaigns (
+    number INTEGER PRIMARY KEY, client INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE (client, name)
+);
+CREATE TABLE batches (
+    number INTEGER PRIMARY KEY, client INTEGER NOT NULL, name TEXT NOT NULL,
+    campaign INTEGER NOT NULL, currency INTEGER NOT NULL, accepted_at INTEGER NOT NULL,
+    UNIQUE (client, name)
+);
+CREATE TABLE requests (
+    place INTEGER PRIMARY KEY, era INTEGER NOT NULL, key_hash INTEGER NOT NULL, kind INTEGER NOT NULL,
+    client INTEGER NOT NULL, campaign INTEGER NOT NULL, batch INTEGER, party_hash INTEGER,
+    amount INTEGER NOT NULL, currency INTEGER NOT NULL, accepted_at INTEGER NOT NULL,
+    id TEXT NOT NULL, party TEXT NOT NULL,
+    merchant TEXT, agreement TEXT, original TEXT, remark TEXT, metadata TEXT
+);
+CREATE INDEX by_key ON requests (era, key_hash);
+CREATE INDEX by_party ON requests (era, party_hash) WHERE party_hash IS NOT NULL;
+CREATE INDEX by_campaign ON requests (campaign);
+CREATE INDEX by_batch ON requests (batch) WHERE batch IS NOT NULL;
+CREATE TABLE outcomes (
+    place INTEGER PRIMARY KEY, client INTEGER NOT NULL, status INTEGER NOT NULL, code INTEGER,
+    reason INTEGER, updated_at INTEGER NOT NULL, settled_at INTEGER NOT NULL,
+    next_attempt_at INTEGER NOT NULL, attempts INTEGER NOT NULL, wallet_ref TEXT,
+    reversed_amount INTEGER NOT NULL
+);
+CREATE INDEX by_state ON outcomes (client, status) WHERE status NOT IN (1, 5);
+CREATE INDEX by_wait ON outcomes (reason) WHERE status = 2;
+CREATE TABLE eras (era INTEGER PRIMARY KEY);
+CREATE TABLE zones (
+    zone INTEGER PRIMARY KEY, accepted_max INTEGER NOT NULL, settled_max INTEGER NOT NULL,
+    untouched_count INTEGER NOT NULL
+);
+CREATE TABLE campaign_tally (
+    owner INTEGER, kind INTEGER, status INTEGER, count INTEGER NOT NULL,
+    amount_low INTEGER NOT NULL, amount_high INTEGER NOT NULL, PRIMARY KEY (owner, kind, status)
+) WITHOUT ROWID;
+CREATE TABLE batch_tally (
+    owner INTEGER, kind INTEGER, status INTEGER, count INTEGER NOT NULL,
+    amount_low INTEGER NOT NULL, amount_high INTEGER NOT NULL, PRIMARY KEY (owner, kind, status)
+) WITHOUT ROWID;
+CREATE TABLE wait_tally (
+    owner INTEGER, kind INTEGER, status INTEGER, count INTEGER NOT NULL,
+    amount_low INTEGER NOT NULL, amount_high INTEGER NOT NULL, PRIMARY KEY (owner, kind, status)
+) WITHOUT ROWID;
+";
+
+/// The one connection that writes; makes the tables in a file that is new.
+pub fn open_writer(path: &Path) -> Result<Connection, ViewError> {
+    let conn = Connection::open(path)?;
+    conn.busy_timeout(BUSY_MAX)?;
+    let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(ViewError::NotAView { path: path.to_owned() });
+    }
+    if tables > 0 && found != VERSION {
+        return Err(ViewError::Version { path: path.to_owned(), found });
+    }
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "NORMAL")?;
+    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    conn.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX as i64)?;
+    tune(&conn, WRITER_CACHE_KIB)?;
+    if tables == 0 {
+        create(&conn)?;
+    }
+    Ok(conn)
+}
+
+fn create(conn: &Connection) -> Result<(), ViewError> {
+    let secret: Vec<u8> =
+        [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].iter().flat_map(|id| *id.as_bytes()).collect();
+    let transaction = conn.unchecked_transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.execute("INSERT INTO progress VALUES (0, 0, 0, 0, ?1)", [secret])?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    Ok(transaction.commit()?)
+}
+
+/// A connection that can only read, and never waits for the writer.
+pub fn open_reader(path: &Path) -> Result<Connection, ViewError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_MAX)?;
+    tune(&conn, READER_CACHE_KIB)?;
+    Ok(conn)
+}
+
+fn tune(conn: &Connection, cache_kib: u32) -> Result<(), ViewError> {
+    conn.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
+    conn.pragma_update(None, "mmap_size", 0)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(prepare: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("view.sqlite");
+        open_writer(&path).unwrap();
+        Connection::open(&path).unwrap().execute_batch(prepare).unwrap();
+        open_writer(&path).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_by_name() {
+        for (prepare, expected) in [
+            ("PRAGMA user_version = 7", "version 7"),
+            ("PRAGMA user_version = 0", "version 0"),
+            ("PRAGMA application_id = 0", "is not an outcome view"),
+        ] {
+            let text = refusal(prepare);
+            assert!(text.contains(expected) && text.contains("view.sqlite"), "{prepare}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_a_database_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("view.sqlite");
+        std::fs::write(&path, vec![7u8; 8192]).unwrap();
+        assert!(open_writer(&path).is_err());
+    }
+}
