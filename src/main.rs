@@ -1,1 +1,9 @@
-fn main() {}
+//! The command line: arguments to a configuration, a configuration to a running command.
+
+mod cli;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    cli::Cli::parse().run()
+}

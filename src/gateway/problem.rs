@@ -155,6 +155,8 @@ const fn title(code: Refusal) -> &'static str {
         Refusal::NotFound => "Not found",
         Refusal::MethodNotAllowed => "The method is not allowed here",
         Refusal::IdConflict => "The id stands for something else",
+        Refusal::AmountLimit => "Above what one request may move",
+        Refusal::PayeeLimit => "The payee has had its share",
         Refusal::NotCancelable => "Too late to cancel",
         Refusal::BodyTooLarge => "The body is too large",
         Refusal::UnsupportedMediaType => "The body must be application/json",

@@ -202,6 +202,12 @@ impl Journal {
         self.inner.shared.synced()
     }
 
+    /// Reads [`Journal::synced`] without keeping the journal alive: for wakers.
+    pub fn synced_reader(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.inner.shared);
+        move || shared.upgrade().map_or(0, |shared| shared.synced())
+    }
+
     /// A write and sync is under way: what is appended now waits for the next one.
     pub fn is_syncing(&self) -> bool {
         self.inner.shared.syncing.load(Ordering::Acquire)

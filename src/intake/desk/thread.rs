@@ -274,6 +274,11 @@ impl Desk {
         taken.recv().ok()
     }
 
+    /// Whether calls or outcomes are waiting for the desk: a burst is on.
+    pub fn is_busy(&self) -> bool {
+        !self.shared.settled.is_empty() || self.shared.ops.len() > 8
+    }
+
     pub fn registry(&self) -> &super::campaigns::Registry {
         &self.registry
     }

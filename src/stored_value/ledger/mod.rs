@@ -22,6 +22,8 @@ use crate::journal::{Appended, Frame, Journal};
 #[derive(Default)]
 pub struct Restoring {
     pub state: State,
+    /// Frames of the ledger's below this offset are in the state already.
+    pub written: u64,
 }
 
 impl Restoring {
@@ -52,7 +54,7 @@ struct Inner {
 impl Ledger {
     pub fn new(restored: Restoring, identity: String, journal: Journal) -> Ledger {
         let records = JournalRecords { journal: journal.clone(), buffer: vec![0; TRANSFER_BYTES_MAX] };
-        let inner = Inner { state: restored.state, records, appended: 0, stopped: None };
+        let inner = Inner { state: restored.state, records, appended: journal.synced(), stopped: None };
         Ledger { identity, journal, inner: Mutex::new(inner) }
     }
 

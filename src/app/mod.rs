@@ -1,0 +1,324 @@
+//! The composition root: builds the service from its configuration, and takes it down. The only place that
+//! names adapters.
+//!
+//! Start: folder, snapshot, journal (replaying the tail into desk, queues and ledger), desk, pipeline, view,
+//! checkpoints. Stop, in order: the door, the feed, the ring (drained), the desk, a last snapshot, the journal.
+//! [`office`] gives the gateway what it needs, [`vitals`] tells how the service is, [`checkpoint`] takes
+//! snapshots, [`folder`] guards the data folder.
+
+pub mod checkpoint;
+pub mod folder;
+pub mod office;
+pub mod vitals;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+
+use self::checkpoint::{Checkpointer, ManifestOf};
+use self::folder::DataFolder;
+use crate::config::Config;
+use crate::domain::UnixMs;
+use crate::intake::desk::decide::Clerk;
+use crate::intake::desk::memory::{Memory, SettledRow};
+use crate::intake::desk::{Desk, DeskThread};
+use crate::intake::embedded::entry::{FRAME_ACCEPT, FRAME_CONTROL, SECTION_BYTES};
+use crate::intake::embedded::identity::Entries;
+use crate::intake::{embedded, embedded::EmbeddedIntake};
+use crate::journal::{FolderStorage, Frame, Journal, Storage};
+use crate::outcome::embedded::EmbeddedOutcomeLog;
+use crate::outcome::entry::FRAME_OUTCOMES;
+use crate::outcome::view::{View, ViewHandle, ViewWorker, WorkerOptions};
+use crate::pipeline::suspects::Suspects;
+use crate::pipeline::{Parts, Pipeline};
+use crate::ring::Poison;
+use crate::stored_value::ledger::{self, Ledger};
+
+pub type Clock = Arc<dyn Fn() -> UnixMs + Send + Sync>;
+
+/// Unix time in milliseconds.
+pub fn now_ms() -> UnixMs {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The running service, without its HTTP door.
+pub struct Service {
+    pub desk: Desk,
+    pub journal: Journal,
+    pub ledger: Arc<Ledger>,
+    pub outcomes: Arc<EmbeddedOutcomeLog>,
+    pub pipeline: Arc<Pipeline>,
+    pub view: Option<Arc<ViewHandle>>,
+    pub poison: Poison,
+    pub accepting: Arc<AtomicBool>,
+    pub config: Config,
+    pub clock: Clock,
+    pub started_at: UnixMs,
+    pub recovery: String,
+    desk_thread: DeskThread,
+    checkpoints: Checkpoints,
+    folder: Option<DataFolder>,
+}
+
+/// What a caller may want otherwise than the configuration says: tests and benches.
+pub struct Extras {
+    /// In place of the folder on disk.
+    pub storage: Option<Arc<dyn Storage>>,
+    /// Without it, no view is run.
+    pub with_view: bool,
+    /// Called on a thread of the service when it can go on no more.
+    pub on_poison: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Default for Extras {
+    fn default() -> Extras {
+        Extras { storage: None, with_view: true, on_poison: Arc::new(|| {}) }
+    }
+}
+
+/// The rooms' state while the journal is replayed.
+struct Replay {
+    memory: Memory,
+    queues: embedded::Restoring,
+    ledger: ledger::Restoring,
+}
+
+impl Replay {
+    fn visit(&mut self, frame: &Frame<'_>) -> anyhow::Result<()> {
+        self.ledger.visit(frame)?;
+        let is_new = self.queues.visit(frame)?;
+        match frame.kind {
+            FRAME_ACCEPT if is_new => {
+                for item in crate::domain::bytes::entries(&frame.payload[SECTION_BYTES..]) {
+                    let (at, _, bytes) = item?;
+                    let place = frame.payload_at + (SECTION_BYTES + at) as u64;
+                    self.memory.accepted(place, bytes).with_context(|| format!("the request at {place}"))?;
+                }
+            }
+            FRAME_CONTROL => {
+                let control = self.memory.control(frame.payload_at, frame.payload);
+                control.map_err(|reason| anyhow::anyhow!("control frame at {}: {reason}", frame.offset))?;
+            }
+            FRAME_OUTCOMES => {
+                for item in crate::domain::bytes::entries(frame.payload) {
+                    let (at, _, bytes) = item?;
+                    let outcome = crate::domain::Outcome::decode(bytes)?;
+                    self.memory.settled(&SettledRow::new(&outcome, frame.payload_at + at as u64));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The embedded parts, recovered and ready to run.
+struct Recovered {
+    replay: Replay,
+    journal: Journal,
+    manifest: ManifestOf,
+    report: String,
+}
+
+fn recover(config: &Config, storage: &Arc<dyn Storage>) -> anyhow::Result<Recovered> {
+    let began = Instant::now();
+    let mut restored = checkpoint::restore(storage, config.fair_queue_count)?;
+    restored.fold(&**storage)?;
+    restored.begin_recording();
+    let start = restored.start;
+    let (memory, queues, ledger, manifest) = restored.into_parts();
+    let mut replay = Replay { memory, queues, ledger };
+    let mut visit = |frame: Frame<'_>| replay.visit(&frame).map_err(|error| format!("{error:#}"));
+    let (journal, recovery) = Journal::open(storage.clone(), config.journal_options(), start, &mut visit)?;
+    let report = format!(
+        "replayed {} frames from {} in {} ms; torn tail: {}",
+        recovery.frames,
+        start.offset,
+        began.elapsed().as_millis(),
+        recovery.cut.as_ref().map_or("none".to_owned(), |cut| format!("{cut:?}")),
+    );
+    Ok(Recovered { replay, journal, manifest, report })
+}
+
+impl Service {
+    pub fn start(config: Config, extras: Extras) -> anyhow::Result<Service> {
+        let (folder, storage) = match extras.storage {
+            Some(storage) => (None, storage),
+            None => {
+                let folder = DataFolder::open(&config.data_dir)?;
+                let journal_dir = folder.journal_dir();
+                let storage = FolderStorage::new(&journal_dir)
+                    .with_context(|| format!("the folder {} cannot be used", journal_dir.display()))?;
+                (Some(folder), Arc::new(storage) as Arc<dyn Storage>)
+            }
+        };
+        let identity =
+            folder.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |f| f.identity.clone());
+        let suspects = Arc::new(Suspects::load(storage.clone())?);
+        let Recovered { replay, journal, manifest, report } = recover(&config, &storage)?;
+        tracing::info!(report, "recovered");
+
+        let clock: Clock = Arc::new(now_ms);
+        let poison = Poison::default();
+        let ledger = Arc::new(Ledger::new(replay.ledger, identity, journal.clone()));
+        let intake = Arc::new(EmbeddedIntake::new(replay.queues, journal.clone()));
+        let outcomes = Arc::new(EmbeddedOutcomeLog::new(journal.clone(), FRAME_ACCEPT));
+        let entries = Entries::new(journal.clone());
+        let mut clerk = Clerk::new(replay.memory, entries, intake, journal.clone(), config.desk.clone());
+        clerk.act_on_deferred(clock())?;
+        let (desk, desk_thread) = Desk::start(clerk, clock.clone(), poison.clone())?;
+
+        let parts = Parts {
+            desk: desk.clone(),
+            stored_value: ledger.clone(),
+            outcomes: outcomes.clone(),
+            suspects,
+            now_ms: clock.clone(),
+        };
+        let pipeline = Arc::new(Pipeline::start(&config.pipeline, parts, poison.clone(), extras.on_poison)?);
+        let bells = pipeline.bells();
+        journal.on_sync(Box::new(move || bells.iter().for_each(crate::ring::Bell::ring)));
+        pipeline.ring();
+
+        let view = match (&folder, extras.with_view) {
+            (Some(folder), true) => Some(start_view(folder, &outcomes, &desk, &journal)?),
+            _ => None,
+        };
+        let checkpointer = Checkpointer::new(
+            manifest,
+            storage,
+            journal.clone(),
+            desk.clone(),
+            ledger.clone(),
+            outcomes.clone(),
+        );
+        let checkpoints = Checkpoints::start(checkpointer, config.checkpoint_bytes)?;
+        Ok(Service {
+            desk,
+            journal,
+            ledger,
+            outcomes,
+            pipeline,
+            view,
+            poison,
+            accepting: Arc::new(AtomicBool::new(true)),
+            started_at: clock(),
+            recovery: report,
+            config,
+            clock,
+            desk_thread,
+            checkpoints,
+            folder,
+        })
+    }
+
+    /// Stops in order; what is in the ring is finished within `drain_max`, the rest stays queued.
+    pub fn stop(self, drain_max: Duration) -> anyhow::Result<()> {
+        self.accepting.store(false, Ordering::Release);
+        self.pipeline.stop_feeding();
+        let deadline = Instant::now() + drain_max;
+        while !self.pipeline.is_drained() && !self.poison.is_set() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let checkpointed = self.checkpoints.stop(!self.poison.is_set());
+        if let Some(pipeline) = Arc::into_inner(self.pipeline) {
+            pipeline.stop();
+        }
+        self.desk_thread.stop();
+        if let Some(view) = self.view {
+            view.stop();
+        }
+        self.journal.shutdown()?;
+        drop(self.folder);
+        checkpointed
+    }
+}
+
+/// Reads the whole outcome log again into a new view. The service must not be running.
+pub fn rebuild_view(config: &Config, progress: &mut dyn FnMut(u64)) -> anyhow::Result<u64> {
+    let folder = DataFolder::open(&config.data_dir)?;
+    let storage: Arc<dyn Storage> = Arc::new(FolderStorage::new(folder.journal_dir())?);
+    let Recovered { journal, .. } = recover(config, &storage)?;
+    let log = EmbeddedOutcomeLog::new(journal.clone(), FRAME_ACCEPT);
+    let done = crate::outcome::view::rebuild(&folder.view_path(), &log, &mut |made| progress(made.facts))?;
+    journal.shutdown()?;
+    Ok(done.facts)
+}
+
+fn start_view(
+    folder: &DataFolder,
+    outcomes: &Arc<EmbeddedOutcomeLog>,
+    desk: &Desk,
+    journal: &Journal,
+) -> anyhow::Result<Arc<ViewHandle>> {
+    let view = View::open(&folder.view_path()).context("the outcome view cannot be opened")?;
+    let busy_desk = desk.clone();
+    // In a burst the view leaves the processors to the hot path, and catches up afterwards.
+    let pause_while = Arc::new(move || busy_desk.is_busy());
+    let options = WorkerOptions { pause_while, ..WorkerOptions::default() };
+    let handle = Arc::new(ViewWorker::start(Arc::new(view), outcomes.clone(), options)?);
+    let weak = Arc::downgrade(&handle);
+    journal.on_sync(Box::new(move || {
+        if let Some(view) = weak.upgrade() {
+            view.wake();
+        }
+    }));
+    Ok(handle)
+}
+
+/// The thread that takes snapshots.
+struct Checkpoints {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Checkpointer>,
+}
+
+impl Checkpoints {
+    fn start(mut checkpointer: Checkpointer, every_bytes: u64) -> std::io::Result<Checkpoints> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = stop.clone();
+        // Woken by every sync that may have made one due; asleep otherwise.
+        let waker: Arc<Mutex<Option<std::thread::Thread>>> = Arc::default();
+        let (wake, journal, due_at) =
+            (waker.clone(), checkpointer.journal.clone(), Arc::new(std::sync::atomic::AtomicU64::new(0)));
+        due_at.store(checkpointer.offset() + every_bytes, Ordering::Release);
+        let due = due_at.clone();
+        let synced = journal.synced_reader();
+        journal.on_sync(Box::new(move || {
+            let is_due = synced() >= due.load(Ordering::Acquire);
+            if let (true, Ok(waker)) = (is_due, wake.lock())
+                && let Some(thread) = waker.as_ref()
+            {
+                thread.unpark();
+            }
+        }));
+        let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
+            *waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(std::thread::current());
+            while !stopping.load(Ordering::Acquire) {
+                if journal.synced() < due_at.load(Ordering::Acquire) {
+                    std::thread::park();
+                    continue;
+                }
+                if let Err(error) = checkpointer.take() {
+                    tracing::warn!(%error, "no snapshot was taken; restarts take longer until one is");
+                }
+                due_at.store(journal.synced() + every_bytes, Ordering::Release);
+            }
+            checkpointer
+        })?;
+        Ok(Checkpoints { stop, thread })
+    }
+
+    fn stop(self, take_last: bool) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        let mut checkpointer =
+            self.thread.join().map_err(|_| anyhow::anyhow!("the checkpoint thread panicked"))?;
+        if take_last && checkpointer.journal.failure().is_none() {
+            checkpointer.take().context("the last snapshot")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! How the service is: readiness, and the metrics for Prometheus (base units: seconds, bytes, counts).
+//!
+//! Read when asked for; nothing here is counted on a hot path.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+
+use super::Clock;
+use crate::domain::Status;
+use crate::gateway::port::{Readiness, Vitals};
+use crate::intake::desk::Desk;
+use crate::journal::Journal;
+use crate::outcome::view::ViewHandle;
+use crate::pipeline::Pipeline;
+use crate::ring::Poison;
+
+pub struct ServiceVitals {
+    pub desk: Desk,
+    pub journal: Journal,
+    pub pipeline: Weak<Pipeline>,
+    pub view: Option<Arc<ViewHandle>>,
+    pub poison: Poison,
+    pub accepting: Arc<AtomicBool>,
+    pub clock: Clock,
+    pub instance: String,
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+impl ServiceVitals {
+    fn not_ready(&self) -> Option<String> {
+        if let Some(reason) = self.poison.reason() {
+            return Some(format!("{reason}; the service is stopping, restart it"));
+        }
+        if let Some(error) = self.journal.failure() {
+            return Some(format!("{error}; free or mend the disk and restart"));
+        }
+        if !self.accepting.load(Ordering::Acquire) {
+            return Some("the service is stopping".to_owned());
+        }
+        None
+    }
+
+    fn register_door(&self, registry: &mut Registry) {
+        let desk = self.desk.counts();
+        let mut counter = |name: &str, help: &str, value: u64| {
+            registry.register(name, help, ConstCounter::new(value));
+        };
+        counter("hongbao_accepted", "Requests accepted for the first time", desk.accepted);
+        counter("hongbao_repeated", "Requests recognised as repeats", desk.repeated);
+        counter("hongbao_refused", "Requests the desk refused", desk.refused);
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            registry.register(name, help, ConstGauge::new(value as i64));
+        };
+        gauge("hongbao_backlog", "Requests accepted and not final, parked ones apart", desk.backlog);
+        gauge("hongbao_drain_per_second", "Rate at which the backlog is being settled", desk.drain_per_s);
+        gauge(
+            "hongbao_ring_slots_used",
+            "Requests in the ring",
+            self.pipeline.upgrade().map_or(0, |pipeline| pipeline.counts.in_ring()),
+        );
+        gauge(
+            "hongbao_ready",
+            "1 if this instance can accept durably",
+            u64::from(self.not_ready().is_none()),
+        );
+    }
+
+    fn register_settling(&self, registry: &mut Registry) {
+        let Some(pipeline) = self.pipeline.upgrade() else { return };
+        let settled = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
+        for status in Status::ALL {
+            let count = pipeline.settled.by_status[status as usize - 1].load(Ordering::Relaxed);
+            settled.get_or_create(&vec![("status", status.as_str().to_owned())]).inc_by(count);
+        }
+        registry.register("hongbao_outcomes", "Outcomes recorded, by state", settled);
+        let parked = Family::<Labels, Gauge>::default();
+        let oldest = Family::<Labels, Gauge>::default();
+        let now = (self.clock)();
+        for (reason, (count, since)) in self.desk.parking().by_reason() {
+            let labels = vec![("reason", reason.as_str().to_owned())];
+            parked.get_or_create(&labels).set(count as i64);
+            oldest.get_or_create(&labels).set((now.saturating_sub(since) / 1_000) as i64);
+        }
+        registry.register("hongbao_parked", "Requests waiting for a time or a balance", parked);
+        registry.register("hongbao_parked_oldest_seconds", "Age of the oldest of them", oldest);
+        let full = i64::from(pipeline.counts.parking_full.load(Ordering::Relaxed));
+        registry.register(
+            "hongbao_parking_full",
+            "1 while a full parking holds the feed",
+            ConstGauge::new(full),
+        );
+    }
+
+    fn register_storage(&self, registry: &mut Registry) {
+        let journal = self.journal.stats();
+        let mut counter = |name: &str, help: &str, value: u64| {
+            registry.register(name, help, ConstCounter::new(value));
+        };
+        counter("hongbao_journal_syncs", "Syncs of the journal", journal.syncs);
+        counter("hongbao_journal_written_bytes", "Bytes written to the journal", journal.bytes_written);
+        counter("hongbao_journal_frames", "Frames written to the journal", journal.frames);
+        let seconds = journal.sync_ns as f64 / 1e9;
+        registry.register("hongbao_journal_sync_seconds", "Time spent syncing", ConstCounter::new(seconds));
+        let segments = ConstGauge::new(journal.segments as i64);
+        registry.register("hongbao_journal_segments", "Segments of the journal on disk", segments);
+        if let Some(view) = &self.view {
+            let lag = view.lag();
+            let bytes = ConstGauge::new(lag.distance as i64);
+            registry.register("hongbao_view_lag_bytes", "Journal the outcome view has not read", bytes);
+            let facts = ConstGauge::new(lag.facts_estimated as i64);
+            registry.register("hongbao_view_lag_facts", "About how many facts that is", facts);
+        }
+    }
+}
+
+impl Vitals for ServiceVitals {
+    fn readiness(&self) -> Readiness {
+        let reason = self.not_ready();
+        let desk = self.desk.counts();
+        let facts = vec![
+            ("instance", self.instance.clone()),
+            ("durability", self.durability().to_owned()),
+            ("intake", "embedded".to_owned()),
+            ("wallet", "embedded".to_owned()),
+            ("backlog", desk.backlog.to_string()),
+            ("drain_per_s", desk.drain_per_s.to_string()),
+            ("parked", self.desk.parking().len().to_string()),
+        ];
+        Readiness { ready: reason.is_none(), reason, facts }
+    }
+
+    fn metrics(&self) -> String {
+        let mut registry = Registry::default();
+        self.register_door(&mut registry);
+        self.register_settling(&mut registry);
+        self.register_storage(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("writing to a string does not fail");
+        text
+    }
+
+    fn durability(&self) -> &'static str {
+        "fsync"
+    }
+}

@@ -1,0 +1,141 @@
+//! The commands of `hongbao`: what they take, and which part of the library carries them out.
+//!
+//! Exit codes: 0 done, 1 the command ran and found something wrong (a breach, a failed check), 2 it could not
+//! run (arguments, configuration, a folder in use).
+
+mod audit;
+mod serve;
+mod view;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use hongbao::config::{self, Config, Sources};
+
+/// Takes payout requests as fast as a campaign can throw them, says "accepted" once a request is durable, and
+/// pays each one exactly once at the pace the wallet can bear.
+#[derive(Parser)]
+#[command(name = "hongbao", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  hongbao demo                                   a whole campaign in half a minute, with a picture and an audit
+  hongbao serve --set shaping.transfers_per_s=20000
+  hongbao audit --data data --acks acks.txt      were the promises kept?
+  hongbao config print                           every setting, and what is in force
+
+Settings come from flags, the environment (HONGBAO__SECTION__KEY), the file, and defaults, in that order.";
+
+#[derive(Args, Clone)]
+struct Settings {
+    /// Settings file (TOML); see config.toml for every setting.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, over file and environment; may be given often.
+    #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service (the default).
+    Serve,
+    /// Run a red-packet campaign against a service of its own, with a live picture, then audit it.
+    Demo(hongbao::demo::DemoArgs),
+    /// Check a data folder with code of its own: nothing lost, nothing paid twice, books balanced.
+    Audit(audit::AuditArgs),
+    /// The outcome view (status, counts and listings).
+    View {
+        #[command(subcommand)]
+        command: view::ViewCommand,
+    },
+    /// Check or print the settings.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print the completions of a shell, for its startup file.
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Say whether the settings are valid.
+    Check,
+    /// Print the settings in force, as a settings file.
+    Print,
+}
+
+impl Settings {
+    fn load(&self) -> Result<Config, config::ConfigError> {
+        let env = std::env::vars_os();
+        let env = env.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        config::load(&Sources { file: self.config.clone(), env: env.collect(), sets: self.sets.clone() })
+    }
+}
+
+/// What a command came to.
+enum Done {
+    Well,
+    /// It ran, and what it looked at is not as it should be.
+    FoundWrong,
+}
+
+impl Cli {
+    pub fn run(self) -> ExitCode {
+        match self.dispatch() {
+            Ok(Done::Well) => ExitCode::SUCCESS,
+            Ok(Done::FoundWrong) => ExitCode::from(1),
+            Err(error) => {
+                eprintln!("hongbao: {error:#}");
+                ExitCode::from(2)
+            }
+        }
+    }
+
+    fn dispatch(self) -> anyhow::Result<Done> {
+        match self.command.unwrap_or(Command::Serve) {
+            Command::Serve => serve::run(self.settings.load()?),
+            Command::Demo(args) => {
+                let config = self.settings.load()?;
+                Ok(if hongbao::demo::run(&args, config)? { Done::Well } else { Done::FoundWrong })
+            }
+            Command::Audit(args) => audit::run(&args, &self.settings.load()?),
+            Command::View { command } => view::run(&command, &self.settings.load()?),
+            Command::Config { command: ConfigCommand::Check } => {
+                self.settings.load()?;
+                println!("the settings are valid");
+                Ok(Done::Well)
+            }
+            Command::Config { command: ConfigCommand::Print } => {
+                let mut raw = self.settings.load()?.raw;
+                for key in raw.gateway.clients.values_mut() {
+                    *key = "<not shown>".to_owned();
+                }
+                print!("{}", toml::to_string(&raw)?);
+                Ok(Done::Well)
+            }
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Cli::command(), "hongbao", &mut std::io::stdout());
+                Ok(Done::Well)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,137 @@
+//! The validated configuration, and the limits that follow from it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::ConfigError;
+use super::raw::Raw;
+use crate::intake::desk::DeskOptions;
+use crate::pipeline::PipelineOptions;
+use crate::{gateway, journal};
+
+/// Everything the service is built from. `raw` stays for printing.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub raw: Raw,
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    pub gateway: gateway::Options,
+    pub gateway_threads: usize,
+    pub segment_bytes: u64,
+    pub checkpoint_bytes: u64,
+    pub fair_queue_count: u8,
+    pub desk: DeskOptions,
+    pub pipeline: PipelineOptions,
+}
+
+fn invalid(key: &'static str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { key, reason: reason.into() }
+}
+
+fn within(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(invalid(key, format!("{value} is not between {min} and {max}")))
+    }
+}
+
+impl Config {
+    pub fn from_raw(raw: Raw) -> Result<Config, ConfigError> {
+        let listen: SocketAddr = raw.gateway.listen.parse().map_err(|_| {
+            invalid("gateway.listen", format!("{:?} is not address:port", raw.gateway.listen))
+        })?;
+        gateway::check_listen(listen, !raw.gateway.clients.is_empty())
+            .map_err(|error| invalid("gateway.listen", error.to_string()))?;
+        check(&raw)?;
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let pipeline_threads = match raw.pipeline.threads {
+            0 if cores <= 4 => 1,
+            0 => 5,
+            count => count,
+        };
+        let clients = (!raw.gateway.clients.is_empty()).then(|| raw.gateway.clients.clone());
+        Ok(Config {
+            listen,
+            data_dir: PathBuf::from(&raw.data.dir),
+            gateway: gateway::Options {
+                body_bytes_max: raw.gateway.body_bytes_max,
+                header_timeout: Duration::from_millis(raw.gateway.header_timeout_ms),
+                body_timeout: Duration::from_millis(raw.gateway.body_timeout_ms),
+                connections_max: raw.gateway.connections_max,
+                batch_items_max: raw.gateway.batch_items_max,
+                clients,
+                ..gateway::Options::default()
+            },
+            gateway_threads: if raw.gateway.threads == 0 { cores.min(16) } else { raw.gateway.threads },
+            segment_bytes: raw.data.segment_bytes,
+            checkpoint_bytes: raw.data.checkpoint_bytes,
+            fair_queue_count: raw.intake.fair_queues,
+            desk: DeskOptions {
+                ops_max: raw.accept.ops_max,
+                ops_bytes_max: raw.accept.ops_bytes_max,
+                wait_ms_max: raw.accept.wait_s_max * 1_000,
+                backlog_max: raw.accept.backlog_max,
+                transfers_per_s: raw.shaping.transfers_per_s,
+            },
+            pipeline: PipelineOptions {
+                slot_count: raw.pipeline.ring_slot_count,
+                thread_count: pipeline_threads,
+                batch_count_max: raw.pipeline.batch_count_max,
+                transfers_per_s: raw.shaping.transfers_per_s,
+                retry_ms: raw.parking.retry_ms,
+                parked_max: raw.parking.count_max,
+            },
+            raw,
+        })
+    }
+
+    pub fn journal_options(&self) -> journal::Options {
+        journal::Options { segment_bytes: self.segment_bytes, ..journal::Options::default() }
+    }
+}
+
+fn check(raw: &Raw) -> Result<(), ConfigError> {
+    crate::domain::ids::check_client(&raw.instance.name)
+        .map_err(|error| invalid("instance.name", error.to_string()))?;
+    if raw.intake.kind != "embedded" {
+        return Err(invalid(
+            "intake.kind",
+            format!("{:?} is not known; this release has: embedded", raw.intake.kind),
+        ));
+    }
+    if raw.stored_value.kind != "embedded" {
+        let reason = format!("{:?} is not known; this release has: embedded", raw.stored_value.kind);
+        return Err(invalid("stored_value.kind", reason));
+    }
+    if !raw.pipeline.ring_slot_count.is_power_of_two() {
+        return Err(invalid("pipeline.ring_slot_count", "it must be a power of two"));
+    }
+    if raw.data.dir.is_empty() {
+        return Err(invalid("data.dir", "it must not be empty"));
+    }
+    let segment_bytes = raw.data.segment_bytes;
+    within("data.segment_bytes", segment_bytes, 8 << 20, 1 << 30)?;
+    if !segment_bytes.is_multiple_of(4096) {
+        return Err(invalid("data.segment_bytes", "it must be a multiple of 4096"));
+    }
+    within("data.checkpoint_bytes", raw.data.checkpoint_bytes, 1 << 20, 1 << 40)?;
+    within("gateway.body_bytes_max", raw.gateway.body_bytes_max as u64, 1 << 10, 64 << 20)?;
+    within("gateway.batch_items_max", raw.gateway.batch_items_max as u64, 1, 10_000)?;
+    within("gateway.header_timeout_ms", raw.gateway.header_timeout_ms, 1, 3_600_000)?;
+    within("gateway.body_timeout_ms", raw.gateway.body_timeout_ms, 1, 3_600_000)?;
+    within("gateway.connections_max", raw.gateway.connections_max as u64, 1, 1_000_000)?;
+    within("gateway.threads", raw.gateway.threads as u64, 0, 1_024)?;
+    within("intake.fair_queues", u64::from(raw.intake.fair_queues), 1, 255)?;
+    within("pipeline.ring_slot_count", raw.pipeline.ring_slot_count as u64, 64, 1 << 24)?;
+    within("pipeline.threads", raw.pipeline.threads as u64, 0, 5)?;
+    within("pipeline.batch_count_max", raw.pipeline.batch_count_max as u64, 1, 65_536)?;
+    within("shaping.transfers_per_s", raw.shaping.transfers_per_s, 0, 100_000_000)?;
+    within("parking.count_max", raw.parking.count_max as u64, 1, 100_000_000)?;
+    within("parking.retry_ms", raw.parking.retry_ms, 1, 86_400_000)?;
+    within("accept.ops_max", raw.accept.ops_max as u64, 1, 1 << 20)?;
+    within("accept.ops_bytes_max", raw.accept.ops_bytes_max as u64, 1 << 16, 1 << 34)?;
+    within("accept.wait_s_max", raw.accept.wait_s_max, 1, 31_536_000)?;
+    within("accept.backlog_max", raw.accept.backlog_max, 1, 1 << 40)
+}

@@ -1,0 +1,160 @@
+//! The settings as they stand in `config.toml`, with their defaults. The shipped file is parsed by a test and
+//! must equal them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raw {
+    pub gateway: Gateway,
+    pub data: Data,
+    pub instance: Instance,
+    pub accept: Accept,
+    pub intake: Intake,
+    pub pipeline: Pipeline,
+    pub shaping: Shaping,
+    pub parking: Parking,
+    pub stored_value: StoredValue,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateway {
+    pub listen: String,
+    pub body_bytes_max: usize,
+    pub batch_items_max: usize,
+    pub header_timeout_ms: u64,
+    pub body_timeout_ms: u64,
+    pub connections_max: usize,
+    pub threads: usize,
+    pub clients: BTreeMap<String, String>,
+}
+
+impl Default for Gateway {
+    fn default() -> Gateway {
+        Gateway {
+            listen: "127.0.0.1:8080".to_owned(),
+            body_bytes_max: 8 << 20,
+            batch_items_max: 10_000,
+            header_timeout_ms: 30_000,
+            body_timeout_ms: 10_000,
+            connections_max: 10_000,
+            threads: 0,
+            clients: BTreeMap::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    pub dir: String,
+    pub segment_bytes: u64,
+    pub checkpoint_bytes: u64,
+}
+
+impl Default for Data {
+    fn default() -> Data {
+        Data { dir: "data".to_owned(), segment_bytes: 64 << 20, checkpoint_bytes: 128 << 20 }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Instance {
+    pub name: String,
+}
+
+impl Default for Instance {
+    fn default() -> Instance {
+        Instance { name: "hongbao".to_owned() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Accept {
+    pub ops_max: usize,
+    pub ops_bytes_max: usize,
+    pub wait_s_max: u64,
+    pub backlog_max: u64,
+}
+
+impl Default for Accept {
+    fn default() -> Accept {
+        Accept { ops_max: 16_384, ops_bytes_max: 256 << 20, wait_s_max: 86_400, backlog_max: 50_000_000 }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Intake {
+    pub kind: String,
+    pub fair_queues: u8,
+}
+
+impl Default for Intake {
+    fn default() -> Intake {
+        Intake { kind: "embedded".to_owned(), fair_queues: 8 }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pipeline {
+    pub ring_slot_count: usize,
+    pub threads: usize,
+    pub batch_count_max: usize,
+}
+
+impl Default for Pipeline {
+    fn default() -> Pipeline {
+        Pipeline { ring_slot_count: 32_768, threads: 0, batch_count_max: 4_096 }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shaping {
+    pub transfers_per_s: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Parking {
+    pub count_max: usize,
+    pub retry_ms: u64,
+}
+
+impl Default for Parking {
+    fn default() -> Parking {
+        Parking { count_max: 1_000_000, retry_ms: 1_000 }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoredValue {
+    pub kind: String,
+}
+
+impl Default for StoredValue {
+    fn default() -> StoredValue {
+        StoredValue { kind: "embedded".to_owned() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { filter: "info".to_owned() }
+    }
+}

@@ -1,0 +1,76 @@
+//! The running service behind its HTTP door: binds, serves until told to stop, drains.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use crate::app::Service;
+use crate::app::office::Office;
+use crate::app::vitals::ServiceVitals;
+use crate::gateway::{self, Gateway};
+
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is it in use?"))
+}
+
+/// The gateway over a running service.
+pub fn gateway(service: &Service) -> anyhow::Result<Gateway> {
+    let office = Arc::new(Office {
+        desk: service.desk.clone(),
+        view: service.view.as_ref().map(|handle| handle.view().clone()),
+        accepting: service.accepting.clone(),
+    });
+    let vitals = Arc::new(ServiceVitals {
+        desk: service.desk.clone(),
+        journal: service.journal.clone(),
+        pipeline: Arc::downgrade(&service.pipeline),
+        view: service.view.clone(),
+        poison: service.poison.clone(),
+        accepting: service.accepting.clone(),
+        clock: service.clock.clone(),
+        instance: service.config.raw.instance.name.clone(),
+    });
+    Ok(Gateway::new(&service.config.gateway, office.clone(), office, vitals, service.clock.clone())?)
+}
+
+/// Serves until `stop` resolves; then nothing new is accepted, and open calls are finished.
+pub async fn serve(
+    listener: TcpListener,
+    service: &Service,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let router = gateway(service)?.into_router();
+    let accepting = service.accepting.clone();
+    let stop = async move {
+        stop.await;
+        accepting.store(false, Ordering::Release);
+    };
+    gateway::serve(listener, router, &service.config.gateway, stop).await;
+    Ok(())
+}
+
+/// Resolves on SIGTERM, SIGINT, or when the service can go on no more.
+pub async fn stop_signal(mut poisoned: tokio::sync::mpsc::Receiver<()>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be listened for; stop the service with SIGKILL");
+        return std::future::pending().await;
+    };
+    let poison = async move {
+        // Without a sender there is nobody to tell of a failure: wait for the signals alone.
+        if poisoned.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        () = poison => tracing::error!("the service has failed: stopping"),
+    }
+}
