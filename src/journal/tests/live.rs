@@ -209,10 +209,17 @@ fn reclaimed_segments_come_again_as_spares() {
     assert!(matches!(journal.read_at(0, buf), Err(JournalError::Reclaimed { offset: 0 })));
     assert!(journal.reclaim_before(u64::MAX).unwrap() == 7, "never the one being written");
     let start = journal.position();
-    for n in 0..3 {
-        journal.append(21, &[&payload(n, 30_000)]).unwrap();
+    // The ends of these come to stand amid old bytes.
+    let sizes = [20_000, 60_000, 20_000, 60_000, 10];
+    for (n, size) in sizes.into_iter().enumerate() {
+        journal.append(21, &[&payload(n, size)]).unwrap();
         while journal.step() {}
     }
+    let mut reader = journal.reader(start.offset);
+    for (n, size) in sizes.into_iter().enumerate() {
+        assert_eq!(reader.next().unwrap().unwrap().payload, payload(n, size));
+    }
+    drop(reader);
     drop(journal);
     assert!(sim.contents(&segment_name(0)).is_none());
     let (journal, recovery, contents) = open(Arc::new(sim), options(), start).unwrap();
