@@ -299,7 +299,7 @@ proptest! {
 /// The property must be able to fail: without syncs, acknowledged entries are lost.
 #[test]
 fn the_property_fails_when_syncs_are_taken_out() {
-    let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 200, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let outcome =
         runner.run(&prop::collection::vec(op(), 1..60), |ops| check(&ops, true).map_err(TestCaseError::fail));
