@@ -318,7 +318,7 @@ fn every_boundary_of_a_run_and_of_its_recovery() {
     let mut boundary = 0;
     loop {
         let mut died = false;
-        for seed in [0, 1, 2, 7] {
+        for seed in [0, 1, 7] {
             let mut model = Model::new(false).unwrap();
             model.sim.fail_after(boundary);
             run.iter().for_each(|op| model.apply(op).unwrap());
