@@ -15,13 +15,16 @@ use hongbao::journal::{FolderStorage, Frame, Journal, Options, Position};
 const GROUP: u64 = 1_000;
 const PAYLOAD: [u8; 150] = [7; 150];
 
-fn open() -> (tempfile::TempDir, Journal) {
+fn folder() -> tempfile::TempDir {
     let parent = std::env::var_os("HONGBAO_BENCH_FOLDER").unwrap_or_else(|| std::env::temp_dir().into());
-    let folder = tempfile::tempdir_in(parent).expect("a folder to write in");
+    tempfile::tempdir_in(parent).expect("a folder to write in")
+}
+
+fn open(folder: &tempfile::TempDir) -> Journal {
     let storage = Arc::new(FolderStorage::new(folder.path()).expect("the folder opens"));
     let mut visit = |_: Frame<'_>| Ok::<(), Infallible>(());
     let opened = Journal::open(storage, Options::default(), Position::genesis(), &mut visit);
-    (folder, opened.expect("an empty journal opens").0)
+    opened.expect("the journal opens").0
 }
 
 fn append_group(journal: &Journal, frames: u64) -> u64 {
@@ -31,7 +34,8 @@ fn append_group(journal: &Journal, frames: u64) -> u64 {
 fn groups(c: &mut Criterion) {
     let mut group = c.benchmark_group("journal");
     group.throughput(Throughput::Elements(GROUP)).measurement_time(Duration::from_secs(4)).sample_size(20);
-    let (_folder, journal) = open();
+    let folder = folder();
+    let journal = open(&folder);
     group.bench_function("append 1000 x 150 B, then sync", |b| {
         b.iter(|| {
             let end = append_group(&journal, GROUP);
@@ -63,6 +67,21 @@ fn groups(c: &mut Criterion) {
         stats.sync_ns / stats.syncs / 1000,
         stats.sync_ns_max / 1000
     );
+}
+
+/// Once: a million frames, then how long a restart takes to replay them.
+fn replay(_: &mut Criterion) {
+    let folder = folder();
+    let journal = open(&folder);
+    let begun = Instant::now();
+    journal.wait_synced(append_group(&journal, 1_000_000)).expect("the sync is good");
+    println!("1000000 frames of 150 B appended and synced in {:?}: {:?}", begun.elapsed(), journal.stats());
+    journal.shutdown().expect("everything is synced");
+    drop(journal);
+    let begun = Instant::now();
+    let journal = open(&folder);
+    println!("replayed in {:?}", begun.elapsed());
+    drop(journal);
 }
 
 fn spread(n: u64) -> u64 {
@@ -100,5 +119,5 @@ fn index(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, groups, index);
+criterion_group!(benches, groups, replay, index);
 criterion_main!(benches);

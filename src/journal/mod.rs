@@ -12,13 +12,14 @@
 //! or sync nothing is ever accepted again before a restart. Absent: money, kinds' meanings, retries.
 //!
 //! In reading order: [`storage`] (the port) and [`sim`] (the one that crashes), `frame`, `batch`, `writer`,
-//! `recovery`, `reader`, `segments` and `spares`; beside them [`index`] (fingerprint to place) and
+//! `inventory`, `recovery`, `reader`, `segments` and `spares`; beside them [`index`] (fingerprint to place) and
 //! [`snapshot`] (durable blobs).
 
 mod batch;
 mod error;
 mod frame;
 pub mod index;
+mod inventory;
 mod reader;
 mod recovery;
 mod segments;
@@ -293,7 +294,6 @@ impl Inner {
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         // In the order they must end: the writer may still need a spare.
         threads.push(named("journal").spawn(move || writer.run()).map_err(failed)?);
-        shared.segments.spares.expect_thread();
         threads.push(named("preparer").spawn(move || shared.segments.spares.run()).map_err(failed)?);
         Ok(())
     }

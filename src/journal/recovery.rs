@@ -10,21 +10,18 @@
 //! the same end, should it be interrupted; everything visited is durable when `recover` returns. Absent: the
 //! meaning of payloads, and any repair: damage below a synced offset is for an operator.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 
 use super::error::{Fault, JournalError};
 use super::frame::{self, Frame, HEADER_BYTES, Header, KIND_FIRST_FREE, KIND_MARK, Seen, TERMINATOR};
-use super::segments::{Segments, segment_index, segment_name};
-use super::snapshot;
-use super::spares::{Spares, spare_name};
+use super::inventory::{check_contiguous, check_length, take_inventory};
+use super::segments::{Segments, segment_name};
+use super::spares::Spares;
 use super::storage::Storage;
 use super::window::{Kept, Window};
 use super::{Options, Position};
 
-/// Spares that are taken over; more than these are removed.
-const SPARES_MAX: usize = 2;
 const CUT_PIECE_BYTES: usize = 64 << 10;
 
 /// What opening the journal found.
@@ -94,65 +91,6 @@ where
     let left = known.into_iter().filter(|index| index * options.segment_bytes <= at.offset);
     segments.retain(&left.collect());
     Ok(Recovered { segments, report, mark_due })
-}
-
-struct Inventory {
-    segments: BTreeSet<u64>,
-    spares: Vec<String>,
-    /// Unfinished or superfluous spares.
-    doomed: Vec<String>,
-}
-
-fn take_inventory(storage: &dyn Storage, segment_bytes: u64) -> Result<Inventory, JournalError> {
-    let names = storage.list().map_err(|error| JournalError::storage("list", &storage.folder(), error))?;
-    let mut found = Inventory { segments: BTreeSet::new(), spares: Vec::new(), doomed: Vec::new() };
-    for name in names {
-        if let Some(index) = segment_index(&name) {
-            found.segments.insert(index);
-        } else if let Some(whole) = spare_name(&name) {
-            let len = storage.open(&name, false).and_then(|file| file.len());
-            let len = len.map_err(|error| JournalError::storage("open", &name, error))?;
-            if whole && len == segment_bytes && found.spares.len() < SPARES_MAX {
-                found.spares.push(name);
-            } else {
-                found.doomed.push(name);
-            }
-        } else if !snapshot::is_blob_file(&name) {
-            return Err(JournalError::ForeignFile { name });
-        }
-    }
-    Ok(found)
-}
-
-/// From the segment of the start on, none may be missing. Lower ones may have been reclaimed.
-fn check_contiguous(found: &BTreeSet<u64>, start: Position, segment_bytes: u64) -> Result<(), JournalError> {
-    let first = start.offset / segment_bytes;
-    let missing = |index| {
-        let offset = start.offset.max(index * segment_bytes);
-        Err(JournalError::MissingSegment { segment: segment_name(index), offset })
-    };
-    let mut expected = first;
-    for index in found.range(first..) {
-        if *index != expected {
-            return missing(expected);
-        }
-        expected += 1;
-    }
-    // A boundary at the very end of a segment is good before the next segment exists.
-    let needs_first = !start.offset.is_multiple_of(segment_bytes);
-    if expected == first && needs_first { missing(first) } else { Ok(()) }
-}
-
-fn check_length(
-    file: &dyn super::storage::StorageFile,
-    name: &str,
-    expected_bytes: u64,
-) -> Result<(), JournalError> {
-    let found_bytes = file.len().map_err(|error| JournalError::storage("open", name, error))?;
-    if found_bytes == expected_bytes {
-        return Ok(());
-    }
-    Err(JournalError::SegmentSize { name: name.to_owned(), found_bytes, expected_bytes })
 }
 
 struct Walk<'a> {

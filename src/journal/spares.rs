@@ -107,15 +107,11 @@ impl Spares {
         Ok(())
     }
 
-    /// Says that [`Spares::run`] is about to run on a thread of its own.
-    pub fn expect_thread(&self) {
-        self.lock().threaded = true;
-    }
-
     /// The preparer thread: keeps one spare ready until closed.
     pub fn run(&self) {
         let _guard = Guard { spares: self };
         let mut state = self.lock();
+        state.threaded = true;
         while !state.closing {
             if !state.ready.is_empty() || state.failed.is_some() {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,7 @@ pub(super) const SEGMENT_BYTES: u64 = 64 << 10;
 
 /// How many cases each property is tried with.
 pub(super) fn cases() -> u32 {
-    std::env::var("HONGBAO_JOURNAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
+    std::env::var("HONGBAO_JOURNAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24)
 }
 
 pub(super) type Contents = Vec<(u8, Vec<u8>)>;

@@ -259,11 +259,12 @@ impl Model {
     }
 }
 
+/// Many appends of one length, so that a new frame often ends exactly where a lost one did.
 fn op() -> impl Strategy<Value = Op> {
     let crash = (0..1000_u64, prop::option::weighted(0.3, 0..12_u64), spoil())
         .prop_map(|(seed, dies, spoil)| Op::Crash { seed, recovery_dies_after: dies, spoil });
     prop_oneof![
-        12 => prop_oneof![4 => 0..600_usize, 2 => 0..20_000_usize, 1 => 0..100_000_usize].prop_map(Op::Append),
+        12 => prop_oneof![4 => Just(3_000_usize), 4 => 0..600_usize, 2 => 0..20_000_usize, 1 => 0..100_000_usize].prop_map(Op::Append),
         8 => Just(Op::Sync),
         2 => Just(Op::Reclaim),
         2 => any::<usize>().prop_map(Op::ReadBack),
@@ -298,7 +299,7 @@ proptest! {
 /// The property must be able to fail: without syncs, acknowledged entries are lost.
 #[test]
 fn the_property_fails_when_syncs_are_taken_out() {
-    let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 200, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let outcome =
         runner.run(&prop::collection::vec(op(), 1..60), |ops| check(&ops, true).map_err(TestCaseError::fail));
@@ -317,7 +318,7 @@ fn every_boundary_of_a_run_and_of_its_recovery() {
     let mut boundary = 0;
     loop {
         let mut died = false;
-        for seed in [0, 1, 2, 7] {
+        for seed in [0, 1, 7] {
             let mut model = Model::new(false).unwrap();
             model.sim.fail_after(boundary);
             run.iter().for_each(|op| model.apply(op).unwrap());
