@@ -212,7 +212,7 @@ impl Ledger {
         let fits = |given: u32, own: u32| given == NO_ACCOUNT || given == own;
         let hold = self.holds.get_mut(&of).filter(|hold| hold.is_open);
         let is_right = hold.as_ref().is_some_and(|hold| {
-            transfer.amount <= hold.amount
+            (transfer.movement == Movement::Void || transfer.amount <= hold.amount)
                 && fits(transfer.debit, hold.debit)
                 && fits(transfer.credit, hold.credit)
         });

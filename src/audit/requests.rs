@@ -1,8 +1,8 @@
 //! The accepted requests, one row each, and what the outcome log says became of them.
 //!
 //! Rows stand in the order of acceptance, which is the order of their places. The states may follow one
-//! another only as [`may_follow`] says; the same final state told again changes nothing, another one is a
-//! breach. Absent: the wallet's results, which `verdict` holds against these rows at the end.
+//! another only as [`follow`] says: a fact that comes twice or late changes nothing, one that contradicts what
+//! was final is a breach. Absent: the wallet's results, which `verdict` holds against these rows at the end.
 
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ pub struct OutcomeCounts {
     pub entries: u64,
     /// The same final state again.
     pub repeated: u64,
-    /// A waiting state after a final one: it came late and changes nothing.
+    /// Overtaken by another fact: a waiting state after a final one, a second refusal of another name.
     pub late: u64,
     /// About requests from before the checkpoint.
     pub of_removed: u64,
@@ -164,16 +164,15 @@ impl Requests {
                 || format!("the outcome at {place} differs from its request in id, amount, kind or link");
             breaches.add(BreachKind::OutcomeMismatch, || format!("place {}", row.place), detail);
         }
-        if row.status == outcome.status && row.status.is_final() {
-            self.outcomes.repeated += 1;
-        } else if may_follow(row.status, outcome.status) {
-            advance(row, outcome, campaigns);
-        } else if !outcome.status.is_final() {
-            self.outcomes.late += u64::from(row.status.is_final());
-        } else {
-            let (from, to) = (row.status.as_str(), outcome.status.as_str());
-            let detail = || format!("the request at {} is {from}, and then {to}", row.place);
-            breaches.add(BreachKind::TwoOutcomes, || format!("place {}", row.place), detail);
+        match follow(row.status, outcome.status) {
+            Follow::Moves => advance(row, outcome, campaigns),
+            Follow::Repeats => self.outcomes.repeated += 1,
+            Follow::Late => self.outcomes.late += 1,
+            Follow::Contradicts => {
+                let (from, to) = (row.status.as_str(), outcome.status.as_str());
+                let detail = || format!("the request at {} is {from}, and then {to}", row.place);
+                breaches.add(BreachKind::TwoOutcomes, || format!("place {}", row.place), detail);
+            }
         }
     }
 
@@ -210,26 +209,50 @@ fn advance(row: &mut Row, outcome: &Outcome, campaigns: &mut Campaigns) {
     }
 }
 
-/// What may follow what: a waiting state leads anywhere but back to the beginning, an unknown one only to an
-/// end, and an end only from paid to taken back.
-const fn may_follow(from: Status, to: Status) -> bool {
+/// What a state means for a request that is in another.
+enum Follow {
+    Moves,
+    Repeats,
+    /// Changes nothing, and takes nothing back: a fact that was overtaken by another.
+    Late,
+    /// Says that money moved where it did not, or that it did not where it did.
+    Contradicts,
+}
+
+/// What may follow what. A waiting state leads anywhere but to the beginning and to taken back; an unknown one
+/// only to an end; paid leads to taken back. Of two refusals the first stands.
+const fn follow(from: Status, to: Status) -> Follow {
     match from {
         Status::Accepted | Status::Queued | Status::Processing => match to {
+            Status::Accepted => Follow::Late,
             Status::Queued
             | Status::Processing
             | Status::Unknown
             | Status::Succeeded
             | Status::Failed
             | Status::Canceled
-            | Status::Expired => true,
-            Status::Accepted | Status::Reversed => false,
+            | Status::Expired => Follow::Moves,
+            Status::Reversed => Follow::Contradicts,
         },
         Status::Unknown => match to {
-            Status::Succeeded | Status::Failed | Status::Canceled | Status::Expired => true,
-            Status::Unknown => true,
-            Status::Accepted | Status::Queued | Status::Processing | Status::Reversed => false,
+            Status::Accepted | Status::Queued | Status::Processing => Follow::Late,
+            Status::Unknown | Status::Succeeded | Status::Failed | Status::Canceled | Status::Expired => {
+                Follow::Moves
+            }
+            Status::Reversed => Follow::Contradicts,
         },
-        Status::Succeeded => matches!(to, Status::Reversed),
-        Status::Failed | Status::Canceled | Status::Expired | Status::Reversed => false,
+        Status::Succeeded | Status::Reversed => match to {
+            Status::Accepted | Status::Queued | Status::Processing | Status::Unknown => Follow::Late,
+            Status::Succeeded if matches!(from, Status::Reversed) => Follow::Late,
+            Status::Reversed if matches!(from, Status::Succeeded) => Follow::Moves,
+            Status::Succeeded | Status::Reversed => Follow::Repeats,
+            Status::Failed | Status::Canceled | Status::Expired => Follow::Contradicts,
+        },
+        Status::Failed | Status::Canceled | Status::Expired => match to {
+            Status::Accepted | Status::Queued | Status::Processing | Status::Unknown => Follow::Late,
+            Status::Failed | Status::Canceled | Status::Expired if from as u8 == to as u8 => Follow::Repeats,
+            Status::Failed | Status::Canceled | Status::Expired => Follow::Late,
+            Status::Succeeded | Status::Reversed => Follow::Contradicts,
+        },
     }
 }

@@ -6,6 +6,9 @@ use super::sample::{ACKS, NOBODY, account, disbursement, frame, outcome, sample,
 use super::{BreachKind, Site};
 use crate::domain::status::Status::{Canceled, Expired, Failed, Processing, Queued, Reversed, Succeeded};
 
+/// What is broken, what must be found, and how it is broken.
+type Case = (&'static str, BreachKind, fn(&mut Vec<Frame>));
+
 /// Changes the sample's frames and says which breach must be found.
 fn check(what: &str, expected: BreachKind, mutate: fn(&mut Vec<Frame>)) {
     let mut frames = sample();
@@ -38,7 +41,7 @@ fn all_is_well() {
 #[test]
 fn transfers() {
     use BreachKind::*;
-    let table: [(&str, BreachKind, fn(&mut Vec<Frame>)); 16] = [
+    let table: [Case; 16] = [
         ("a transfer twice", Double, |f| {
             let again = f[7].items[2].clone();
             f[7].items.push(again);
@@ -89,7 +92,7 @@ fn transfers() {
 #[test]
 fn requests_and_outcomes() {
     use BreachKind::*;
-    let table: [(&str, BreachKind, fn(&mut Vec<Frame>)); 19] = [
+    let table: [Case; 15] = [
         ("succeeded, no transfer", SucceededUnpaid, |f| {
             f[7].items.remove(2);
         }),
@@ -111,6 +114,7 @@ fn requests_and_outcomes() {
             f[12].items[1] = Item::Transfer(5, 0, 49, 3, 1, "s:v-1", "s:r-2");
         }),
         ("two outcomes", TwoOutcomes, |f| f[8].items[5] = outcome("r-1", Expired, 100)),
+        ("paid after it was refused", TwoOutcomes, |f| f[8].items[5] = outcome("r-3", Succeeded, 70)),
         ("reversed out of nothing", TwoOutcomes, |f| f[8].items[3] = outcome("r-4", Reversed, 40)),
         ("an outcome of nobody", OutcomeMismatch, |f| f[8].items[5] = outcome("r-77", Succeeded, 1)),
         ("an outcome of another amount", OutcomeMismatch, |f| f[8].items[0] = outcome("r-1", Succeeded, 1)),
@@ -122,6 +126,16 @@ fn requests_and_outcomes() {
         ("off the queue with no reason", Lost, |f| {
             f[8].items[4] = Item::Outcome { of: "r-5", status: Queued, code: 0, reason: 0, amount: 30 };
         }),
+    ];
+    for (what, expected, mutate) in table {
+        check(what, expected, mutate);
+    }
+}
+
+#[test]
+fn queues() {
+    use BreachKind::*;
+    let table: [Case; 5] = [
         ("a dropped request", QueueGap, |f| {
             f[5].items.remove(2);
         }),
@@ -140,7 +154,7 @@ fn requests_and_outcomes() {
 #[test]
 fn campaigns_frames_and_draining() {
     use BreachKind::*;
-    let table: [(&str, BreachKind, fn(&mut Vec<Frame>)); 5] = [
+    let table: [Case; 5] = [
         ("overspent", Overspent, |f| {
             let json = r#"{"client":"s","id":"c","budget":189}"#.into();
             f[0].items = vec![Item::Campaign { number: 1, json }];
@@ -161,6 +175,25 @@ fn campaigns_frames_and_draining() {
     let (mut site, _) = Site::new(&sample());
     site.options.expect_drained = true;
     assert_eq!(site.kinds(), [NotDrained]);
+}
+
+/// Facts that come twice or late change nothing, and are no breach.
+#[test]
+fn late_facts() {
+    let mut frames = sample();
+    frames.push(frame(
+        18,
+        vec![
+            outcome("r-2", Succeeded, 50),
+            outcome("r-3", Expired, 70),
+            outcome("r-1", Queued, 100),
+            outcome("r-4", Failed, 40),
+        ],
+    ));
+    let report = Site::new(&frames).0.audit().unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((report.outcomes.late, report.outcomes.repeated), (3, 2));
+    assert_eq!((report.succeeded, report.failed, report.pending), (5, 3, 2));
 }
 
 /// Spent 100 and reserved 90 of 190: the budget may be used up.

@@ -34,14 +34,23 @@ fn other(kind: u8, id: &'static str, amount: u64, names: [&'static str; 3]) -> I
 /// Lines of the clients' list for it.
 pub const ACKS: &str = "s f-1 500\ns r-1 100\ns r-2 50\ns r-3 70\ns r-4 40\ns r-5 30\ns r-5 30\ns r-9 60\n";
 
+const CONTROL: (u8, u8) = (0, 0);
+const QUEUE: (u8, u8) = (1, 3);
+
 pub fn sample() -> Vec<Frame> {
+    [funding(), payouts(), later()].concat()
+}
+
+fn ack(queue: (u8, u8), below: u64) -> Frame {
+    frame(19, vec![Item::Ack { queue, below }])
+}
+
+/// Frames 0 to 4: a campaign is defined and funded.
+fn funding() -> Vec<Frame> {
     let json = r#"{"client":"s","id":"c","currency":"CNY","budget":600,"state":"active"}"#;
-    let control = (0, 0);
-    let queue = (1, 3);
-    let ack = |queue, below| frame(19, vec![Item::Ack { queue, below }]);
     vec![
         frame(20, vec![Item::Campaign { number: 1, json: json.into() }]),
-        frame(16, vec![section(control, 0, 1), other(4, "f-1", 500, ["", "", ""])]),
+        frame(16, vec![section(CONTROL, 0, 1), other(4, "f-1", 500, ["", "", ""])]),
         frame(
             17,
             vec![
@@ -51,11 +60,17 @@ pub fn sample() -> Vec<Frame> {
             ],
         ),
         frame(18, vec![outcome("f-1", Succeeded, 500)]),
-        ack(control, 1),
+        ack(CONTROL, 1),
+    ]
+}
+
+/// Frames 5 to 10: paid, canceled, refused, waiting, and one still in its queue.
+fn payouts() -> Vec<Frame> {
+    vec![
         frame(
             16,
             vec![
-                section(queue, 0, 3),
+                section(QUEUE, 0, 3),
                 disbursement("r-1", 100, "ann"),
                 disbursement("r-2", 50, "bob"),
                 disbursement("r-3", 70, "ann"),
@@ -64,7 +79,7 @@ pub fn sample() -> Vec<Frame> {
         frame(
             16,
             vec![
-                section(queue, 3, 3),
+                section(QUEUE, 3, 3),
                 disbursement("r-4", 40, "bob"),
                 disbursement("r-5", 30, "ann"),
                 disbursement("r-9", 60, "ann"),
@@ -93,13 +108,19 @@ pub fn sample() -> Vec<Frame> {
                 outcome("r-1", Succeeded, 100),
             ],
         ),
-        ack(queue, 5),
+        ack(QUEUE, 5),
         frame(0, vec![]),
-        // A reversal of r-2, a collection, a cancel that came too late.
+    ]
+}
+
+/// Frames 11 to 16: a reversal, a collection, a cancel that came too late; holds, which only the wallet's own
+/// callers make; and a crash between the transfer of r-9 and its outcome.
+fn later() -> Vec<Frame> {
+    vec![
         frame(
             16,
             vec![
-                section(control, 1, 3),
+                section(CONTROL, 1, 3),
                 other(3, "v-1", 50, ["bob", "", "r-2"]),
                 other(2, "c-1", 20, ["ann", "shop", ""]),
                 other(6, "k-1", 100, ["ann", "", "r-1"]),
@@ -122,8 +143,7 @@ pub fn sample() -> Vec<Frame> {
                 outcome("k-1", Failed, 100),
             ],
         ),
-        ack(control, 4),
-        // Holds, which only the wallet's own callers make; and a crash between the transfer of r-9 and its outcome.
+        ack(CONTROL, 4),
         frame(
             17,
             vec![

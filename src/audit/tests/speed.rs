@@ -98,7 +98,7 @@ fn open(stream: &mut Stream, count: u64) {
     stream.push(20, &close(entry));
     let mut section = head(6, 0, 0, 24);
     put(&mut section, 16, &1u32.to_le_bytes());
-    let accept = [section, request(4, "f", "", count)].concat();
+    let accept = [close(section), request(4, "f", "", count)].concat();
     let place = stream.place(accept.len()) + 24;
     stream.push(16, &accept);
     let accounts = [account(0, "funding:s"), account(1, "campaign:s:c")].concat();
@@ -114,7 +114,7 @@ fn batch(stream: &mut Stream, first: u64, acks: &mut impl std::io::Write) {
     let mut section = head(6, 1, 0, 24);
     put(&mut section, 8, &first.to_le_bytes());
     put(&mut section, 16, &(BATCH as u32).to_le_bytes());
-    let (mut accepts, mut transfers, mut ids) = (section, Vec::new(), Vec::new());
+    let (mut accepts, mut transfers, mut ids) = (close(section), Vec::new(), Vec::new());
     for n in first..first + BATCH {
         let hash = key_hash(&n.to_string());
         let person = hash % ACCOUNTS;
