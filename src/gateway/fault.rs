@@ -154,7 +154,8 @@ pub fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Optio
     let lower = unknown.to_ascii_lowercase();
     known
         .map(|name| (strsim::jaro_winkler(&lower, name), name))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        // Of two equally near, the one that stands first in its shape.
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })
         .filter(|(likeness, _)| *likeness >= 0.7)
         .map(|(_, name)| name)
 }
@@ -166,12 +167,13 @@ mod tests {
     #[test]
     fn the_nearest_name_is_the_one_meant() {
         let known = ["id", "campaign", "payee", "amount", "currency", "not_after"];
-        let table = [
+        let table: [(&str, Option<&str>); 6] = [
             ("amout", Some("amount")),
             ("Amount", Some("amount")),
             ("payee_id", Some("payee")),
             ("notAfter", Some("not_after")),
             ("zzz", None),
+            ("curency", Some("currency")),
         ];
         for (unknown, expected) in table {
             assert_eq!(nearest(unknown, known.into_iter()), expected, "{unknown}");
