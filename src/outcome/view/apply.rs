@@ -10,7 +10,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction,
 use super::ViewError;
 use super::names::{FirstItem, Names, Numbering};
 use super::schema::ERA_BITS;
-use super::tally::{Cell, Table, Tally, Zones};
+use super::tally::{Cell, Table, Tally};
+use super::zones::Zones;
 use crate::digest;
 use crate::domain::{Kind, PayoutCode, Request, Status, UnixMs, WaitReason, transition};
 use crate::outcome::Fact;
@@ -255,7 +256,7 @@ impl<'c> Chunk<'c> {
             self.conn.prepare_cached("INSERT OR IGNORE INTO eras VALUES (?1)")?.execute([era])?;
             self.gathered.era_last = Some(era);
         }
-        self.gathered.zones.accepted(place, accepted_at);
+        self.gathered.zones.accepted(place, accepted_at, campaign, batch);
         let (kind, status) = (request.kind, Status::Accepted);
         self.gathered.campaigns.add(Cell { owner: campaign, kind, status }, amount);
         if let Some(owner) = batch {

@@ -1,10 +1,10 @@
 //! Listings: pages in ascending order of acceptance (of place), which no later insert disturbs.
 //!
-//! The narrowest filter leads along its index, in order of place; the others are checked row by row. A page
-//! looks at no more than [`LOOKED_AT_MAX`] rows, and is short if that was not enough to fill it. Bounds on
-//! time and the state ACCEPTED let whole zones be passed over.
+//! The narrowest filter leads, in order of place: along an index, or through the zones that hold any of a
+//! batch or campaign. The others are checked row by row. A page looks at no more than [`LOOKED_AT_MAX`] rows,
+//! and is short if that was not enough to fill it.
 
-use rusqlite::{Connection, Params, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
 use super::apply::party_hash;
 use super::names::{find_batch, find_campaign, find_client};
@@ -85,30 +85,36 @@ struct Found {
     go_on_after: Option<i64>,
 }
 
-const COLUMNS: &str = "SELECT r.place, r.client, r.campaign, r.batch, r.kind, r.accepted_at,
-    coalesce(o.status, 1), coalesce(o.settled_at, 0), r.party";
-
-const BY_BATCH: &str = "FROM requests r INDEXED BY by_batch LEFT JOIN outcomes o ON o.place = r.place
-    WHERE r.batch = ?2 AND r.place > ?1 ORDER BY r.place";
+/// Zones are 2^18 wide: [`ZONE_BITS`].
+const COLUMNS: &str = "SELECT r.place, r.client, r.campaign, r.batch, r.kind, r.accepted_at, r.party";
 
 const BY_PARTY: &str = "FROM eras e CROSS JOIN requests r INDEXED BY by_party
     ON r.era = e.era AND r.party_hash = ?2 AND r.place > ?1
-    LEFT JOIN outcomes o ON o.place = r.place WHERE e.era >= ?3 ORDER BY e.era, r.place";
+    WHERE e.era >= ?3 ORDER BY e.era, r.place";
 
 const BY_STATE: &str = "FROM outcomes o INDEXED BY by_state CROSS JOIN requests r ON r.place = o.place
     WHERE o.client = ?2 AND o.status = ?3 AND o.status NOT IN (1, 5) AND o.place > ?1 ORDER BY o.place";
 
-const BY_CAMPAIGN: &str = "FROM zones z CROSS JOIN requests r INDEXED BY by_campaign
-    ON r.campaign = ?6 AND r.place > max(?1, (z.zone << 20) - 1) AND r.place <= (z.zone << 20) + 1048575
-    LEFT JOIN outcomes o ON o.place = r.place
+const BY_BATCH: &str = "FROM batch_zones q CROSS JOIN zones z ON z.zone = q.zone
+    CROSS JOIN requests r NOT INDEXED
+    ON r.place > max(?1, (z.zone << 18) - 1) AND r.place <= (z.zone << 18) + 262143
+    WHERE q.owner = ?6 AND q.zone >= ?2
+    AND z.accepted_max >= ?3 AND z.settled_max >= ?4 AND z.untouched_count >= ?5
+    ORDER BY q.zone, r.place";
+
+const BY_CAMPAIGN: &str = "FROM campaign_zones q CROSS JOIN zones z ON z.zone = q.zone
+    CROSS JOIN requests r NOT INDEXED
+    ON r.place > max(?1, (z.zone << 18) - 1) AND r.place <= (z.zone << 18) + 262143
+    WHERE q.owner = ?6 AND q.zone >= ?2
+    AND z.accepted_max >= ?3 AND z.settled_max >= ?4 AND z.untouched_count >= ?5
+    ORDER BY q.zone, r.place";
+
+const BY_PLACE: &str = "FROM zones z CROSS JOIN requests r NOT INDEXED
+    ON r.place > max(?1, (z.zone << 18) - 1) AND r.place <= (z.zone << 18) + 262143
     WHERE z.zone >= ?2 AND z.accepted_max >= ?3 AND z.settled_max >= ?4 AND z.untouched_count >= ?5
     ORDER BY z.zone, r.place";
 
-const BY_PLACE: &str = "FROM zones z CROSS JOIN requests r NOT INDEXED
-    ON r.place > max(?1, (z.zone << 20) - 1) AND r.place <= (z.zone << 20) + 1048575
-    LEFT JOIN outcomes o ON o.place = r.place
-    WHERE z.zone >= ?2 AND z.accepted_max >= ?3 AND z.settled_max >= ?4 AND z.untouched_count >= ?5
-    ORDER BY z.zone, r.place";
+const OUTCOME: &str = "SELECT status, settled_at FROM outcomes WHERE place = ?1";
 
 impl Plan {
     /// Picks the way with the fewest rows to look at.
@@ -116,23 +122,22 @@ impl Plan {
         let after = self.after;
         let zone = after.max(0) >> ZONE_BITS;
         let untouched = i64::from(self.status == Some(Status::Accepted));
+        let zones = [after, zone, self.accepted_from, self.settled_from, untouched];
+        let zones_of = |owner| [zones[0], zones[1], zones[2], zones[3], zones[4], owner];
         if let Some(batch) = self.batch {
-            return self.walk(conn, BY_BATCH, [after, batch], limit);
+            return self.walk(conn, BY_BATCH, zones_of(batch), limit);
         }
         if let Some((hash, _)) = &self.party {
             return self.walk(conn, BY_PARTY, [after, *hash, after.max(0) >> ERA_BITS], limit);
         }
-        match self.status {
-            None | Some(Status::Accepted | Status::Succeeded) => {}
-            Some(status) => return self.walk(conn, BY_STATE, [after, self.client, status as i64], limit),
-        }
-        let (accepted, settled) = (self.accepted_from, self.settled_from);
-        match self.campaign {
-            Some(campaign) => {
-                let values = params![after, zone, accepted, settled, untouched, campaign];
-                self.walk(conn, BY_CAMPAIGN, values, limit)
+        match (self.status, self.campaign) {
+            (None | Some(Status::Accepted | Status::Succeeded), Some(campaign)) => {
+                self.walk(conn, BY_CAMPAIGN, zones_of(campaign), limit)
             }
-            None => self.walk(conn, BY_PLACE, [after, zone, accepted, settled, untouched], limit),
+            (None | Some(Status::Accepted | Status::Succeeded), None) => {
+                self.walk(conn, BY_PLACE, zones, limit)
+            }
+            (Some(status), _) => self.walk(conn, BY_STATE, [after, self.client, status as i64], limit),
         }
     }
 
@@ -144,6 +149,7 @@ impl Plan {
         limit: usize,
     ) -> Result<Found, ViewError> {
         let mut select = conn.prepare_cached(&format!("{COLUMNS} {way}"))?;
+        let mut outcome = conn.prepare_cached(OUTCOME)?;
         let mut rows = select.query(values)?;
         let mut found = Found::default();
         let mut looked_at = 0;
@@ -155,7 +161,7 @@ impl Plan {
             }
             looked_at += 1;
             let place = row.get(0)?;
-            if self.takes(row)? {
+            if self.takes(row)? && self.takes_outcome(&mut outcome, place)? {
                 if found.places.len() == limit {
                     found.go_on_after = Some(last);
                     break;
@@ -183,18 +189,24 @@ impl Plan {
         if self.batch.is_some() && row.get::<_, Option<i64>>(3)? != self.batch {
             return Ok(false);
         }
-        if let Some(status) = self.status
-            && row.get::<_, u8>(6)? != status as u8
-        {
-            return Ok(false);
-        }
-        if row.get::<_, i64>(5)? < self.accepted_from || row.get::<_, i64>(7)? < self.settled_from {
+        if row.get::<_, i64>(5)? < self.accepted_from {
             return Ok(false);
         }
         Ok(match &self.party {
-            Some((_, party)) => row.get_ref(8)?.as_str().is_ok_and(|found| found == party),
+            Some((_, party)) => row.get_ref(6)?.as_str().is_ok_and(|found| found == party),
             None => true,
         })
+    }
+
+    /// Asked only of rows that are right in all else.
+    fn takes_outcome(&self, select: &mut CachedStatement<'_>, place: i64) -> Result<bool, ViewError> {
+        if self.status.is_none() && self.settled_from == 0 {
+            return Ok(true);
+        }
+        let outcome = select.query_row([place], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let (status, settled_at): (u8, i64) = outcome.unwrap_or((Status::Accepted as u8, 0));
+        let status_taken = self.status.is_none_or(|wanted| wanted as u8 == status);
+        Ok(status_taken && settled_at >= self.settled_from)
     }
 }
 

@@ -23,6 +23,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod worker;
+mod zones;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

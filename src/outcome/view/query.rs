@@ -168,7 +168,7 @@ fn oldest(conn: &Connection, status: Status, reason: Option<WaitReason>) -> Resu
         Status::Accepted => conn
             .prepare_cached(
                 "SELECT r.accepted_at FROM zones z CROSS JOIN requests r
-                 ON r.place BETWEEN (z.zone << 20) AND (z.zone << 20) + 1048575
+                 ON r.place BETWEEN (z.zone << 18) AND (z.zone << 18) + 262143
                  LEFT JOIN outcomes o ON o.place = r.place
                  WHERE z.untouched_count > 0 AND coalesce(o.status, 1) = 1 LIMIT 1",
             )?

@@ -8,8 +8,9 @@
 //! What is written once and what moves stand apart: `requests` only ever grows at its end, and `outcomes`
 //! holds a small row for whatever has left ACCEPTED, so that settling never rewrites a wide row. Indexes over
 //! random keys begin with the *era* (64 MiB of log): inserts touch only the pages of the newest era however
-//! large the table grows, and a look-up asks each era in turn. Times have no index: a *zone* (1 MiB of log)
-//! keeps the latest times among its requests, and a scan passes over the zones that cannot match.
+//! large the table grows, and a look-up asks each era in turn. Campaigns, batches and times have no index: a
+//! *zone* (256 KiB of log) keeps the latest times among its requests and the campaigns and batches it holds
+//! any of, and a scan passes over the zones that cannot match.
 //!
 //! Absent: what facts mean (`apply`), and what is asked (`query`, `list`).
 
@@ -26,7 +27,7 @@ pub const VERSION: i64 = 1;
 const APPLICATION_ID: i64 = 0x6862_7677;
 
 /// `place >> ZONE_BITS` is the zone of a request, `place >> ERA_BITS` its era. Part of the stored form.
-pub const ZONE_BITS: u32 = 20;
+pub const ZONE_BITS: u32 = 18;
 pub const ERA_BITS: u32 = 26;
 
 const WRITER_CACHE_KIB: u32 = 32 * 1024;
@@ -60,8 +61,6 @@ CREATE TABLE requests (
 );
 CREATE INDEX by_key ON requests (era, key_hash);
 CREATE INDEX by_party ON requests (era, party_hash) WHERE party_hash IS NOT NULL;
-CREATE INDEX by_campaign ON requests (campaign);
-CREATE INDEX by_batch ON requests (batch) WHERE batch IS NOT NULL;
 CREATE TABLE outcomes (
     place INTEGER PRIMARY KEY, client INTEGER NOT NULL, status INTEGER NOT NULL, code INTEGER,
     reason INTEGER, updated_at INTEGER NOT NULL, settled_at INTEGER NOT NULL,
@@ -75,6 +74,8 @@ CREATE TABLE zones (
     zone INTEGER PRIMARY KEY, accepted_max INTEGER NOT NULL, settled_max INTEGER NOT NULL,
     untouched_count INTEGER NOT NULL
 );
+CREATE TABLE campaign_zones (owner INTEGER, zone INTEGER, PRIMARY KEY (owner, zone)) WITHOUT ROWID;
+CREATE TABLE batch_zones (owner INTEGER, zone INTEGER, PRIMARY KEY (owner, zone)) WITHOUT ROWID;
 CREATE TABLE campaign_tally (
     owner INTEGER, kind INTEGER, status INTEGER, count INTEGER NOT NULL,
     amount_low INTEGER NOT NULL, amount_high INTEGER NOT NULL, PRIMARY KEY (owner, kind, status)

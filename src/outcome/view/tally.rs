@@ -9,7 +9,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::ViewError;
 use super::row::TallyRow;
-use super::schema::ZONE_BITS;
 use crate::domain::{Kind, Status};
 
 const LOW_BITS: u32 = 60;
@@ -150,71 +149,4 @@ pub fn of_owner(
         }
     }
     Ok(tally)
-}
-
-/// What changed in the zones since the transaction began.
-#[derive(Debug, Default)]
-pub struct Zones {
-    changes: HashMap<i64, ZoneChange>,
-    last: Option<(i64, ZoneChange)>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct ZoneChange {
-    accepted_max: i64,
-    settled_max: i64,
-    untouched: i64,
-}
-
-impl ZoneChange {
-    fn merge(&mut self, other: ZoneChange) {
-        self.accepted_max = self.accepted_max.max(other.accepted_max);
-        self.settled_max = self.settled_max.max(other.settled_max);
-        self.untouched += other.untouched;
-    }
-}
-
-impl Zones {
-    fn change(&mut self, place: i64, change: ZoneChange) {
-        let zone = place >> ZONE_BITS;
-        match &mut self.last {
-            Some((last, gathered)) if *last == zone => gathered.merge(change),
-            _ => {
-                self.settle_last();
-                self.last = Some((zone, change));
-            }
-        }
-    }
-
-    fn settle_last(&mut self) {
-        if let Some((zone, change)) = self.last.take() {
-            self.changes.entry(zone).or_default().merge(change);
-        }
-    }
-
-    pub fn accepted(&mut self, place: i64, at: i64) {
-        self.change(place, ZoneChange { accepted_max: at, settled_max: 0, untouched: 1 });
-    }
-
-    pub fn left_accepted(&mut self, place: i64) {
-        self.change(place, ZoneChange { untouched: -1, ..ZoneChange::default() });
-    }
-
-    pub fn settled(&mut self, place: i64, at: i64) {
-        self.change(place, ZoneChange { settled_max: at, ..ZoneChange::default() });
-    }
-
-    pub fn flush(&mut self, conn: &Connection) -> Result<(), ViewError> {
-        self.settle_last();
-        let mut upsert = conn.prepare_cached(
-            "INSERT INTO zones VALUES (?1, ?2, ?3, ?4) ON CONFLICT (zone) DO UPDATE SET
-             accepted_max = max(accepted_max, excluded.accepted_max),
-             settled_max = max(settled_max, excluded.settled_max),
-             untouched_count = untouched_count + excluded.untouched_count",
-        )?;
-        for (zone, change) in self.changes.drain() {
-            upsert.execute([zone, change.accepted_max, change.settled_max, change.untouched])?;
-        }
-        Ok(())
-    }
 }
