@@ -42,6 +42,10 @@ pub fn outcome_of(
     match (verdict, result) {
         (Verdict::Wait(reason), _) => (Status::Queued, None, Some(reason), due),
         (Verdict::Unreadable, _) | (_, TransferStatus::Unknown) => (Status::Unknown, None, None, retry_at),
+        // A cancel that came too late: what it was to prevent has happened.
+        (Verdict::Pay, TransferStatus::Succeeded) if kind == Kind::Cancel => {
+            done(Status::Failed, Some(PayoutCode::IdConflict))
+        }
         // We asked to burn, and it had been paid: paid it is.
         (_, TransferStatus::Succeeded) => done(Status::Succeeded, None),
         (Verdict::Burn(code), TransferStatus::Failed(PayoutCode::Burned)) => match code {
@@ -122,7 +126,8 @@ mod tests {
         let d = Kind::Disbursement;
         let queued = |reason, at| (Status::Queued, None, Some(reason), at);
         // kind, verdict, result, expected; due is 7, retries come at 9.
-        let table: [(Kind, Verdict, TransferStatus, Ruling); 12] = [
+        let table: [(Kind, Verdict, TransferStatus, Ruling); 13] = [
+            (Kind::Cancel, pay, Succeeded, (Status::Failed, Some(C::IdConflict), None, 0)),
             (d, pay, Succeeded, (Status::Succeeded, None, None, 0)),
             (d, pay, Failed(C::PayeeFrozen), (Status::Failed, Some(C::PayeeFrozen), None, 0)),
             (d, pay, Failed(C::Burned), (Status::Canceled, None, None, 0)),
