@@ -47,7 +47,7 @@ pub use client::{DEFAULT_CLIENT, check_listen};
 pub use serve::serve;
 pub use shape::BATCH_ITEMS_MAX;
 
-use crate::domain::{Refusal, UnixMs, ids};
+use crate::domain::{Refusal, UnixMs};
 use body::BodyBounds;
 use client::Clients;
 use fault::{Faults, Place};
@@ -184,7 +184,6 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
         let mut faults = Faults::default();
         Bench { place: Place::Top, faults: &mut faults }.id("id", Some(&id));
         if faults.is_empty() {
-            debug_assert!(ids::check_id(&id).is_ok());
             return Ok(PathId(id));
         }
         Err(Problem::faults(faults))

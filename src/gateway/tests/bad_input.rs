@@ -9,7 +9,6 @@ use super::{check, disbursement, door, send, two_clients};
 use crate::gateway::Options;
 
 const PAY: &str = "POST /v1/disbursements";
-const BATCH: &str = "POST /v1/batches";
 
 #[tokio::test]
 async fn disbursements() {
@@ -126,114 +125,6 @@ async fn collections() {
     for (body, expect, says) in table {
         check("POST /v1/collections", &body, expect, says).await;
     }
-}
-
-fn batch(total_count: usize, total_amount: u64, items: &[&str]) -> String {
-    format!(
-        r#"{{"id":"b","campaign":"spring","currency":"CNY","total_count":{total_count},
-            "total_amount":{total_amount},"items":[{}]}}"#,
-        items.join(",")
-    )
-}
-
-#[tokio::test]
-async fn batches() {
-    let good = r#"{"id":"i-1","payee":"ann","amount":5}"#;
-    let many = vec!["{}"; 10_001];
-    let table: [(String, &str, &str); 21] = [
-        (
-            batch(2, 10, &[good]),
-            "422 totals_mismatch /total_amount:mismatch /total_count:mismatch",
-            "there are 1",
-        ),
-        (batch(1, 6, &[good]), "422 totals_mismatch /total_amount:mismatch", "add up to 5"),
-        (batch(1, 5, &[]), "422 invalid_field /items:out_of_range", "at least one"),
-        (batch(0, 0, &[good]), "422 invalid_field /total_amount:out_of_range /total_count:out_of_range", "1"),
-        (batch(2, 10, &[good, good]), "202 ACCEPTED", "\"accepted_count\":1,\"duplicate_count\":1"),
-        (
-            batch(2, 11, &[good, r#"{"id":"i-1","payee":"ann","amount":6}"#]),
-            "202 ACCEPTED [1 id_conflict]",
-            "\"conflicts\":[\"amount\"]",
-        ),
-        (
-            batch(2, 10, &[good, r#"{"id":"i 2","payee":"ann","amount":5}"#]),
-            "202 ACCEPTED [1 invalid_field]",
-            "/items/1/id",
-        ),
-        (
-            batch(2, 10, &[good, r#"{"id":"i-2","paye":"a","amount":5,"payee":"a"}"#]),
-            "202 ACCEPTED [1 unknown_field]",
-            "payee",
-        ),
-        (
-            batch(2, 5, &[good, r#"{"id":"i-2","payee":"ann","amount":0}"#]),
-            "202 ACCEPTED [1 invalid_field]",
-            "at least 1",
-        ),
-        (
-            batch(2, 10, &[good, r#"{"id":"i-2","payee":"ann","amount":-5}"#]),
-            "422 invalid_field /items/1/amount:out_of_range",
-            "negative",
-        ),
-        (
-            batch(2, 10, &[good, "7"]),
-            "422 invalid_field /items/1:wrong_type",
-            "must be an object, not a number",
-        ),
-        (
-            batch(2, 10, &[good, r#"{"id":"i-2","payee":"a","payer":"b","amount":5}"#]),
-            "202 ACCEPTED [1 invalid_field]",
-            "/items/1/merchant",
-        ),
-        (
-            batch(1, 5, &[r#"{"id":"i","payer":"a","merchant":"m","agreement":"g","amount":5}"#]),
-            "202 ACCEPTED",
-            "",
-        ),
-        (
-            batch(2, 10, &[good, r#"{"id":"i-2","payee":"a","amount":5,"currency":"USD"}"#]),
-            "202 ACCEPTED [1 invalid_field]",
-            "must be the batch's currency, CNY",
-        ),
-        (
-            batch(1, 5, &[good]).replace(r#""currency":"CNY","#, ""),
-            "422 invalid_field /items/0/currency:missing_field",
-            "is missing",
-        ),
-        (
-            batch(1, 5, &[good]).replace("\"items\"", "\"item\""),
-            "422 invalid_field /item:unknown_field /items:missing_field",
-            "did you mean",
-        ),
-        (
-            batch(1, 5, &[good]).replace("\"spring\"", "\"closed\""),
-            "422 campaign_closed [0 campaign_closed]",
-            "no item",
-        ),
-        (
-            batch(1, 5, &[good]).replace("\"spring\"", "\"full\""),
-            "429 backlog_full [0 backlog_full]",
-            "no item",
-        ),
-        (
-            batch(1, 5, &[good]).replace("\"spring\"", "\"torn\""),
-            "503 append_unknown [0 append_unknown]",
-            "\"accepted\":\"unknown\"",
-        ),
-        (
-            batch(1, 5, &["{}"]).replace("\"CNY\"", "5"),
-            "422 invalid_field /currency:wrong_type /items/0/amount:missing_field /items/0/currency:missing_field /items/0/id:missing_field /items/0/payee:missing_field",
-            "",
-        ),
-        ("[]".to_owned(), "422 invalid_field :wrong_type", ""),
-    ];
-    for (body, expect, says) in table {
-        check(BATCH, &body, expect, says).await;
-    }
-    let router = door(&Arc::new(Fake::default()), &Options::default());
-    let got = send(&router, BATCH, &[], &batch(10_001, 1, &many)).await;
-    assert_eq!(got.status, 422);
-    assert!(got.text.contains("at most 10000 items, not 10001"), "{}", &got.text[..500]);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Tests of the door against fakes of its ports: tables through one `check`.
 
+mod bad_batches;
 mod bad_input;
 mod calls;
 mod fake;
