@@ -188,7 +188,7 @@ impl View {
 
     /// A page, in ascending order of acceptance.
     pub fn list(&self, asked: &ListRows) -> Result<PageRows, ViewError> {
-        self.readers.ask(|conn| list::page(conn, &self.secret, asked))
+        self.readers.ask(|conn| list::page(conn, &self.secret, asked, list::LOOKED_AT_MAX))
     }
 
     /// A batch by what its items say. `None` before the first item has arrived here.
