@@ -1,4 +1,75 @@
-//! hongbao: a high-throughput disbursement processor.
+//! hongbao takes payout requests as fast as a red-packet campaign can throw them, says "accepted" only once a
+//! request is durable, and pays each one exactly once through a stored-value (wallet) service that it never
+//! overloads.
+//!
+//! # Bird's eye view
+//!
+//! ```text
+//!  campaign backend ──HTTP──┐                                    ┌─> status, lists, counts (outcome::view)
+//!                           ▼                                    │
+//!       [gateway] parse, judge ──> [intake::desk] decide ──┐     │
+//!            ▲ 202 after the sync      one thread          │     │
+//!            └─────────────────────────────────────────────┤     │
+//!                                                          ▼     │
+//!                        [journal] one log, one fdatasync for all that waits
+//!                                  ▲          ▲            │
+//!   [pipeline]  feed ─> decode ─> check ─> settle ─> record ─> commit
+//!     at the pace of [shaping]     ▲        │           └ outcomes   └ ack the queues, tell the desk
+//!                              campaigns    ▼
+//!                                    [stored_value] the authority on every id
+//! ```
+//!
+//! Accepting is synchronous and cheap: one group-committed append. Settling is asynchronous, at the pace that
+//! the wallet can bear. The queue between them is what shaves the peak and fills the valley.
+//!
+//! # Invariants
+//!
+//! 1. *No acknowledged request is lost.* A 202 is sent after the append is durable; every answer waits for the
+//!    sync that covers what it rests on.
+//! 2. *At most one effect per id.* The client mints the id; the wallet is the only authority on it; the
+//!    transfer is a pure function of the stored request.
+//! 3. *Money is conserved.* Debits equal credits; no account but a funding account goes below zero.
+//! 4. *Every accepted request reaches a final state* or visibly waits with a reason and a time. One that
+//!    crashes the process twice is set aside.
+//! 5. *A final state rests on the wallet's evidence.* CANCELED, EXPIRED and a FAILED that we decide are final
+//!    only after the wallet burned the id.
+//! 6. *Overload is refused at the door only*, before acceptance, with Retry-After.
+//! 7. *Every queue, set and buffer has a bound* and a named policy for being full; an idle service sleeps.
+//!
+//! # Code map, in reading order
+//!
+//! | module | what is in it | what is not |
+//! |---|---|---|
+//! | [`domain`] | money, ids, requests, transfers, states, codes, their stored forms | I/O, clocks, hashing |
+//! | [`digest`] | the two hashes of a request | |
+//! | [`journal`] | segmented log, group commit, recovery, index, snapshots, a storage that crashes | money |
+//! | [`ring`] | slots, stages, threads, waiting, poison | money |
+//! | [`shaping`] | pace, drain rate: pure, takes `now` | clocks |
+//! | [`intake`] | queues, identity, parking, the desk that decides what is accepted | settling |
+//! | [`stored_value`] | the port and the embedded double-entry ledger | campaigns, queues |
+//! | [`outcome`] | the log of facts and its first reader, the view | decisions |
+//! | [`pipeline`] | the settle graph, a file a stage | HTTP, adapters |
+//! | [`gateway`] | the door: routes, validation, problems | state |
+//! | [`config`] | settings to a validated configuration | |
+//! | [`app`], [`server`] | composition root; the only place that names adapters | decisions |
+//! | [`audit`] | an independent reading of a data folder | any code of the rooms it checks |
+//! | [`demo`] | a whole campaign against a service of its own | |
+//!
+//! Imports point one way, down this list's dependencies (`tests/architecture.rs` checks it): `domain` ←
+//! `journal`, `ring`, `shaping` ← `intake`, `stored_value`, `outcome` ← `pipeline` ← `gateway` ← `app`.
+//!
+//! # Where the code differs from the first design, and why
+//!
+//! - Transfers, outcomes and acks go into the journal as frames of their own, one behind the other, instead of
+//!   one frame that carries all three. One sync still covers them; a tail cut between them costs a redelivery
+//!   that the ledger answers from its record; and each adapter stays ignorant of the others.
+//! - Cancels and funding are requests like any other, in a lane of their own that is never paced: one way in,
+//!   one place that moves money.
+//! - An id in the identity index leads to the *latest* entry about it (the request, then its outcomes), so that
+//!   status by id is exact however far the view lags.
+//! - The limits per payee and per request are decided at the door, where order is decided (`payee_limit`,
+//!   `amount_limit`, 422).
+//! - A crash suspect is named by the request that was being worked on; only where none was is the batch halved.
 
 pub mod app;
 pub mod audit;
