@@ -43,34 +43,9 @@ impl Random {
 }
 
 fn request<'a>(kind: Kind, id: &'a str, party: &'a str, amount: u64) -> Request<'a> {
-    Request {
-        kind,
-        lane: Lane::Control,
-        digest: [0; 16],
-        key_hash: 0,
-        amount: Amount::new(amount).expect("small"),
-        currency: Currency::parse("CNY").expect("a currency"),
-        accepted_at: 0,
-        not_before: 0,
-        not_after: 0,
-        client: "bench",
-        id,
-        campaign: "spring",
-        party,
-        merchant: "",
-        agreement: "",
-        batch: "",
-        original: "",
-        remark: "",
-        metadata: "",
-    }
-}
-
-fn encode(stamper: &mut Stamper, mut request: Request<'_>) -> Vec<u8> {
-    stamper.stamp(&mut request);
-    let mut bytes = Vec::with_capacity(request.encoded_len());
-    request.encode(&mut bytes);
-    bytes
+    let (amount, currency) =
+        (Amount::new(amount).expect("small"), Currency::parse("CNY").expect("a currency"));
+    Request { party, ..Request::new(kind, "bench", id, "spring", amount, currency) }
 }
 
 fn campaign(budget: u64) -> Campaign {
@@ -117,7 +92,7 @@ fn main() {
     runtime.block_on(async {
         let change = CampaignChange::Put(Box::new(campaign(1 << 50)));
         service.desk.campaign("bench", "spring", Some(change)).await.expect("the campaign is made");
-        let fund = encode(&mut stamper, request(Kind::Fund, "fund-1", "", 1 << 50));
+        let fund = stamper.encode(request(Kind::Fund, "fund-1", "", 1 << 50));
         service.desk.submit(None, vec![fund]).await.expect("it is funded");
     });
     while settled(&service) < 1 {
@@ -139,7 +114,7 @@ fn main() {
         let batch: Vec<Vec<u8>> = (0..size)
             .map(|_| {
                 let (id, payee) = (random.id(), format!("payee-{:06}", random.next() % ACCOUNTS));
-                encode(&mut stamper, request(Kind::Disbursement, &id, &payee, 1 + random.next() % 200))
+                stamper.encode(request(Kind::Disbursement, &id, &payee, 1 + random.next() % 200))
             })
             .collect();
         sent += size as u64;

@@ -39,4 +39,12 @@ impl Stamper {
         request.key_hash = key_hash(self.names.id());
         request.digest = money_digest(&self.names.transfer(request), &mut self.scratch);
     }
+
+    /// Stamps a request and gives its stored form.
+    pub fn encode(&mut self, mut request: Request<'_>) -> Vec<u8> {
+        self.stamp(&mut request);
+        let mut bytes = Vec::with_capacity(request.encoded_len());
+        request.encode(&mut bytes);
+        bytes
+    }
 }

@@ -22,7 +22,7 @@ use crate::journal::{Journal, JournalError, Position, Storage};
 use crate::outcome::OutcomeLog;
 use crate::stored_value::ledger::{self, Ledger};
 
-const MANIFEST: &str = "snap-manifest";
+const MANIFEST: &str = "manifest";
 const VERSION: u32 = 1;
 /// Runs of one index that a start leaves as they are; more are folded into a table.
 const RUNS_MAX: usize = 16;
@@ -64,7 +64,7 @@ impl Manifest {
 }
 
 fn part_name(name: &str, generation: u64) -> String {
-    format!("snap-{name}-{generation:08}")
+    format!("{name}-{generation:08}")
 }
 
 /// What a start begins from.
@@ -95,7 +95,7 @@ fn index(storage: &dyn Storage, names: &[String]) -> Result<PlaceIndex, Checkpoi
     let mut index = PlaceIndex::new();
     for name in names {
         let bytes = part(storage, name)?;
-        if name.starts_with("snap-table-") {
+        if name.starts_with("table-") {
             index = PlaceIndex::load(&bytes)?;
         } else {
             index.apply_changes(&decode_changes(&bytes)?);
@@ -225,8 +225,7 @@ fn publish(storage: &dyn Storage, manifest: &Manifest) -> Result<(), CheckpointE
     write_blob(storage, MANIFEST, &bytes)?;
     let current = ["desk", "queues", "ledger"].map(|name| manifest.part(name));
     for name in list_blobs(storage)? {
-        let ours =
-            ["snap-desk", "snap-queues", "snap-ledger", "snap-table"].iter().any(|p| name.starts_with(p));
+        let ours = ["desk", "queues", "ledger", "table"].iter().any(|p| name.starts_with(p));
         let named = current.contains(&name)
             || manifest.desk_ids.contains(&name)
             || manifest.ledger_ids.contains(&name);

@@ -4,11 +4,12 @@
 //! Start: folder, snapshot, journal (replaying the tail into desk, queues and ledger), desk, pipeline, view,
 //! checkpoints. Stop, in order: the door, the feed, the ring (drained), the desk, a last snapshot, the journal.
 //! [`office`] gives the gateway what it needs, [`vitals`] tells how the service is, [`checkpoint`] takes
-//! snapshots, [`folder`] guards the data folder.
+//! snapshots, [`reclaim`] gives up journal that nobody needs, [`folder`] guards the data folder.
 
 pub mod checkpoint;
 pub mod folder;
 pub mod office;
+pub mod reclaim;
 pub mod vitals;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,7 @@ use anyhow::Context;
 
 use self::checkpoint::{Checkpointer, ManifestOf};
 use self::folder::DataFolder;
+use self::reclaim::Reclaimer;
 use crate::config::Config;
 use crate::domain::UnixMs;
 use crate::intake::desk::decide::Clerk;
@@ -187,6 +189,7 @@ impl Service {
             (Some(folder), true) => Some(start_view(folder, &outcomes, &desk, &journal)?),
             _ => None,
         };
+        let reclaim_storage = storage.clone();
         let checkpointer = Checkpointer::new(
             manifest,
             storage,
@@ -195,7 +198,16 @@ impl Service {
             ledger.clone(),
             outcomes.clone(),
         );
-        let checkpoints = Checkpoints::start(checkpointer, config.checkpoint_bytes)?;
+        let reclaimer = Reclaimer {
+            storage: reclaim_storage,
+            journal: journal.clone(),
+            desk: desk.clone(),
+            ledger: ledger.clone(),
+            view: view.clone(),
+            segment_bytes: config.segment_bytes,
+            retention_ms: config.retention_ms,
+        };
+        let checkpoints = Checkpoints::start(checkpointer, reclaimer, config.checkpoint_bytes)?;
         Ok(Service {
             desk,
             journal,
@@ -276,7 +288,11 @@ struct Checkpoints {
 }
 
 impl Checkpoints {
-    fn start(mut checkpointer: Checkpointer, every_bytes: u64) -> std::io::Result<Checkpoints> {
+    fn start(
+        mut checkpointer: Checkpointer,
+        reclaimer: Reclaimer,
+        every_bytes: u64,
+    ) -> std::io::Result<Checkpoints> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = stop.clone();
         // Woken by every sync that may have made one due; asleep otherwise.
@@ -303,6 +319,8 @@ impl Checkpoints {
                 }
                 if let Err(error) = checkpointer.take() {
                     tracing::warn!(%error, "no snapshot was taken; restarts take longer until one is");
+                } else if let Err(error) = reclaimer.run(checkpointer.offset()) {
+                    tracing::warn!(%error, "journal that nobody needs was kept");
                 }
                 due_at.store(journal.synced() + every_bytes, Ordering::Release);
             }

@@ -20,6 +20,7 @@ pub struct Config {
     pub gateway_threads: usize,
     pub segment_bytes: u64,
     pub checkpoint_bytes: u64,
+    pub retention_ms: u64,
     pub fair_queue_count: u8,
     pub desk: DeskOptions,
     pub pipeline: PipelineOptions,
@@ -67,6 +68,7 @@ impl Config {
             gateway_threads: if raw.gateway.threads == 0 { cores.min(16) } else { raw.gateway.threads },
             segment_bytes: raw.data.segment_bytes,
             checkpoint_bytes: raw.data.checkpoint_bytes,
+            retention_ms: raw.data.retention_s * 1_000,
             fair_queue_count: raw.intake.fair_queues,
             desk: DeskOptions {
                 ops_max: raw.accept.ops_max,
@@ -117,6 +119,7 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
         return Err(invalid("data.segment_bytes", "it must be a multiple of 4096"));
     }
     within("data.checkpoint_bytes", raw.data.checkpoint_bytes, 1 << 20, 1 << 40)?;
+    within("data.retention_s", raw.data.retention_s, 0, 3_153_600_000)?;
     within("gateway.body_bytes_max", raw.gateway.body_bytes_max as u64, 1 << 10, 64 << 20)?;
     within("gateway.batch_items_max", raw.gateway.batch_items_max as u64, 1, 10_000)?;
     within("gateway.header_timeout_ms", raw.gateway.header_timeout_ms, 1, 3_600_000)?;

@@ -54,11 +54,17 @@ pub struct Data {
     pub dir: String,
     pub segment_bytes: u64,
     pub checkpoint_bytes: u64,
+    pub retention_s: u64,
 }
 
 impl Default for Data {
     fn default() -> Data {
-        Data { dir: "data".to_owned(), segment_bytes: 64 << 20, checkpoint_bytes: 128 << 20 }
+        Data {
+            dir: "data".to_owned(),
+            segment_bytes: 64 << 20,
+            checkpoint_bytes: 128 << 20,
+            retention_s: 30 * 86_400,
+        }
     }
 }
 

@@ -148,6 +148,38 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// A request with its money fields set, unstamped, and everything optional left out.
+    pub fn new(
+        kind: Kind,
+        client: &'a str,
+        id: &'a str,
+        campaign: &'a str,
+        amount: Amount,
+        currency: Currency,
+    ) -> Self {
+        Request {
+            kind,
+            lane: Lane::Realtime,
+            digest: [0; 16],
+            key_hash: 0,
+            amount,
+            currency,
+            accepted_at: 0,
+            not_before: 0,
+            not_after: 0,
+            client,
+            id,
+            campaign,
+            party: "",
+            merchant: "",
+            agreement: "",
+            batch: "",
+            original: "",
+            remark: "",
+            metadata: "",
+        }
+    }
+
     fn strings(&self) -> [&'a str; 10] {
         [
             self.client,

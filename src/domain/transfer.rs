@@ -193,7 +193,6 @@ pub fn write_money_fields(out: &mut Vec<u8>, transfer: &Transfer<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Lane;
     use super::*;
 
     #[test]
@@ -210,25 +209,10 @@ mod tests {
         let mut names = Names::default();
         for (kind, merchant, id, debit, credit, of) in table {
             let request = Request {
-                kind,
-                lane: Lane::Realtime,
-                digest: [0; 16],
-                key_hash: 0,
-                amount: Amount::new(1).unwrap(),
-                currency: Currency::parse("CNY").unwrap(),
-                accepted_at: 0,
-                not_before: 0,
-                not_after: 0,
-                client: "s",
-                id: "r",
-                campaign: "c",
                 party: "p",
                 merchant,
-                agreement: "",
-                batch: "",
                 original: "o",
-                remark: "",
-                metadata: "",
+                ..Request::new(kind, "s", "r", "c", Amount::new(1).unwrap(), Currency::parse("CNY").unwrap())
             };
             names.fill(&request);
             let got = names.transfer(&request);

@@ -269,6 +269,11 @@ impl Journal {
         shared.segments.reclaim_before(offset.min(shared.synced()))
     }
 
+    /// Where the first segment that is still there begins.
+    pub fn begins_at(&self) -> u64 {
+        self.inner.shared.segments.first() * self.inner.shared.options.segment_bytes
+    }
+
     pub fn stats(&self) -> Stats {
         self.inner.shared.counters.read(self.inner.shared.segments.count())
     }

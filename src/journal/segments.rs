@@ -105,6 +105,11 @@ impl Segments {
         self.file(index)
     }
 
+    /// The lowest segment; 0 before there is any.
+    pub fn first(&self) -> u64 {
+        self.read_handles().keys().next().copied().unwrap_or(0)
+    }
+
     /// Gives up all segments wholly below `offset`: the first few become spares, the rest are removed.
     pub fn reclaim_before(&self, offset: u64) -> Result<u64, JournalError> {
         let below = self.index_of(offset);

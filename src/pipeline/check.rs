@@ -182,26 +182,11 @@ mod tests {
         ];
         for (row, (kind, state, not_before, not_after, condemned, expected)) in table.into_iter().enumerate()
         {
+            let amount = Amount::new(1).unwrap();
             let request = Request {
-                kind,
-                lane: Lane::Realtime,
-                digest: [0; 16],
-                key_hash: 0,
-                amount: Amount::new(1).unwrap(),
-                currency: Currency::parse("CNY").unwrap(),
-                accepted_at: 0,
                 not_before,
                 not_after,
-                client: "s",
-                id: "r",
-                campaign: "c",
-                party: "p",
-                merchant: "",
-                agreement: "",
-                batch: "",
-                original: "",
-                remark: "",
-                metadata: "",
+                ..Request::new(kind, "s", "r", "c", amount, Currency::parse("CNY").unwrap())
             };
             let campaign = state.map(campaign);
             assert_eq!(verdict(&request, campaign.as_ref(), condemned, 100, 10), expected, "row {row}");

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::journal::Storage;
 use crate::journal::snapshot::{read_blob, write_blob};
 
-const NAME: &str = "snap-suspects";
+const NAME: &str = "suspects";
 /// Crashes after which a request is set aside.
 pub const CRASHES_MAX: u32 = 2;
 /// A stage's note while it works on no request in particular.

@@ -163,7 +163,7 @@ impl Clerk {
         let key_hash = request.key_hash;
         let holds_id = held.is_none();
         record::set_acceptance(bytes, now, lane, holds_id);
-        self.group.push(position, key_hash, bytes);
+        self.group.push(position, key_hash, bytes, number, now);
         self.backlog += u64::from(lane != Lane::Control);
         Ok(Decision::Accepted { accepted_at: now, estimated_completion_at: now + wait_ms.max(1) })
     }
@@ -246,6 +246,9 @@ impl Clerk {
             self.write()?;
         }
         for place in self.memory.index.candidates(batch_key_hash(client, id)) {
+            if self.entries.is_gone(place) {
+                continue;
+            }
             let (_, bytes) = self.entries.read(place, &mut self.scratch)?;
             if Batch::decode(bytes).is_ok_and(|batch| batch.client == client && batch.id == id) {
                 return Ok(Some(bytes.to_vec()));
@@ -314,6 +317,7 @@ impl Clerk {
         for part in self.group.parts.iter().filter(|part| !part.starts.is_empty()) {
             let count = part.starts.len() as u32;
             let (first_place, end) = self.intake.append(part.queue, count, &part.records)?;
+            self.memory.spans.accepted_all(first_place, &part.campaigns, part.accepted_at);
             for start in &part.starts {
                 let record = &part.records[*start as usize..];
                 if record::holds_id(record) {

@@ -3,7 +3,7 @@
 
 use hashbrown::HashMap;
 
-use crate::domain::Request;
+use crate::domain::{Request, UnixMs};
 use crate::intake::QueueId;
 use crate::intake::embedded::identity::known_id;
 
@@ -16,6 +16,9 @@ pub struct Part {
     pub records: Vec<u8>,
     /// Where each record begins in `records`.
     pub starts: Vec<u32>,
+    /// The campaigns met, each once.
+    pub campaigns: Vec<u32>,
+    pub accepted_at: UnixMs,
 }
 
 pub struct Group {
@@ -37,7 +40,13 @@ pub enum Fresh<'a> {
 
 impl Group {
     pub fn new(queues: impl Iterator<Item = QueueId>) -> Group {
-        let part = |queue| Part { queue, records: Vec::new(), starts: Vec::new() };
+        let part = |queue| Part {
+            queue,
+            records: Vec::new(),
+            starts: Vec::new(),
+            campaigns: Vec::new(),
+            accepted_at: 0,
+        };
         Group { parts: queues.map(part).collect(), control: Vec::new(), fresh: HashMap::new(), count: 0 }
     }
 
@@ -49,8 +58,22 @@ impl Group {
         self.parts.iter().any(|part| part.records.len() >= PART_BYTES_MAX)
     }
 
-    pub fn push(&mut self, position: usize, key_hash: u64, record: &[u8]) {
+    pub fn push(
+        &mut self,
+        position: usize,
+        key_hash: u64,
+        record: &[u8],
+        campaign: Option<u32>,
+        now: UnixMs,
+    ) {
         let part = &mut self.parts[position];
+        part.accepted_at = now;
+        // Few campaigns share a part; as a rule it is the one met last.
+        if let Some(number) = campaign
+            && !part.campaigns.iter().rev().any(|known| *known == number)
+        {
+            part.campaigns.push(number);
+        }
         let start = part.records.len() as u32;
         part.records.extend_from_slice(record);
         part.starts.push(start);
@@ -73,6 +96,7 @@ impl Group {
         for part in &mut self.parts {
             part.records.clear();
             part.starts.clear();
+            part.campaigns.clear();
         }
         self.control.clear();
         self.fresh.clear();

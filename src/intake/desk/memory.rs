@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::campaigns::{Campaigns, Definition};
+use super::spans::Spans;
 use crate::domain::bytes::{EntryError, TAG_BATCH, TAG_CAMPAIGN, entries};
 use crate::domain::{Kind, Outcome, Request, Status, UnixMs, WaitReason, record};
 use crate::intake::embedded::entry::{Batch, campaign_json};
@@ -57,6 +58,7 @@ pub struct Memory {
     pub parking: Arc<Mutex<Parking>>,
     /// How much of a request was taken back, by its place.
     pub reversed: HashMap<u64, u64>,
+    pub spans: Spans,
     /// Rows that call for more than a count: the desk looks up their request and acts.
     pub deferred: Vec<SettledRow>,
 }
@@ -68,9 +70,11 @@ impl Memory {
         if record::holds_id(bytes) {
             self.index.insert(request.key_hash, place);
         }
-        if let Some(number) = self.campaigns.number(request.client, request.campaign) {
+        let number = self.campaigns.number(request.client, request.campaign);
+        if let Some(number) = number {
             self.campaigns.accepted(number, &request);
         }
+        self.spans.accepted(place, number, request.accepted_at);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ pub mod decide;
 pub mod group;
 pub mod memory;
 pub mod snapshot;
+pub mod spans;
 pub mod thread;
 
 use crate::domain::campaign::Books;

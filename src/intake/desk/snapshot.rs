@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::campaigns::SavedCampaign;
 use super::decide::Clerk;
 use super::memory::Memory;
+use super::spans::Spans;
 use crate::domain::WaitReason;
 use crate::intake::IntakeError;
 use crate::intake::embedded::Restoring;
@@ -26,6 +27,7 @@ struct Saved {
     campaigns: Vec<SavedCampaign>,
     parked: Vec<SavedParked>,
     reversed: Vec<(u64, u64)>,
+    spans: Spans,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,6 +63,7 @@ impl Clerk {
             version: VERSION,
             campaigns: self.memory.campaigns.save(),
             parked,
+            spans: self.memory.spans.clone(),
             reversed: self.memory.reversed.iter().map(|(place, amount)| (*place, *amount)).collect(),
         };
         let state = serde_json::to_vec(&saved).expect("plain fields");
@@ -87,6 +90,7 @@ pub fn restore(
         return Err(damaged(format!("version {} is unknown to this release", saved.version)));
     }
     memory.campaigns.restore(saved.campaigns).map_err(damaged)?;
+    memory.spans = saved.spans;
     memory.reversed = saved.reversed.into_iter().collect();
     for parked in saved.parked {
         let reason = WaitReason::from_u8(parked.reason).ok_or_else(|| damaged("a wait reason".to_owned()))?;

@@ -71,6 +71,16 @@ enum Op {
     Checkpoint {
         answer: std::sync::mpsc::Sender<Result<DeskCheckpoint, IntakeError>>,
     },
+    /// How far the journal may be given up, as far as the desk knows.
+    Retained {
+        retention_ms: u64,
+        answer: std::sync::mpsc::Sender<u64>,
+    },
+    /// The journal will be given up below `offset`: forget what stood there.
+    Forget {
+        offset: u64,
+        answer: std::sync::mpsc::Sender<()>,
+    },
 }
 
 struct Shared {
@@ -254,6 +264,19 @@ impl Desk {
         let pushed = self.shared.settled.push(settled);
         self.shared.bell.ring();
         pushed
+    }
+
+    /// The offset below which no id needs to be remembered: its campaign is closed, and has been for
+    /// `retention_ms`.
+    pub fn retained_from(&self, retention_ms: u64) -> Option<u64> {
+        let (answer, told) = std::sync::mpsc::channel();
+        self.send(Op::Retained { retention_ms, answer }).then(|| told.recv().ok()).flatten()
+    }
+
+    /// Forgets every id whose entries stood below `offset`.
+    pub fn forget_below(&self, offset: u64) -> bool {
+        let (answer, done) = std::sync::mpsc::channel();
+        self.send(Op::Forget { offset, answer }) && done.recv().is_ok()
     }
 
     pub fn entries(&self) -> Entries {
@@ -446,6 +469,21 @@ impl Rounds {
             Op::WaitFinal { key_hash, answer } => {
                 self.waiters.retain(|_, answers| answers.iter().any(|answer| !answer.is_closed()));
                 self.waiters.entry(key_hash).or_default().push(answer);
+            }
+            Op::Retained { retention_ms, answer } => {
+                let memory = &self.clerk.memory;
+                let parked = memory.parking().iter().map(|parked| parked.request_place).min();
+                let retained = memory.spans.retained_from(&memory.campaigns, now, retention_ms);
+                let unacked = self.clerk.intake.oldest_unacked().unwrap_or(u64::MAX);
+                // The caller may have given up.
+                let _ = answer.send(retained.min(unacked).min(parked.unwrap_or(u64::MAX)));
+            }
+            Op::Forget { offset, answer } => {
+                self.clerk.entries.give_up_below(offset);
+                self.clerk.memory.index.sweep_below(offset);
+                self.clerk.memory.spans.forget_below(offset);
+                self.clerk.memory.reversed.retain(|place, _| *place >= offset);
+                let _ = answer.send(());
             }
             Op::Checkpoint { answer } => {
                 self.write_now();

@@ -5,6 +5,9 @@
 //! stored bytes, so answers are exact. The index is owned by the desk's thread; readers elsewhere get places from
 //! it and use [`Entries`].
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::domain::bytes::{TAG_OUTCOME, TAG_REQUEST, peek};
 use crate::domain::{Kind, Outcome, Request, ids};
 use crate::intake::IntakeError;
@@ -17,11 +20,24 @@ const FIRST_READ_BYTES: usize = 512;
 #[derive(Clone)]
 pub struct Entries {
     journal: Journal,
+    /// What stood below this offset was given up.
+    begins_at: Arc<AtomicU64>,
 }
 
 impl Entries {
     pub fn new(journal: Journal) -> Entries {
-        Entries { journal }
+        let begins_at = Arc::new(AtomicU64::new(journal.begins_at()));
+        Entries { journal, begins_at }
+    }
+
+    /// Whether what stood at `place` was given up.
+    pub fn is_gone(&self, place: u64) -> bool {
+        place < self.begins_at.load(Ordering::Acquire)
+    }
+
+    /// From now on, everything below `offset` counts as given up.
+    pub fn give_up_below(&self, offset: u64) {
+        self.begins_at.fetch_max(offset, Ordering::AcqRel);
     }
 
     /// The entry at `place`, whole, in `buffer`.
@@ -81,6 +97,9 @@ pub fn held_at(entries: &Entries, place: u64, key: (&str, &str)) -> Result<Optio
         place: at,
         reason: error.to_string(),
     };
+    if entries.is_gone(place) {
+        return Ok(None);
+    }
     let (tag, bytes) = entries.read(place, &mut buffer)?;
     let (request_place, outcome) = match tag {
         TAG_REQUEST => (place, None),
@@ -90,6 +109,9 @@ pub fn held_at(entries: &Entries, place: u64, key: (&str, &str)) -> Result<Optio
         }
         _ => return Ok(None),
     };
+    if entries.is_gone(request_place) {
+        return Ok(None);
+    }
     if outcome.is_some() {
         entries.read(request_place, &mut buffer)?;
     }

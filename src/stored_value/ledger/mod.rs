@@ -53,7 +53,11 @@ struct Inner {
 
 impl Ledger {
     pub fn new(restored: Restoring, identity: String, journal: Journal) -> Ledger {
-        let records = JournalRecords { journal: journal.clone(), buffer: vec![0; TRANSFER_BYTES_MAX] };
+        let records = JournalRecords {
+            begins_at: journal.begins_at(),
+            journal: journal.clone(),
+            buffer: vec![0; TRANSFER_BYTES_MAX],
+        };
         let inner = Inner { state: restored.state, records, appended: journal.synced(), stopped: None };
         Ledger { identity, journal, inner: Mutex::new(inner) }
     }
@@ -72,6 +76,16 @@ impl Ledger {
         let mut inner = self.lock()?;
         let appended = inner.appended;
         Ok(read(&mut inner.state, appended))
+    }
+}
+
+impl Ledger {
+    /// Forgets the ids whose transfers stood below `offset`: their campaigns are closed and refuse everything.
+    pub fn forget_below(&self, offset: u64) -> Result<(), StoredValueError> {
+        let mut inner = self.lock()?;
+        inner.state.ids.sweep_below(offset);
+        inner.records.begins_at = offset;
+        Ok(())
     }
 }
 
@@ -114,6 +128,7 @@ impl StoredValue for Ledger {
 
 struct JournalRecords {
     journal: Journal,
+    begins_at: u64,
     buffer: Vec<u8>,
 }
 
@@ -121,5 +136,9 @@ impl Records for JournalRecords {
     fn transfer_at(&mut self, place: u64) -> Result<&[u8], StoredValueError> {
         let length = self.journal.read_at(place, &mut self.buffer)?;
         Ok(&self.buffer[..length])
+    }
+
+    fn begins_at(&self) -> u64 {
+        self.begins_at
     }
 }

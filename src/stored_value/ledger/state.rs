@@ -17,6 +17,8 @@ use crate::stored_value::{StoredValueError, TransferBatch};
 /// Reads what stands at a place of the journal, into a buffer that is kept.
 pub trait Records {
     fn transfer_at(&mut self, place: u64) -> Result<&[u8], StoredValueError>;
+    /// Where the journal begins: what stood below was given up, its ids with it.
+    fn begins_at(&self) -> u64;
 }
 
 /// An amount set aside, and where it will go if it is posted.
@@ -138,7 +140,8 @@ impl State {
                 }
             }
         }
-        for place in self.ids.candidates(key_hash) {
+        let begins_at = records.begins_at();
+        for place in self.ids.candidates(key_hash).filter(|place| *place >= begins_at) {
             let bytes = records.transfer_at(place)?;
             let entry = TransferEntry::decode(bytes)
                 .map_err(|error| StoredValueError::Record { place, reason: error.to_string() })?;
