@@ -6,7 +6,7 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
-use super::apply::party_hash;
+use super::keys::party_hash;
 use super::names::{find_batch, find_campaign, find_client};
 use super::row::{LIMIT_MAX, ListRows, PageRows};
 use super::schema::{ERA_BITS, ZONE_BITS};
@@ -97,7 +97,9 @@ struct Bounds {
     looked_at: usize,
 }
 
-/// Zones are 2^18 wide: [`ZONE_BITS`].
+// The queries here and in `query` spell the width of a zone out.
+const _: () = assert!(ZONE_BITS == 18);
+
 const COLUMNS: &str = "SELECT r.place, r.client, r.campaign, r.batch, r.kind, r.accepted_at, r.party";
 
 const BY_PARTY: &str = "FROM eras e CROSS JOIN requests r INDEXED BY by_party
