@@ -8,9 +8,8 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction, params};
 
 use super::ViewError;
-use super::keys::{currency_number, find_place, party_hash};
+use super::keys::{Entries, currency_number, find_place, party_hash};
 use super::names::{FirstItem, Names, Numbering};
-use super::schema::ERA_BITS;
 use super::tally::{Cell, Table, Tally};
 use super::zones::Zones;
 use crate::domain::{Kind, Request, Status, UnixMs, WaitReason, transition};
@@ -42,7 +41,7 @@ struct Gathered {
     batches: Tally,
     waiting: Tally,
     zones: Zones,
-    era_last: Option<i64>,
+    entries: Entries,
     facts: u64,
     skipped: u64,
 }
@@ -54,7 +53,7 @@ impl Gathered {
             batches: Tally::new(Table::Batch),
             waiting: Tally::new(Table::Wait),
             zones: Zones::default(),
-            era_last: None,
+            entries: Entries::default(),
             facts: 0,
             skipped: 0,
         }
@@ -119,10 +118,9 @@ impl<'c> Statements<'c> {
     fn prepare(conn: &'c Connection) -> Result<Statements<'c>, ViewError> {
         Ok(Statements {
             accept: conn.prepare_cached(
-                "INSERT OR IGNORE INTO requests (place, era, key_hash, kind, client, campaign, batch,
-                 party_hash, amount, currency, accepted_at, id, party, merchant, agreement, original,
-                 remark, metadata)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+                "INSERT OR IGNORE INTO requests (place, key_hash, kind, client, campaign, batch, amount,
+                 currency, accepted_at, id, party, merchant, agreement, original, remark, metadata)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?,
             subject: conn.prepare_cached(SUBJECT)?,
             insert: conn.prepare_cached(
@@ -200,6 +198,7 @@ impl<'c> Chunk<'c> {
     /// Makes all of it durable, and `cursor` with it.
     pub fn commit(self, cursor: u64) -> Result<(), ViewError> {
         let gathered = self.gathered;
+        gathered.entries.flush(self.conn)?;
         gathered.campaigns.flush(self.conn)?;
         gathered.batches.flush(self.conn)?;
         gathered.waiting.flush(self.conn)?;
@@ -226,16 +225,13 @@ impl<'c> Chunk<'c> {
             }
         };
         let amount = request.amount.minor_units();
-        let era = place >> ERA_BITS;
         let inserted = self.statements.accept.execute(params![
             place,
-            era,
             request.key_hash as i64,
             request.kind as u8,
             client,
             campaign,
             batch,
-            text(request.party).map(|party| party_hash(client, party)),
             amount as i64,
             currency,
             accepted_at,
@@ -250,10 +246,8 @@ impl<'c> Chunk<'c> {
         if inserted == 0 {
             return Ok(());
         }
-        if self.gathered.era_last != Some(era) {
-            self.conn.prepare_cached("INSERT OR IGNORE INTO eras VALUES (?1)")?.execute([era])?;
-            self.gathered.era_last = Some(era);
-        }
+        let party_hash = text(request.party).map(|party| party_hash(client, party));
+        self.gathered.entries.add(place, request.key_hash as i64, party_hash);
         self.gathered.zones.accepted(place, accepted_at, campaign, batch);
         let (kind, status) = (request.kind, Status::Accepted);
         self.gathered.campaigns.add(Cell { owner: campaign, kind, status }, amount);
@@ -353,6 +347,8 @@ impl<'c> Chunk<'c> {
             .prepare_cached(names)?
             .query_row([reversal.place], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let id = original.unwrap_or_default();
+        // What it names may have been accepted in this same transaction.
+        self.gathered.entries.flush(self.conn)?;
         let Some(place) = find_place(self.conn, reversal.client, &client, &id)? else {
             self.gathered.skipped += 1;
             return Ok(());

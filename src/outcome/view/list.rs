@@ -102,9 +102,9 @@ const _: () = assert!(ZONE_BITS == 18);
 
 const COLUMNS: &str = "SELECT r.place, r.client, r.campaign, r.batch, r.kind, r.accepted_at, r.party";
 
-const BY_PARTY: &str = "FROM eras e CROSS JOIN requests r INDEXED BY by_party
-    ON r.era = e.era AND r.party_hash = ?2 AND r.place > ?1
-    WHERE e.era >= ?3 ORDER BY e.era, r.place";
+const BY_PARTY: &str = "FROM eras e CROSS JOIN parties x
+    ON x.era = e.era AND x.party_hash = ?2 AND x.place > ?1
+    CROSS JOIN requests r ON r.place = x.place WHERE e.era >= ?3 ORDER BY e.era, x.place";
 
 const BY_STATE: &str = "FROM outcomes o INDEXED BY by_state CROSS JOIN requests r ON r.place = o.place
     WHERE o.client = ?2 AND o.status = ?3 AND o.status NOT IN (1, 5) AND o.place > ?1 ORDER BY o.place";
