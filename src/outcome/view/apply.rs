@@ -8,12 +8,11 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction, params};
 
 use super::ViewError;
+use super::keys::{Entries, currency_number, find_place, party_hash};
 use super::names::{FirstItem, Names, Numbering};
-use super::schema::ERA_BITS;
 use super::tally::{Cell, Table, Tally};
 use super::zones::Zones;
-use crate::digest;
-use crate::domain::{Kind, PayoutCode, Request, Status, UnixMs, WaitReason, transition};
+use crate::domain::{Kind, Request, Status, UnixMs, WaitReason, transition};
 use crate::outcome::Fact;
 use crate::outcome::entry::Outcome;
 
@@ -42,7 +41,7 @@ struct Gathered {
     batches: Tally,
     waiting: Tally,
     zones: Zones,
-    era_last: Option<i64>,
+    entries: Entries,
     facts: u64,
     skipped: u64,
 }
@@ -54,7 +53,7 @@ impl Gathered {
             batches: Tally::new(Table::Batch),
             waiting: Tally::new(Table::Wait),
             zones: Zones::default(),
-            era_last: None,
+            entries: Entries::default(),
             facts: 0,
             skipped: 0,
         }
@@ -119,10 +118,9 @@ impl<'c> Statements<'c> {
     fn prepare(conn: &'c Connection) -> Result<Statements<'c>, ViewError> {
         Ok(Statements {
             accept: conn.prepare_cached(
-                "INSERT OR IGNORE INTO requests (place, era, key_hash, kind, client, campaign, batch,
-                 party_hash, amount, currency, accepted_at, id, party, merchant, agreement, original,
-                 remark, metadata)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+                "INSERT OR IGNORE INTO requests (place, key_hash, kind, client, campaign, batch, amount,
+                 currency, accepted_at, id, party, merchant, agreement, original, remark, metadata)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?,
             subject: conn.prepare_cached(SUBJECT)?,
             insert: conn.prepare_cached(
@@ -137,7 +135,9 @@ impl<'c> Statements<'c> {
             reverse: conn
                 .prepare_cached("UPDATE outcomes SET status = ?2, updated_at = ?3 WHERE place = ?1")?,
             credit: conn.prepare_cached(
-                "INSERT INTO outcomes VALUES (?1, ?2, 1, NULL, NULL, ?3, 0, 0, 0, NULL, ?4)
+                "INSERT INTO outcomes
+                 SELECT place, client, 1, NULL, NULL, accepted_at, 0, 0, 0, NULL, ?2
+                 FROM requests WHERE place = ?1
                  ON CONFLICT (place) DO UPDATE SET reversed_amount = excluded.reversed_amount",
             )?,
         })
@@ -165,10 +165,6 @@ fn place_of(place: u64) -> Result<i64, ViewError> {
 /// An empty text takes no room.
 fn text(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
-}
-
-pub fn currency_number(bytes: [u8; 3]) -> i64 {
-    i64::from(u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]))
 }
 
 impl<'c> Chunk<'c> {
@@ -202,6 +198,7 @@ impl<'c> Chunk<'c> {
     /// Makes all of it durable, and `cursor` with it.
     pub fn commit(self, cursor: u64) -> Result<(), ViewError> {
         let gathered = self.gathered;
+        gathered.entries.flush(self.conn)?;
         gathered.campaigns.flush(self.conn)?;
         gathered.batches.flush(self.conn)?;
         gathered.waiting.flush(self.conn)?;
@@ -228,16 +225,13 @@ impl<'c> Chunk<'c> {
             }
         };
         let amount = request.amount.minor_units();
-        let era = place >> ERA_BITS;
         let inserted = self.statements.accept.execute(params![
             place,
-            era,
             request.key_hash as i64,
             request.kind as u8,
             client,
             campaign,
             batch,
-            text(request.party).map(|party| party_hash(client, party)),
             amount as i64,
             currency,
             accepted_at,
@@ -252,10 +246,8 @@ impl<'c> Chunk<'c> {
         if inserted == 0 {
             return Ok(());
         }
-        if self.gathered.era_last != Some(era) {
-            self.conn.prepare_cached("INSERT OR IGNORE INTO eras VALUES (?1)")?.execute([era])?;
-            self.gathered.era_last = Some(era);
-        }
+        let party_hash = text(request.party).map(|party| party_hash(client, party));
+        self.gathered.entries.add(place, request.key_hash as i64, party_hash);
         self.gathered.zones.accepted(place, accepted_at, campaign, batch);
         let (kind, status) = (request.kind, Status::Accepted);
         self.gathered.campaigns.add(Cell { owner: campaign, kind, status }, amount);
@@ -355,6 +347,8 @@ impl<'c> Chunk<'c> {
             .prepare_cached(names)?
             .query_row([reversal.place], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let id = original.unwrap_or_default();
+        // What it names may have been accepted in this same transaction.
+        self.gathered.entries.flush(self.conn)?;
         let Some(place) = find_place(self.conn, reversal.client, &client, &id)? else {
             self.gathered.skipped += 1;
             return Ok(());
@@ -362,7 +356,7 @@ impl<'c> Chunk<'c> {
         let mut subject = self.subject(place)?.ok_or(ViewError::Stored("place"))?;
         subject.reversed = subject.reversed.saturating_add(reversal.amount);
         let reversed = i64::try_from(subject.reversed).unwrap_or(i64::MAX);
-        self.statements.credit.execute([place, subject.client, time(at), reversed])?;
+        self.statements.credit.execute([place, reversed])?;
         self.reverse_if_whole(&subject, at)
     }
 
@@ -382,47 +376,4 @@ impl<'c> Chunk<'c> {
         self.tally(subject, Status::Reversed, None);
         Ok(())
     }
-}
-
-/// Under what a party is indexed: hash of `client number:party`.
-pub fn party_hash(client: i64, party: &str) -> i64 {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = client.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    let client = std::str::from_utf8(&digits[at..]).expect("digits are UTF-8");
-    digest::key_hash_of(client, party) as i64
-}
-
-/// Where `client:id` was accepted. If it was accepted more than once, the first that is not a conflict with
-/// another counts.
-pub fn find_place(
-    conn: &Connection,
-    client: i64,
-    client_name: &str,
-    id: &str,
-) -> Result<Option<i64>, ViewError> {
-    let mut select = conn.prepare_cached(
-        "SELECT r.place, coalesce(o.code, 0) FROM eras e
-         CROSS JOIN requests r INDEXED BY by_key ON r.era = e.era AND r.key_hash = ?1
-         LEFT JOIN outcomes o ON o.place = r.place
-         WHERE r.client = ?2 AND r.id = ?3 ORDER BY r.place",
-    )?;
-    let mut rows = select.query(params![digest::key_hash_of(client_name, id) as i64, client, id])?;
-    let mut first = None;
-    while let Some(row) = rows.next()? {
-        let (place, code): (i64, i64) = (row.get(0)?, row.get(1)?);
-        if code != PayoutCode::IdConflict as i64 {
-            return Ok(Some(place));
-        }
-        first = first.or(Some(place));
-    }
-    Ok(first)
 }

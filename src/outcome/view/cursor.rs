@@ -101,7 +101,8 @@ mod tests {
         let other_status = ListRows { status: Some(Status::Failed), ..query.clone() };
         let shifted = ListRows { campaign: None, party: Some("c".into()), ..query.clone() };
         let next_version = format!("02{}", &given[2..]);
-        let table: [(&str, &ListRows, &[u8; 32], Result<u64, CursorError>); 10] = [
+        type Case<'a> = (&'a str, &'a ListRows, &'a [u8; 32], Result<u64, CursorError>);
+        let table: [Case<'_>; 10] = [
             (&given, &query, &secret, Ok(42)),
             (&given, &longer_page, &secret, Ok(42)),
             (&given, &other_client, &secret, Err(CursorError::Foreign)),

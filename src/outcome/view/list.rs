@@ -6,7 +6,7 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
-use super::apply::party_hash;
+use super::keys::party_hash;
 use super::names::{find_batch, find_campaign, find_client};
 use super::row::{LIMIT_MAX, ListRows, PageRows};
 use super::schema::{ERA_BITS, ZONE_BITS};
@@ -97,12 +97,14 @@ struct Bounds {
     looked_at: usize,
 }
 
-/// Zones are 2^18 wide: [`ZONE_BITS`].
+// The queries here and in `query` spell the width of a zone out.
+const _: () = assert!(ZONE_BITS == 18);
+
 const COLUMNS: &str = "SELECT r.place, r.client, r.campaign, r.batch, r.kind, r.accepted_at, r.party";
 
-const BY_PARTY: &str = "FROM eras e CROSS JOIN requests r INDEXED BY by_party
-    ON r.era = e.era AND r.party_hash = ?2 AND r.place > ?1
-    WHERE e.era >= ?3 ORDER BY e.era, r.place";
+const BY_PARTY: &str = "FROM eras e CROSS JOIN parties x
+    ON x.era = e.era AND x.party_hash = ?2 AND x.place > ?1
+    CROSS JOIN requests r ON r.place = x.place WHERE e.era >= ?3 ORDER BY e.era, x.place";
 
 const BY_STATE: &str = "FROM outcomes o INDEXED BY by_state CROSS JOIN requests r ON r.place = o.place
     WHERE o.client = ?2 AND o.status = ?3 AND o.status NOT IN (1, 5) AND o.place > ?1 ORDER BY o.place";

@@ -12,6 +12,7 @@
 
 mod apply;
 mod cursor;
+mod keys;
 mod list;
 mod names;
 mod query;

@@ -5,11 +5,11 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::ViewError;
-use super::apply::find_place;
+use super::keys::{currency_text, find_place};
 use super::names::{find_batch, find_campaign, find_client};
 use super::row::{BatchRow, StandingRow, TallyRow, WaitingRow};
 use super::tally::{self, Filled, Table};
-use crate::domain::{Currency, Kind, PayoutCode, Status, WaitReason};
+use crate::domain::{Kind, PayoutCode, Status, WaitReason};
 
 const STANDING: &str = "SELECT r.place, c.name, r.id, r.kind, coalesce(o.status, 1), o.reason, o.code,
     k.name, r.party, r.merchant, r.agreement, r.original, b.name, r.amount, r.currency, r.remark,
@@ -31,11 +31,6 @@ fn number(row: &Row<'_>, column: usize) -> Result<u64, ViewError> {
 
 fn optional_text(row: &Row<'_>, column: usize) -> Result<String, ViewError> {
     Ok(row.get::<_, Option<String>>(column)?.unwrap_or_default())
-}
-
-fn currency_text(number: i64) -> Result<String, ViewError> {
-    let [_, a, b, c] = u32::try_from(number).unwrap_or(0).to_be_bytes();
-    Ok(known(Currency::from_bytes([a, b, c]), "currency")?.as_str().to_owned())
 }
 
 fn standing_row(row: &Row<'_>) -> Result<StandingRow, ViewError> {

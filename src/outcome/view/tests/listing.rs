@@ -1,10 +1,12 @@
 //! Listings by example: what filters take, how pages join, which cursors are refused.
 
+use super::super::apply::{Chunk, Memory};
 use super::super::list;
 use super::super::{CursorError, LIMIT_MAX, ListRows, View, ViewError, schema};
 use super::log::{Log, outcome, request};
 use super::{catch_up, every_page};
 use crate::domain::{Amount, Kind, Status};
+use crate::outcome::FactSource;
 
 /// Ten requests, `r-0` to `r-9`, at places 1,000 to 10,000 and times 100 to 109: even ones are of campaign
 /// `autumn`, each third one for `bob`, `r-5` failed, `r-6` waits, `r-7` is a fund, the rest succeeded in
@@ -131,35 +133,20 @@ fn cursors_of_others_are_refused() {
 #[test]
 fn readers_see_the_last_commit_while_a_chunk_is_under_way() {
     let (_folder, view, log) = opened();
-    let mut looked = 0;
-    let before = every_page(&view, &all());
-    let peeking = Peeking { log: &log, view: &view, expected: before.len() };
+    let before = every_page(&view, &all()).len();
+    let cursor = view.progress().cursor;
     log.accept(50_000, &request("next", 700));
-    // `FactSource` asks for 'static, so the peek happens through the same calls that `apply` makes.
-    peeking.run(&mut looked);
-    assert_eq!(looked, 1);
-}
-
-struct Peeking<'a> {
-    log: &'a Log,
-    view: &'a View,
-    expected: usize,
-}
-
-impl Peeking<'_> {
-    fn run(&self, looked: &mut u32) {
-        let writer = self.view.writer.lock().unwrap();
-        let mut memory = super::super::apply::Memory::new();
-        let mut chunk = super::super::apply::Chunk::begin(&writer.conn, &mut memory).unwrap();
-        let cursor = self.view.progress().cursor;
-        let read = crate::outcome::FactSource::read(self.log, cursor, 10, &mut |fact| {
+    let writer = view.writer.lock().unwrap();
+    let mut memory = Memory::new();
+    let mut chunk = Chunk::begin(&writer.conn, &mut memory).unwrap();
+    let cursor = log
+        .read(cursor, 10, &mut |fact| {
             chunk.apply(fact).unwrap();
-            assert_eq!(every_page(self.view, &all()).len(), self.expected);
-            *looked += 1;
-        });
-        chunk.commit(read.unwrap()).unwrap();
-        assert_eq!(every_page(self.view, &all()).len(), self.expected + 1);
-    }
+            assert_eq!(every_page(&view, &all()).len(), before);
+        })
+        .unwrap();
+    chunk.commit(cursor).unwrap();
+    assert_eq!(every_page(&view, &all()).len(), before + 1);
 }
 
 #[test]
