@@ -268,8 +268,13 @@ pub struct Reply {
 
 impl Reply {
     pub fn header(&self, name: &str) -> Option<&str> {
-        let line = |line: &'_ str| line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
-        self.head.lines().find(|l| line(l)).and_then(|line| line.split_once(':')).map(|(_, value)| value.trim())
+        let line =
+            |line: &'_ str| line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
+        self.head
+            .lines()
+            .find(|l| line(l))
+            .and_then(|line| line.split_once(':'))
+            .map(|(_, value)| value.trim())
     }
 }
 
