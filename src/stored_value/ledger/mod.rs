@@ -28,9 +28,10 @@ pub struct Restoring {
 }
 
 impl Restoring {
-    /// Takes in a frame of the journal; frames of other rooms are passed over.
+    /// Takes in a frame of the journal; frames of other rooms, and those a snapshot had already, are passed
+    /// over: to move their money again would be wrong.
     pub fn visit(&mut self, frame: &Frame<'_>) -> Result<(), StoredValueError> {
-        if frame.kind == FRAME_TRANSFERS {
+        if frame.kind == FRAME_TRANSFERS && frame.offset >= self.written {
             self.state.replay(frame.payload_at, frame.payload)
         } else {
             Ok(())
