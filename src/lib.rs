@@ -74,6 +74,7 @@
 pub mod app;
 pub mod audit;
 pub mod config;
+pub mod crash;
 pub mod demo;
 pub mod digest;
 pub mod domain;

@@ -5,5 +5,6 @@ mod cli;
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
+    let _crash_points = hongbao::crash::scenario();
     cli::Cli::parse().run()
 }

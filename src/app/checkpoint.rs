@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::crash::point;
 use crate::intake::desk::Desk;
 use crate::intake::desk::memory::Memory;
 use crate::intake::{desk, embedded};
@@ -192,12 +193,18 @@ impl Checkpointer {
         self.journal.wait_synced(desk.written_end.max(ledger_written))?;
         let generation = self.manifest.generation + 1;
         let storage = &*self.storage;
+        point("checkpoint::before_parts");
         let (desk_run, ledger_run) = (part_name("desk-ids", generation), part_name("ledger-ids", generation));
         write_blob(storage, &desk_run, &encode_changes(&desk.changes))?;
+        point("checkpoint::between_parts");
         write_blob(storage, &ledger_run, &encode_changes(&ledger_changes))?;
+        point("checkpoint::between_parts");
         write_blob(storage, &part_name("desk", generation), &desk.state)?;
+        point("checkpoint::between_parts");
         write_blob(storage, &part_name("queues", generation), &desk.queues)?;
+        point("checkpoint::between_parts");
         write_blob(storage, &part_name("ledger", generation), &ledger_state)?;
+        point("checkpoint::before_manifest");
         let mut manifest = Manifest {
             version: VERSION,
             generation,
@@ -223,6 +230,7 @@ impl Checkpointer {
 fn publish(storage: &dyn Storage, manifest: &Manifest) -> Result<(), CheckpointError> {
     let bytes = serde_json::to_vec(manifest).expect("plain fields");
     write_blob(storage, MANIFEST, &bytes)?;
+    point("checkpoint::after_manifest");
     let current = ["desk", "queues", "ledger"].map(|name| manifest.part(name));
     for name in list_blobs(storage)? {
         let ours = ["desk", "queues", "ledger", "table"].iter().any(|p| name.starts_with(p));
@@ -230,6 +238,7 @@ fn publish(storage: &dyn Storage, manifest: &Manifest) -> Result<(), CheckpointE
             || manifest.desk_ids.contains(&name)
             || manifest.ledger_ids.contains(&name);
         if ours && !named {
+            point("checkpoint::before_remove");
             remove_blob(storage, &name)?;
         }
     }

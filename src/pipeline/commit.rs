@@ -107,9 +107,11 @@ impl Stage<Slot> for Commit {
             self.settled.by_status[row.status as usize - 1].fetch_add(1, Ordering::Relaxed);
         }
         self.settled.batches.fetch_add(1, Ordering::Relaxed);
+        crate::crash::point("commit::before_ack");
         for (queue, below_index) in &self.acks {
             self.desk.intake.ack(*queue, *below_index).map_err(|error| StageError(error.to_string()))?;
         }
+        crate::crash::point("commit::after_ack");
         self.held = Some(Settled { rows, end: next.end });
         self.offer_held();
         self.counts.committed.fetch_add(count, Ordering::AcqRel);

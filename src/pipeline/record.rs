@@ -109,7 +109,10 @@ impl Stage<Slot> for Record {
             };
             outcome.encode(&mut self.bytes);
         }
-        self.outcomes.append(&self.bytes).map_err(|error| StageError(error.to_string()))
+        crate::crash::point("record::before_append");
+        self.outcomes.append(&self.bytes).map_err(|error| StageError(error.to_string()))?;
+        crate::crash::point("record::after_append");
+        Ok(())
     }
 }
 

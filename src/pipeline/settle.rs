@@ -74,6 +74,7 @@ impl Stage<Slot> for Settle {
         if self.transfers.is_empty() {
             return Ok(());
         }
+        crate::crash::point("settle::before_transfer");
         self.stored_value
             .transfer(&self.transfers, &mut self.results)
             .map_err(|error| StageError(error.to_string()))?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::group::{Fresh, Group};
 use super::memory::{Memory, SettledRow};
 use super::{BatchHead, CampaignChange, Decision, DeskOptions, Refused};
+use crate::crash;
 use crate::domain::{Campaign, CampaignState, Kind, Lane, Outcome, Refusal, Request, Status, UnixMs, record};
 use crate::intake::embedded::EmbeddedIntake;
 use crate::intake::embedded::entry::{Batch, FRAME_CONTROL, encode_campaign};
@@ -316,7 +317,9 @@ impl Clerk {
         }
         for part in self.group.parts.iter().filter(|part| !part.starts.is_empty()) {
             let count = part.starts.len() as u32;
+            crash::point("accept::before_append");
             let (first_place, end) = self.intake.append(part.queue, count, &part.records)?;
+            crash::point("accept::after_append");
             self.memory.spans.accepted_all(first_place, &part.campaigns, part.accepted_at);
             for start in &part.starts {
                 let record = &part.records[*start as usize..];
@@ -405,7 +408,9 @@ impl Clerk {
         };
         let mut bytes = Vec::new();
         outcome.encode(&mut bytes);
+        crash::point("desk::before_follow");
         let appended = self.journal.append(FRAME_OUTCOMES, &[&bytes])?;
+        crash::point("desk::after_follow");
         self.written_end = appended.end;
         self.memory.settled(&SettledRow::new(&outcome, appended.payload_at));
         Ok(())

@@ -556,6 +556,7 @@ impl Rounds {
             && (*end <= synced || failed)
         {
             let (end, reply) = self.awaiting.pop_front().expect("seen above");
+            crate::crash::point("accept::before_answer");
             reply(end <= synced);
             progress = true;
         }

@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use self::entry::{FRAME_TRANSFERS, TRANSFER_BYTES_MAX};
 use self::state::{Records, State};
 use super::{Durable, Recorded, StoredValue, StoredValueError, TransferBatch};
+use crate::crash;
 use crate::domain::TransferStatus;
 use crate::journal::{Appended, Frame, Journal};
 
@@ -27,9 +28,10 @@ pub struct Restoring {
 }
 
 impl Restoring {
-    /// Takes in a frame of the journal; frames of other rooms are passed over.
+    /// Takes in a frame of the journal; frames of other rooms, and those a snapshot had already, are passed
+    /// over: to move their money again would be wrong.
     pub fn visit(&mut self, frame: &Frame<'_>) -> Result<(), StoredValueError> {
-        if frame.kind == FRAME_TRANSFERS {
+        if frame.kind == FRAME_TRANSFERS && frame.offset >= self.written {
             self.state.replay(frame.payload_at, frame.payload)
         } else {
             Ok(())
@@ -104,8 +106,10 @@ impl StoredValue for Ledger {
         inner.stopped = Some("it failed in the middle of a batch".to_owned());
         inner.state.decide(batch, &mut inner.records, results)?;
         if !inner.state.written.is_empty() {
+            crash::point("ledger::before_append");
             let Appended { payload_at, end, .. } =
                 self.journal.append(FRAME_TRANSFERS, &[&inner.state.written])?;
+            crash::point("ledger::after_append");
             inner.state.placed(payload_at);
             inner.appended = end;
         }

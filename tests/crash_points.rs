@@ -1,0 +1,1 @@
+//! The process ends between every two durable steps; nothing is lost or doubled.
