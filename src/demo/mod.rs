@@ -1,11 +1,168 @@
-//! `hongbao demo`. Under construction.
+//! `hongbao demo`: a whole red-packet campaign against a service of its own, watched and then audited.
+//!
+//! ```text
+//! packets ─┐                        ┌──HTTP──> [ the complete service ] ──> journal ──┐
+//! schedule ┴─> script ──> crowd ────┘                  │ counters                     v
+//!                           │ answers                  v                      audit (its own eyes)
+//!                           v                   watch ──> meter ──> picture            │
+//!                         tally ──> acks file ─────────────────────────────────────────┤
+//!                           └──────────────────────────> summary <─────────────────────┘
+//! ```
+//!
+//! What holds: requests reach the service over TCP and nothing else; the client believes only what it was
+//! answered; the verdict is good only if client, service and audit agree. [`campaigns`] is what comes before
+//! and after the burst, [`body`] what is sent, [`reading`] what is understood, [`home`] where it is kept.
+//! Absent: any short cut into the service but reading its counters.
 
+mod body;
+mod campaigns;
+mod client;
+mod crowd;
+mod dice;
+mod home;
+mod meter;
+mod packets;
+mod picture;
+mod reading;
+mod run;
+mod schedule;
+mod screen;
+mod script;
+mod summary;
+mod tally;
+mod watch;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use crate::audit::{Options, audit};
 use crate::config::Config;
+use home::Home;
+use picture::{Ink, Scene};
+use summary::{Seen, Summary};
 
-#[derive(clap::Args)]
-pub struct DemoArgs {}
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Red packets to send.
+    #[arg(long, default_value_t = 500_000, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(10..=50_000_000))]
+    count: u32,
+    /// Transfers a second that the wallet is given; a pace that takes about 18 seconds if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    wallet_tps: Option<u64>,
+    /// Keep the data in this folder; a temporary one, removed at the end, if not given.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to write what was acknowledged; beside the data if not given.
+    #[arg(long, value_name = "FILE")]
+    acks: Option<PathBuf>,
+    /// Print one line of JSON at the end, and no picture.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Seconds that settling takes where no pace is given.
+const SETTLE_S: u64 = 18;
+const WALLET_PER_S_MIN: u64 = 100;
+
+impl DemoArgs {
+    fn wallet_per_s(&self) -> u64 {
+        self.wallet_tps.unwrap_or_else(|| (u64::from(self.count) / SETTLE_S).max(WALLET_PER_S_MIN))
+    }
+}
+
+/// The user's settings, in a folder and on a port of its own, open to nobody else, at the given pace.
+fn own_config(config: &Config, home: &Home, wallet_per_s: u64) -> anyhow::Result<Config> {
+    let mut raw = config.raw.clone();
+    raw.data.dir = home.data.to_str().context("the path of the data folder is not UTF-8")?.to_owned();
+    raw.gateway.listen = "127.0.0.1:0".to_owned();
+    raw.gateway.clients.clear();
+    raw.shaping.transfers_per_s = wallet_per_s;
+    Ok(Config::from_raw(raw)?)
+}
 
 /// Runs the demo; false if its verdict is bad.
-pub fn run(_args: &DemoArgs, _config: Config) -> anyhow::Result<bool> {
-    Ok(false)
+pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
+    // Only what a person must act on: the screen belongs to the picture. A subscriber that is there stays.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new("error"))
+        .with_writer(std::io::stderr)
+        .try_init();
+    let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+    let home = Home::new(args.data.as_deref(), args.acks.as_deref(), &run);
+    let before = home.before()?;
+    let wallet_per_s = args.wallet_per_s();
+    let config = own_config(&config, &home, wallet_per_s)?;
+    if !args.json {
+        println!("data in {}, acknowledged requests in {}", home.data.display(), home.acks.display());
+    }
+    let done = run::perform(args, config, &home, run)?;
+    let options = Options {
+        data_dir: home.data.clone(),
+        acks: Some(home.acks.clone()),
+        anchor: None,
+        expect_drained: !done.interrupted,
+    };
+    let report = audit(&options, &mut |_| {}).context("the audit")?;
+    let seen = Seen {
+        counts: &done.counts,
+        accept_us: &done.accept_us,
+        settle_us: &done.settle_us,
+        meter: &done.meter,
+        report: &report,
+        before,
+        service_accepted: done.service_accepted,
+        burst: done.burst,
+        durability: &done.durability,
+        interrupted: done.interrupted,
+        failure: done.failure.clone(),
+    };
+    let summary = Summary::of(&seen);
+    let is_good = summary.is_good() && !done.interrupted;
+    let is_kept = home.leave(is_good);
+    if args.json {
+        for complaint in &summary.complaints {
+            eprintln!("hongbao: {complaint}");
+        }
+        println!("{}", summary.to_json());
+    } else {
+        print_still(args, &done, &summary, wallet_per_s);
+        print_where(&home, is_kept, done.interrupted);
+    }
+    Ok(is_good)
+}
+
+fn print_still(args: &DemoArgs, done: &run::Done, summary: &Summary, wallet_per_s: u64) {
+    let ink: Ink = screen::ink(std::io::stdout().is_terminal());
+    let scene = Scene {
+        meter: &done.meter,
+        counts: &done.counts,
+        packets: u64::from(args.count),
+        wallet_per_s,
+        succeeded: summary.succeeded,
+        failed: summary.failed,
+        expected: done.meter.last().at,
+        doing: if done.interrupted { "stopped" } else { "done" },
+    };
+    println!();
+    for line in scene.lines(&ink) {
+        println!("{line}");
+    }
+    println!("\n{}\n", summary.words(wallet_per_s));
+}
+
+fn print_where(home: &Home, is_kept: bool, interrupted: bool) {
+    if interrupted {
+        println!("  Stopped on request. What was accepted and not settled waits in the data folder.");
+    }
+    if is_kept {
+        let (data, acks) = (home.data.display(), home.acks.display());
+        println!(
+            "  The data is in {data}; audit it again with\n    hongbao audit --data {data} --acks {acks}"
+        );
+    } else {
+        println!("  The data was temporary and is gone; keep it with --data DIR to audit it yourself.");
+    }
 }

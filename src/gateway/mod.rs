@@ -25,7 +25,7 @@ mod openapi;
 mod payouts;
 pub mod port;
 mod problem;
-mod rfc3339;
+pub mod rfc3339;
 mod routes;
 mod serve;
 mod service;

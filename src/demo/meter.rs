@@ -1,0 +1,150 @@
+//! What was seen over time: counts sampled from the running service, and the rates that follow.
+//!
+//! Samples are taken about every 100 ms and carry the time at which they were really taken; every rate is
+//! counted over that, so a sampler that wakes late makes a curve coarser but not higher. Pure.
+
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    pub at: Duration,
+    /// Counts since the start.
+    pub accepted: u64,
+    pub settled: u64,
+    pub backlog: u64,
+    /// The rate at which the backlog drains, as the service measures it.
+    pub drain_per_s: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Curve {
+    Accepted,
+    Settled,
+}
+
+impl Sample {
+    fn count(&self, curve: Curve) -> u64 {
+        match curve {
+            Curve::Accepted => self.accepted,
+            Curve::Settled => self.settled,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Meter {
+    samples: Vec<Sample>,
+}
+
+fn per_s(count: u64, over: Duration) -> u64 {
+    let us = over.as_micros().max(1);
+    (u128::from(count) * 1_000_000 / us) as u64
+}
+
+impl Meter {
+    pub fn add(&mut self, sample: Sample) {
+        if self.samples.last().is_none_or(|last| sample.at > last.at) {
+            self.samples.push(sample);
+        }
+    }
+
+    pub fn last(&self) -> Sample {
+        self.samples.last().copied().unwrap_or_default()
+    }
+
+    /// The count at a time, drawn straight between the samples around it.
+    fn count_at(&self, curve: Curve, at: Duration) -> u64 {
+        let after = self.samples.partition_point(|sample| sample.at < at);
+        let Some(right) = self.samples.get(after) else { return self.last().count(curve) };
+        let Some(left) = after.checked_sub(1).map(|index| &self.samples[index]) else {
+            return right.count(curve);
+        };
+        let (span, into) = ((right.at - left.at).as_micros().max(1), (at - left.at).as_micros());
+        let rise = right.count(curve).saturating_sub(left.count(curve));
+        left.count(curve) + (u128::from(rise) * into / span) as u64
+    }
+
+    /// Mean rates of `columns` stretches of `width` each, from the start on; `None` where nothing was seen yet.
+    pub fn rates(&self, curve: Curve, columns: usize, width: Duration) -> Vec<Option<u64>> {
+        let last = self.last().at;
+        let rate = |column: u32| {
+            let from = width * column;
+            let to = (from + width).min(last);
+            // A sliver of a column would show noise.
+            (to >= from + width / 3).then(|| {
+                per_s(self.count_at(curve, to).saturating_sub(self.count_at(curve, from)), to - from)
+            })
+        };
+        (0..columns as u32).map(rate).collect()
+    }
+
+    /// The highest mean rate over any stretch of `window`, at the grain of the samples (100 ms).
+    pub fn peak_per_s(&self, curve: Curve, window: Duration) -> u64 {
+        let mut peak = 0;
+        for from in &self.samples {
+            let to = from.at + window;
+            if to > self.last().at {
+                break;
+            }
+            peak = peak.max(per_s(self.count_at(curve, to).saturating_sub(from.count(curve)), window));
+        }
+        // Shorter than a window in all: the mean of it all.
+        if peak == 0 { per_s(self.last().count(curve), self.last().at.max(window)) } else { peak }
+    }
+
+    /// The mean rate from the first to the last change.
+    pub fn mean_per_s(&self, curve: Curve) -> u64 {
+        let total = self.last().count(curve);
+        let first = self.samples.iter().rfind(|sample| sample.count(curve) == 0);
+        let last = self.samples.iter().find(|sample| sample.count(curve) == total);
+        match (first, last) {
+            (Some(first), Some(last)) if last.at > first.at => per_s(total, last.at - first.at),
+            _ => per_s(total, self.last().at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Accepts 1,000/s for two seconds, settles 400/s for five; sampled at uneven times.
+    fn meter() -> Meter {
+        let mut meter = Meter::default();
+        let mut at = 0u64;
+        while at <= 6_000 {
+            meter.add(Sample {
+                at: MS * at as u32,
+                accepted: at.min(2_000),
+                settled: (at * 2 / 5).min(2_000),
+                ..Sample::default()
+            });
+            at += if at.is_multiple_of(300) { 130 } else { 70 };
+        }
+        meter
+    }
+
+    #[test]
+    fn rates_do_not_depend_on_when_samples_were_taken() {
+        let meter = meter();
+        let rates = meter.rates(Curve::Accepted, 8, MS * 500);
+        assert_eq!(rates[..3], [Some(1_000); 3]);
+        assert_eq!(rates[5..7], [Some(0); 2]);
+        let settled = meter.rates(Curve::Settled, 14, MS * 500);
+        assert!(settled[..10].iter().flatten().all(|rate| (380..=400).contains(rate)), "{settled:?}");
+        assert_eq!(settled[13], None, "nothing was seen there yet");
+    }
+
+    #[test]
+    fn peaks_and_means() {
+        let meter = meter();
+        assert_eq!(meter.peak_per_s(Curve::Accepted, MS * 1_000), 1_000);
+        let peak = meter.peak_per_s(Curve::Settled, MS * 1_000);
+        assert!((395..=402).contains(&peak), "{peak}");
+        assert!((950..=1_000).contains(&meter.mean_per_s(Curve::Accepted)));
+        assert!((390..=402).contains(&meter.mean_per_s(Curve::Settled)));
+        assert_eq!(Meter::default().peak_per_s(Curve::Settled, MS * 1_000), 0);
+    }
+}

@@ -1,0 +1,227 @@
+//! The end of a run: one line of JSON, a verdict in words, and what spoils it.
+//!
+//! What holds: the client's own count, the service's and the audit's must agree; nothing is good that one of
+//! them does not confirm. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::home::Before;
+use super::meter::{Curve, Meter};
+use super::picture::{grouped, seconds};
+use super::tally::Counts;
+use crate::audit::Report;
+use crate::domain::Status;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    pub p50: u64,
+    pub p99: u64,
+    pub p999: u64,
+    pub max: u64,
+}
+
+impl Percentiles {
+    pub fn of(histogram: &Histogram<u64>) -> Percentiles {
+        let at = |percentile| histogram.value_at_percentile(percentile);
+        Percentiles { p50: at(50.0), p99: at(99.0), p999: at(99.9), max: histogram.max() }
+    }
+}
+
+/// Everything that was seen of a run.
+pub struct Seen<'a> {
+    pub counts: &'a Counts,
+    pub accept_us: &'a Histogram<u64>,
+    pub settle_us: &'a Histogram<u64>,
+    pub meter: &'a Meter,
+    pub report: &'a Report,
+    pub before: Before,
+    /// What the service says it accepted in this run.
+    pub service_accepted: u64,
+    /// Acknowledged in the burst, and how long it took.
+    pub burst: (u64, Duration),
+    pub durability: &'a str,
+    /// It was stopped before everything was final.
+    pub interrupted: bool,
+    pub failure: Option<String>,
+}
+
+/// The last line of `--json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub submitted: u64,
+    pub accepted: u64,
+    pub duplicates: u64,
+    pub refused: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub unknown: u64,
+    /// Not final and not unknown.
+    pub pending: u64,
+    pub lost: u64,
+    pub double_paid: u64,
+    pub books_balanced: bool,
+    /// Acknowledged requests over the length of the burst.
+    pub accept_per_s: u64,
+    /// From the first settled to the last.
+    pub settle_per_s: u64,
+    /// Per call, from when it was due.
+    pub accept_us: Percentiles,
+    /// Of the requests sent alone, from accepted_at to settled_at as the service tells them.
+    pub settle_us: Percentiles,
+    pub wallet_peak_per_s: u64,
+    pub durability: String,
+    pub accept_peak_per_s: u64,
+    pub refused_by_code: BTreeMap<String, u64>,
+    pub settle_us_sampled: u64,
+    pub retried: u64,
+    /// What spoils the verdict.
+    pub complaints: Vec<String>,
+}
+
+impl Summary {
+    pub fn of(seen: &Seen<'_>) -> Summary {
+        let Seen { counts, meter, report, before, .. } = seen;
+        let states = report.requests_by_state.iter();
+        let unknown: u64 =
+            states.filter(|state| state.name == Status::Unknown.as_str()).map(|state| state.count).sum();
+        let (burst_accepted, burst_took) = seen.burst;
+        let burst_us = burst_took.as_micros().max(1);
+        Summary {
+            submitted: counts.submitted,
+            accepted: counts.accepted,
+            duplicates: counts.duplicates,
+            refused: counts.refused_total(),
+            succeeded: report.succeeded.saturating_sub(before.succeeded),
+            failed: report.failed.saturating_sub(before.failed),
+            unknown,
+            pending: report.pending.saturating_sub(unknown),
+            lost: report.lost,
+            double_paid: report.double_paid,
+            books_balanced: report.books_balanced,
+            accept_per_s: (u128::from(burst_accepted) * 1_000_000 / burst_us) as u64,
+            settle_per_s: meter.mean_per_s(Curve::Settled),
+            accept_us: Percentiles::of(seen.accept_us),
+            settle_us: Percentiles::of(seen.settle_us),
+            wallet_peak_per_s: meter.peak_per_s(Curve::Settled, SECOND),
+            durability: seen.durability.to_owned(),
+            accept_peak_per_s: meter.peak_per_s(Curve::Accepted, SECOND),
+            refused_by_code: counts.refused.clone(),
+            settle_us_sampled: seen.settle_us.len(),
+            retried: counts.retried,
+            complaints: complaints(seen),
+        }
+    }
+
+    pub fn is_good(&self) -> bool {
+        self.complaints.is_empty()
+    }
+
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("counts and texts")
+    }
+
+    /// The verdict in words.
+    pub fn words(&self, wallet_per_s: u64) -> String {
+        let codes: Vec<String> =
+            self.refused_by_code.iter().map(|(code, count)| format!("{} {code}", grouped(*count))).collect();
+        let of_which = if codes.is_empty() { String::new() } else { format!(": {}", codes.join(", ")) };
+        let us = |us: u64| format!("{}.{} ms", us / 1_000, us % 1_000 / 100);
+        let mut lines = vec![
+            format!("  asked      {}", grouped(self.submitted)),
+            format!(
+                "  accepted   {}, durably ({}); {}/s in the burst, {}/s in its best second",
+                grouped(self.accepted),
+                self.durability,
+                grouped(self.accept_per_s),
+                grouped(self.accept_peak_per_s)
+            ),
+            format!(
+                "             an answer took {} (p50), {} (p99), counted from when the call was due",
+                us(self.accept_us.p50),
+                us(self.accept_us.p99)
+            ),
+            format!("  refused    {}{of_which}", grouped(self.refused)),
+            format!("  repeated   {}, recognised and not paid again", grouped(self.duplicates)),
+            format!(
+                "  settled    {} paid, {} not, {} open; {}/s, never above {}/s in any second (pace {}/s)",
+                grouped(self.succeeded),
+                grouped(self.failed),
+                grouped(self.pending + self.unknown),
+                grouped(self.settle_per_s),
+                grouped(self.wallet_peak_per_s),
+                grouped(wallet_per_s)
+            ),
+            format!(
+                "             the half waited {}, the last {}",
+                seconds(Duration::from_micros(self.settle_us.p50)),
+                seconds(Duration::from_micros(self.settle_us.max))
+            ),
+            format!(
+                "  audit      lost {}, paid twice {}, books {}",
+                grouped(self.lost),
+                grouped(self.double_paid),
+                if self.books_balanced { "balance" } else { "DO NOT BALANCE" }
+            ),
+        ];
+        lines.push(match self.complaints.as_slice() {
+            [] => "  verdict    good: every acknowledged request was settled exactly once".to_owned(),
+            [complaints @ ..] => format!("  verdict    NOT GOOD: {}", complaints.join("; ")),
+        });
+        lines.join("\n")
+    }
+}
+
+/// What does not agree.
+fn complaints(seen: &Seen<'_>) -> Vec<String> {
+    let Seen { counts, report, before, service_accepted, .. } = seen;
+    let mut complaints: Vec<String> = seen.failure.iter().cloned().collect();
+    let mut check = |holds: bool, complaint: &dyn Fn() -> String| {
+        if !holds {
+            complaints.push(complaint());
+        }
+    };
+    for breach in &report.breaches {
+        check(false, &|| {
+            format!("the audit found {} ×{}: {}", breach_name(breach), breach.count, breach.detail)
+        });
+    }
+    check(report.lost == 0, &|| format!("{} acknowledged requests are lost", report.lost));
+    check(report.double_paid == 0, &|| format!("{} requests were paid twice", report.double_paid));
+    check(report.books_balanced, &|| "the books do not balance".to_owned());
+    let first = counts.first_surprise.as_deref().unwrap_or("no reason known");
+    check(counts.surprises == 0, &|| {
+        format!("{} answers were not as they must be: {first}", counts.surprises)
+    });
+    check(counts.given_up == 0 || seen.interrupted, &|| {
+        format!("{} requests got no answer: {first}", counts.given_up)
+    });
+    // A request that got no answer may have been accepted all the same.
+    let counted = |found: u64| (counts.accepted..=counts.accepted + counts.given_up).contains(&found);
+    let requests = (report.requests + report.removed.requests).saturating_sub(before.requests);
+    check(counted(requests), &|| {
+        format!("the client was told of {} accepted requests, the journal holds {requests}", counts.accepted)
+    });
+    check(counted(*service_accepted), &|| {
+        format!(
+            "the client was told of {} accepted requests, the service counts {service_accepted}",
+            counts.accepted
+        )
+    });
+    let (all, earlier) = (report.succeeded + report.failed + report.pending, report.removed.final_count);
+    check(all + earlier == report.requests + report.removed.requests, &|| {
+        format!("{all} requests have a state, of {}", report.requests)
+    });
+    check(report.pending == 0 || seen.interrupted, &|| format!("{} requests are not final", report.pending));
+    complaints
+}
+
+fn breach_name(breach: &crate::audit::Breach) -> String {
+    serde_json::to_string(&breach.kind).unwrap_or_default().trim_matches('"').to_owned()
+}

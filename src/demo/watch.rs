@@ -1,0 +1,106 @@
+//! The onlooker: samples the running service and keeps the screen up to date.
+//!
+//! It reads counters that the service keeps anyway and takes no part in anything. Absent: judgement.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::client::Halt;
+use super::meter::{Meter, Sample};
+use super::picture::Scene;
+use super::screen::Screen;
+use super::tally::Tally;
+use crate::app::Service;
+use crate::domain::Status;
+
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+
+/// What a picture needs to know of the run besides the samples.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub packets: u64,
+    pub wallet_per_s: u64,
+    pub expected: Duration,
+}
+
+pub struct Watch<'a> {
+    pub service: &'a Service,
+    pub tally: &'a Tally,
+    pub plan: Plan,
+    pub halt: Halt,
+    doing: Mutex<&'static str>,
+    ended: AtomicBool,
+}
+
+/// Final outcomes so far: all, succeeded, failed.
+pub fn outcomes(service: &Service) -> (u64, u64, u64) {
+    let count =
+        |status: Status| service.pipeline.settled.by_status[status as usize - 1].load(Ordering::Relaxed);
+    let succeeded = count(Status::Succeeded);
+    let failed = count(Status::Failed) + count(Status::Canceled) + count(Status::Expired);
+    (succeeded + failed, succeeded, failed)
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(service: &'a Service, tally: &'a Tally, plan: Plan, halt: Halt) -> Watch<'a> {
+        Watch { service, tally, plan, halt, doing: Mutex::new("starting"), ended: AtomicBool::new(false) }
+    }
+
+    pub fn now_doing(&self, what: &'static str) {
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Looks on until told to end; halts the run if the service fails.
+    pub fn look(&self, mut screen: Screen) -> Meter {
+        let began = Instant::now();
+        let mut meter = Meter::default();
+        let mut next = began;
+        loop {
+            let ended = self.ended.load(Ordering::Acquire);
+            let now = Instant::now();
+            meter.add(self.sample(now - began));
+            let counts = self.tally.counts();
+            let (_, succeeded, failed) = outcomes(self.service);
+            let Plan { packets, wallet_per_s, expected } = self.plan;
+            let doing = *self.doing.lock().unwrap_or_else(PoisonError::into_inner);
+            let meter_now = &meter;
+            let scene = Scene {
+                meter: meter_now,
+                counts: &counts,
+                packets,
+                wallet_per_s,
+                succeeded,
+                failed,
+                expected,
+                doing,
+            };
+            screen.show(now, &scene);
+            if self.service.poison.is_set() {
+                self.halt.set();
+            }
+            if ended {
+                return meter;
+            }
+            next += SAMPLE_EVERY;
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn sample(&self, at: Duration) -> Sample {
+        let desk = self.service.desk.counts();
+        let (settled, _, _) = outcomes(self.service);
+        let parked = self.service.desk.parking().len() as u64;
+        Sample {
+            at,
+            accepted: desk.accepted,
+            settled,
+            backlog: desk.backlog + parked,
+            drain_per_s: desk.drain_per_s,
+        }
+    }
+}
