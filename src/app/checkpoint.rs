@@ -17,7 +17,7 @@ use crate::crash::point;
 use crate::intake::desk::Desk;
 use crate::intake::desk::memory::Memory;
 use crate::intake::{desk, embedded};
-use crate::journal::index::{PlaceIndex, decode_changes, encode_changes};
+use crate::journal::index::{Change, PlaceIndex, decode_changes, encode_changes};
 use crate::journal::snapshot::{list_blobs, read_blob, remove_blob, write_blob};
 use crate::journal::{Journal, JournalError, Position, Storage};
 use crate::outcome::OutcomeLog;
@@ -149,6 +149,11 @@ pub struct Checkpointer {
     pub ledger: Arc<Ledger>,
     pub outcomes: Arc<dyn OutcomeLog>,
     manifest: Manifest,
+    /// Of the last attempt.
+    generation: u64,
+    /// Changes of the ids that no snapshot holds yet: what was taken for one that failed goes into the next.
+    desk_changes: Vec<Change>,
+    ledger_changes: Vec<Change>,
 }
 
 /// How long the desk may take to catch up.
@@ -163,7 +168,17 @@ impl Checkpointer {
         ledger: Arc<Ledger>,
         outcomes: Arc<dyn OutcomeLog>,
     ) -> Checkpointer {
-        Checkpointer { storage, journal, desk, ledger, outcomes, manifest: restored.0 }
+        Checkpointer {
+            storage,
+            journal,
+            desk,
+            ledger,
+            outcomes,
+            generation: restored.0.generation,
+            manifest: restored.0,
+            desk_changes: Vec::new(),
+            ledger_changes: Vec::new(),
+        }
     }
 
     /// Where the last snapshot stands.
@@ -185,19 +200,23 @@ impl Checkpointer {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let desk = self.desk.checkpoint().ok_or(CheckpointError::Behind)??;
-        let (ledger_state, ledger_changes, ledger_written) = self.ledger.with_state(|state, written| {
-            (ledger::snapshot::save(state), state.ids.take_changes(), written)
-        })?;
-        // From here on the changes are in our hands only: what fails must not be lost to the next snapshot.
+        let mut desk = self.desk.checkpoint().ok_or(CheckpointError::Behind)??;
+        self.desk_changes.append(&mut desk.changes);
+        let (ledger_state, mut ledger_changes, ledger_written) =
+            self.ledger.with_state(|state, written| {
+                (ledger::snapshot::save(state), state.ids.take_changes(), written)
+            })?;
+        self.ledger_changes.append(&mut ledger_changes);
         self.journal.wait_synced(desk.written_end.max(ledger_written))?;
-        let generation = self.manifest.generation + 1;
+        // Never the names of an attempt that failed: its manifest may be on the disk all the same.
+        self.generation += 1;
+        let generation = self.generation;
         let storage = &*self.storage;
         point("checkpoint::before_parts");
         let (desk_run, ledger_run) = (part_name("desk-ids", generation), part_name("ledger-ids", generation));
-        write_blob(storage, &desk_run, &encode_changes(&desk.changes))?;
+        write_blob(storage, &desk_run, &encode_changes(&self.desk_changes))?;
         point("checkpoint::between_parts");
-        write_blob(storage, &ledger_run, &encode_changes(&ledger_changes))?;
+        write_blob(storage, &ledger_run, &encode_changes(&self.ledger_changes))?;
         point("checkpoint::between_parts");
         write_blob(storage, &part_name("desk", generation), &desk.state)?;
         point("checkpoint::between_parts");
@@ -221,16 +240,23 @@ impl Checkpointer {
 
     fn publish(&mut self, manifest: Manifest) -> Result<(), CheckpointError> {
         publish(&*self.storage, &manifest)?;
+        // In force from here on, whatever becomes of the older parts.
         self.manifest = manifest;
-        Ok(())
+        self.desk_changes.clear();
+        self.ledger_changes.clear();
+        point("checkpoint::after_manifest");
+        remove_unnamed(&*self.storage, &self.manifest)
     }
 }
 
-/// Makes a manifest the one in force, and removes what no manifest names.
+/// Makes a manifest the one in force.
 fn publish(storage: &dyn Storage, manifest: &Manifest) -> Result<(), CheckpointError> {
     let bytes = serde_json::to_vec(manifest).expect("plain fields");
-    write_blob(storage, MANIFEST, &bytes)?;
-    point("checkpoint::after_manifest");
+    Ok(write_blob(storage, MANIFEST, &bytes)?)
+}
+
+/// Removes what the manifest in force does not name.
+fn remove_unnamed(storage: &dyn Storage, manifest: &Manifest) -> Result<(), CheckpointError> {
     let current = ["desk", "queues", "ledger"].map(|name| manifest.part(name));
     for name in list_blobs(storage)? {
         let ours = ["desk", "queues", "ledger", "table"].iter().any(|p| name.starts_with(p));
@@ -261,7 +287,8 @@ impl Restored {
         write_blob(storage, &ledger, &self.ledger.state.ids.dump())?;
         self.manifest.desk_ids = vec![desk];
         self.manifest.ledger_ids = vec![ledger];
-        publish(storage, &self.manifest)
+        publish(storage, &self.manifest)?;
+        remove_unnamed(storage, &self.manifest)
     }
 
     /// From here on, changes of the ids are recorded for the next snapshot.

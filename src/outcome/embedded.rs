@@ -4,7 +4,6 @@
 //! reader's cursor is a journal offset.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::entry::FRAME_OUTCOMES;
@@ -13,25 +12,26 @@ use crate::domain::bytes::{TAG_OUTCOME, TAG_REQUEST, entries};
 use crate::domain::{Outcome, Request};
 use crate::journal::Journal;
 
+/// What was appended and not taken yet.
+#[derive(Default)]
+struct Waiting {
+    runs: VecDeque<Appended>,
+    appended_end: u64,
+}
+
 pub struct EmbeddedOutcomeLog {
     journal: Journal,
-    waiting: Mutex<VecDeque<Appended>>,
-    appended_end: AtomicU64,
+    waiting: Mutex<Waiting>,
     /// Kind of the frames that hold accepted requests.
     accept_kind: u8,
 }
 
 impl EmbeddedOutcomeLog {
     pub fn new(journal: Journal, accept_kind: u8) -> EmbeddedOutcomeLog {
-        EmbeddedOutcomeLog {
-            journal,
-            waiting: Mutex::default(),
-            appended_end: AtomicU64::new(0),
-            accept_kind,
-        }
+        EmbeddedOutcomeLog { journal, waiting: Mutex::default(), accept_kind }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<Appended>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -39,22 +39,24 @@ impl EmbeddedOutcomeLog {
 impl OutcomeLog for EmbeddedOutcomeLog {
     fn append(&self, outcomes: &[u8]) -> Result<(), OutcomeError> {
         let count = entries(outcomes).count() as u32;
-        let appended = self.journal.append(FRAME_OUTCOMES, &[outcomes])?;
-        self.appended_end.store(appended.end, Ordering::Release);
         let bytes = outcomes.to_vec();
-        self.waiting().push_back(Appended { bytes, count, place: appended.payload_at, end: appended.end });
+        // Held across the append: whoever sees the frame in the journal must see it in `appended_end` as well.
+        let mut waiting = self.waiting();
+        let appended = self.journal.append(FRAME_OUTCOMES, &[outcomes])?;
+        waiting.appended_end = appended.end;
+        waiting.runs.push_back(Appended { bytes, count, place: appended.payload_at, end: appended.end });
         Ok(())
     }
 
     fn take_durable(&self) -> Option<Appended> {
         let synced = self.journal.synced();
-        let mut waiting = self.waiting();
-        let durable = waiting.front().is_some_and(|next| next.end <= synced);
-        if durable { waiting.pop_front() } else { None }
+        let runs = &mut self.waiting().runs;
+        let durable = runs.front().is_some_and(|next| next.end <= synced);
+        if durable { runs.pop_front() } else { None }
     }
 
     fn appended_end(&self) -> u64 {
-        self.appended_end.load(Ordering::Acquire)
+        self.waiting().appended_end
     }
 }
 

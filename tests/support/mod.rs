@@ -124,7 +124,9 @@ impl Setup {
         let mut command = hongbao();
         command.arg("serve").args(["--set", "gateway.listen=127.0.0.1:0", "--set", "log.filter=warn"]);
         command.args(["--set", &format!("data.dir={}", self.data.display())]);
-        self.sets.iter().for_each(|set| drop(command.args(["--set", set])));
+        for set in &self.sets {
+            command.args(["--set", set]);
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
