@@ -181,8 +181,7 @@ impl Service {
             now_ms: clock.clone(),
         };
         let pipeline = Arc::new(Pipeline::start(&config.pipeline, parts, poison.clone(), extras.on_poison)?);
-        let bells = pipeline.bells();
-        journal.on_sync(Box::new(move || bells.iter().for_each(crate::ring::Bell::ring)));
+        journal.on_sync(Box::new(pipeline.on_sync()));
         pipeline.ring();
 
         let view = match (&folder, extras.with_view) {

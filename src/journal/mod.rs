@@ -209,6 +209,13 @@ impl Journal {
         move || shared.upgrade().map_or(0, |shared| shared.synced())
     }
 
+    /// Reads [`Journal::is_syncing`] without keeping the journal alive. It turns false before the wakers are
+    /// called.
+    pub fn syncing_reader(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.inner.shared);
+        move || shared.upgrade().is_some_and(|shared| shared.syncing.load(Ordering::Acquire))
+    }
+
     /// A write and sync is under way: what is appended now waits for the next one.
     pub fn is_syncing(&self) -> bool {
         self.inner.shared.syncing.load(Ordering::Acquire)

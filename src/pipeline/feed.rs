@@ -26,6 +26,12 @@ use crate::shaping::Pace;
 /// Requests of one queue in one turn.
 const TURN_COUNT: usize = 256;
 
+/// While little is waiting, the feed lets it gather for this long: a trickle settled one request at a time would
+/// cost a wallet call and three frames each.
+const LINGER: Duration = Duration::from_millis(2);
+/// With this much waiting it does not linger.
+const LINGER_COUNT: u64 = 1_024;
+
 /// What the feed tells others, and is told.
 #[derive(Default)]
 pub struct FeedCounts {
@@ -34,6 +40,8 @@ pub struct FeedCounts {
     pub stop: AtomicBool,
     /// The parking is full: nothing is fed.
     pub parking_full: AtomicBool,
+    /// The feed sleeps until a time of its own: a sync that concerns nobody in the ring need not wake it.
+    pub lingering: AtomicBool,
     /// Operators and tests may hold the feed.
     pub paused: AtomicBool,
 }
@@ -64,6 +72,7 @@ pub struct Feed {
     parked_max: usize,
     batch_count_max: usize,
     paced_until_ns: u64,
+    linger_until: Instant,
 }
 
 impl Feed {
@@ -89,6 +98,7 @@ impl Feed {
             parked_max: options.parked_max,
             batch_count_max: options.batch_count_max,
             paced_until_ns: 0,
+            linger_until: Instant::now(),
         }
     }
 
@@ -101,12 +111,22 @@ impl Feed {
         self.counts.stop.load(Ordering::Acquire) || self.counts.paused.load(Ordering::Acquire)
     }
 
+    fn lingers(&self) -> bool {
+        Instant::now() < self.linger_until && {
+            let unfed = self.desk.intake.backlog().saturating_sub(self.counts.in_ring());
+            unfed < LINGER_COUNT
+        }
+    }
+
     /// Fills `ready` from the parking and the queues, at most `room` in all.
     fn gather(&mut self, room: usize) {
         let parked_count = self.desk.parking().len();
         let is_full = parked_count + self.slot_count > self.parked_max && parked_count > 0;
         self.counts.parking_full.store(is_full, Ordering::Relaxed);
         self.gather_lane(Lane::Control, room, false);
+        if self.lingers() {
+            return;
+        }
         let now_ns = self.now_ns();
         let want = room.saturating_sub(self.ready.len()) as u64;
         let granted = self.pace.take(now_ns, want) as usize;
@@ -120,6 +140,9 @@ impl Feed {
         }
         let unused = granted - (self.ready.len() - before).min(granted);
         self.pace.give_back(unused as u64);
+        if self.ready.len() > before {
+            self.linger_until = Instant::now() + LINGER;
+        }
         self.paced_until_ns = if granted == 0 && want > 0 { self.pace.next_at_ns() } else { 0 };
     }
 
@@ -221,6 +244,9 @@ impl Feeder<Slot> for Feed {
         if unread(Lane::Control) {
             return true;
         }
+        if self.lingers() {
+            return false;
+        }
         let paced = self.paced_until_ns > self.now_ns();
         let due = || self.desk.parking().next_due().is_some_and(|due| due <= (self.now_ms)());
         let full = self.counts.parking_full.load(Ordering::Relaxed);
@@ -239,6 +265,8 @@ impl Feeder<Slot> for Feed {
             let ms = due.saturating_sub((self.now_ms)()).max(1);
             Instant::now() + Duration::from_millis(ms)
         });
-        paced.into_iter().chain(due).min()
+        let linger = (Instant::now() < self.linger_until).then_some(self.linger_until);
+        self.counts.lingering.store(linger.is_some(), Ordering::Release);
+        paced.into_iter().chain(due).chain(linger).min()
     }
 }

@@ -94,13 +94,21 @@ impl Pipeline {
         Ok(Pipeline { threads, bells, counts, settled })
     }
 
-    /// Wakes the threads: requests or outcomes have become durable.
+    /// Wakes the threads.
     pub fn ring(&self) {
         self.bells.iter().for_each(Bell::ring);
     }
 
-    pub fn bells(&self) -> Vec<Bell> {
-        self.bells.clone()
+    /// What is to be called when requests or outcomes have become durable. It does not keep the pipeline alive.
+    pub fn on_sync(&self) -> impl Fn() + Send + Sync + 'static {
+        let (bells, counts) = (self.bells.clone(), self.counts.clone());
+        move || {
+            // A feed that lingers has a deadline: a ring that it misses costs it at most that.
+            let concerns_ring = counts.in_ring() > 0;
+            if concerns_ring || !counts.lingering.load(std::sync::atomic::Ordering::Acquire) {
+                bells.iter().for_each(Bell::ring);
+            }
+        }
     }
 
     /// Nothing more is fed; what is in the ring goes on.

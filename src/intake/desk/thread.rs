@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::thread::JoinHandle;
 
 use crossbeam::queue::ArrayQueue;
@@ -32,6 +32,9 @@ pub enum WhenFull {
 const SETTLED_MAX: usize = 256;
 /// Operations decided in one round, so that answers are not held back for long.
 const ROUND_OPS_MAX: usize = 1_024;
+
+/// Operations that may gather during a sync before the desk is woken to decide them.
+const GATHER_OPS_MAX: usize = 64;
 
 /// Settled rows that are durable, in the order of their frames.
 pub struct Settled {
@@ -92,6 +95,7 @@ struct Shared {
     stop: AtomicBool,
     stopped: AtomicBool,
     bell: Bell,
+    is_syncing: Box<dyn Fn() -> bool + Send + Sync>,
     backlog: AtomicU64,
     drain_per_s: AtomicU64,
     accepted: AtomicU64,
@@ -152,6 +156,7 @@ impl Desk {
             stop: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             bell: Bell::new(),
+            is_syncing: Box::new(clerk.journal.syncing_reader()),
             backlog: AtomicU64::new(0),
             drain_per_s: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
@@ -189,7 +194,12 @@ impl Desk {
             return false;
         }
         let sent = self.shared.ops.push(op).is_ok();
-        self.shared.bell.ring();
+        // While the journal syncs, the desk can only gather, and the end of the sync wakes it anyway. The fence
+        // pairs with the one in that ring: either we see that the sync is over, or the desk sees the operation.
+        fence(Ordering::SeqCst);
+        if !(self.shared.is_syncing)() || self.shared.ops.len() >= GATHER_OPS_MAX {
+            self.shared.bell.ring();
+        }
         sent
     }
 
