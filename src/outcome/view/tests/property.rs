@@ -60,59 +60,78 @@ fn pick<T: Copy>(from: &[T], draw: u32) -> T {
     from[draw as usize % from.len()]
 }
 
-/// Writes the facts that `steps` stand for to the log and to the model.
-fn write(steps: &[Step], stride: u64, log: &Log, model: &mut Model) {
-    let mut accepted: Vec<(u64, Kind, u64)> = Vec::new();
-    let mut names: Vec<(String, u64)> = Vec::new();
-    for (number, step) in steps.iter().enumerate() {
-        let (detail, target) = (step.detail, usize::from(step.target));
-        let at = 1_000 + 10 * number as u64;
-        if step.draw < 110 || accepted.is_empty() {
-            let client = pick(&CLIENTS, detail);
-            // One in eight takes the id of an earlier one.
-            let id = match names.get(target % names.len().max(1)) {
-                Some((id, _)) if step.draw < 14 => id.clone(),
-                _ => format!("r-{number}"),
-            };
-            let (original, whole) = match names.get(target % names.len().max(1)) {
-                Some((id, amount)) => (id.clone(), *amount),
-                None => ("never".into(), 7),
-            };
-            let kind = pick(&KINDS, detail >> 4);
-            let amount = if detail & (1 << 30) == 0 { u64::from(detail % 90) + 1 } else { whole };
-            let mut request = request(&id, at);
-            request.client = client;
-            request.kind = kind;
-            request.amount = Amount::new(amount).unwrap();
-            request.campaign = pick(&CAMPAIGNS, detail >> 8);
-            request.party = pick(&PARTIES, detail >> 10);
-            request.batch = pick(&BATCHES, detail >> 12);
-            request.remark = pick(&["", "恭喜发财"], detail >> 14);
-            if kind == Kind::Reversal {
-                request.original = &original;
+/// Writes facts to the log and to the model.
+struct Scribe<'a> {
+    stride: u64,
+    log: &'a Log,
+    model: &'a mut Model,
+    accepted: Vec<(u64, Kind, u64)>,
+    names: Vec<(String, u64)>,
+}
+
+/// One fact in four is told twice.
+fn times(detail: u32) -> u32 {
+    1 + u32::from(detail >> 24 & 3 == 0)
+}
+
+impl Scribe<'_> {
+    fn write(&mut self, steps: &[Step]) {
+        for (number, step) in steps.iter().enumerate() {
+            if step.draw < 110 || self.accepted.is_empty() {
+                self.accept(number as u64, step);
+            } else {
+                self.moved(number as u64, step);
             }
-            request.key_hash = key_hash_of(client, &id);
-            let place = (number as u64 + 1) * stride;
-            accepted.push((place, kind, request.key_hash));
-            names.push((id.clone(), amount));
-            // One in four is told twice.
-            for _ in 0..=u32::from(detail >> 24 & 3 == 0) {
-                log.accept(place, &request);
-                model.accept(place, &request);
-            }
-            continue;
         }
-        let (mut place, kind, key_hash) = accepted[target % accepted.len()];
+    }
+
+    fn accept(&mut self, number: u64, step: &Step) {
+        let (detail, target) = (step.detail, usize::from(step.target));
+        let client = pick(&CLIENTS, detail);
+        let earlier = self.names.get(target % self.names.len().max(1));
+        let (original, whole) = earlier.cloned().unwrap_or_else(|| ("never".into(), 7));
+        // One in eight takes the id of an earlier one.
+        let id = if step.draw < 14 { original.clone() } else { format!("r-{number}") };
+        let kind = pick(&KINDS, detail >> 4);
+        let amount = if detail & (1 << 30) == 0 { u64::from(detail % 90) + 1 } else { whole };
+        let mut request = request(&id, time_of(number));
+        request.client = client;
+        request.kind = kind;
+        request.amount = Amount::new(amount).unwrap();
+        request.campaign = pick(&CAMPAIGNS, detail >> 8);
+        request.party = pick(&PARTIES, detail >> 10);
+        request.batch = pick(&BATCHES, detail >> 12);
+        request.remark = pick(&["", "恭喜发财"], detail >> 14);
+        if kind == Kind::Reversal {
+            request.original = &original;
+        }
+        request.key_hash = key_hash_of(client, &id);
+        let place = (number + 1) * self.stride;
+        for _ in 0..times(detail) {
+            self.log.accept(place, &request);
+            self.model.accept(place, &request);
+        }
+        self.accepted.push((place, kind, request.key_hash));
+        self.names.push((id, amount));
+    }
+
+    fn moved(&mut self, number: u64, step: &Step) {
+        let (detail, at) = (step.detail, time_of(number));
+        let (mut place, kind, key_hash) = self.accepted[usize::from(step.target) % self.accepted.len()];
         if step.draw == 255 {
             place += 1;
         }
-        let status = pick(&[Status::Succeeded, Status::Succeeded, Status::Failed, Status::Queued], detail);
-        let status = if step.draw < 170 { pick(&Status::ALL, detail >> 2) } else { status };
+        let status = match step.draw {
+            ..170 => pick(&Status::ALL, detail >> 2),
+            _ => pick(&[Status::Succeeded, Status::Succeeded, Status::Failed, Status::Queued], detail),
+        };
         let mut fact = outcome(place, &request("", 0), status, at);
         fact.kind = kind;
         fact.key_hash = key_hash;
         fact.attempts = detail % 9;
-        fact.wallet_ref = if status == Status::Succeeded { "T-1" } else { "" };
+        if status == Status::Succeeded {
+            fact.wallet_ref = "T-1";
+        }
         if status == Status::Failed {
             fact.code = Some(pick(&[PayoutCode::IdConflict, PayoutCode::PayeeFrozen], detail >> 8));
         }
@@ -120,11 +139,15 @@ fn write(steps: &[Step], stride: u64, log: &Log, model: &mut Model) {
             fact.reason = Some(pick(&WaitReason::ALL, detail >> 8));
             fact.next_attempt_at = at + 5;
         }
-        for _ in 0..=u32::from(detail >> 24 & 3 == 0) {
-            log.moved(&fact);
-            model.moved(&fact);
+        for _ in 0..times(detail) {
+            self.log.moved(&fact);
+            self.model.moved(&fact);
         }
     }
+}
+
+fn time_of(number: u64) -> u64 {
+    1_000 + 10 * number
 }
 
 fn queries() -> Vec<ListRows> {
@@ -158,7 +181,7 @@ fn queries() -> Vec<ListRows> {
 
 fn check(view: &View, model: &Model) {
     for row in model.rows.values() {
-        assert_eq!(view.at_place(row.place).unwrap().as_ref(), Some(row));
+        assert_eq!(view.at_places(&[row.place, u64::MAX]).unwrap(), [Some(row.clone()), None]);
         let found = view.find(&row.client, std::slice::from_ref(&row.id)).unwrap();
         assert_eq!(found[0].as_ref(), model.find(&row.client, &row.id));
     }
@@ -193,7 +216,8 @@ proptest! {
         stride in prop::sample::select(vec![2u64, 70_000, 30_000_000]),
     ) {
         let (log, mut model) = (Log::default(), Model::default());
-        write(&steps, stride, &log, &mut model);
+        let (accepted, names) = (Vec::new(), Vec::new());
+        Scribe { stride, log: &log, model: &mut model, accepted, names }.write(&steps);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("view.sqlite");
         let mut view = View::open(&path).unwrap();
