@@ -282,11 +282,14 @@ impl<'c> Chunk<'c> {
         if to != Status::Succeeded {
             return Ok(());
         }
+        let mut subject = Subject { status: to, ..subject };
         if subject.kind == Kind::Reversal {
             self.credit_original(&subject, outcome.at)?;
+            // It may name itself: no door lets that in, but foreign queues have none.
+            subject = self.subject(place)?.ok_or(ViewError::Stored("place"))?;
         }
         // A reversal may have been told before what it reverses.
-        self.reverse_if_whole(&Subject { status: to, ..subject }, outcome.at)
+        self.reverse_if_whole(&subject, outcome.at)
     }
 
     fn store(&mut self, subject: &Subject, outcome: &Outcome<'_>, to: Status) -> Result<(), ViewError> {

@@ -181,10 +181,14 @@ impl View {
         self.readers.ask(|conn| query::find(conn, client, ids))
     }
 
-    /// The request accepted at `place`: cheaper than by id, for who knows it from the intake's index.
-    pub fn at_place(&self, place: u64) -> Result<Option<StandingRow>, ViewError> {
-        let place = i64::try_from(place).map_err(|_| ViewError::Place(place))?;
-        self.readers.ask(|conn| query::at_place(conn, place))
+    /// The requests accepted at `places`, one answer each, in order: several times cheaper than by id, for who
+    /// knows the places from the intake's index.
+    pub fn at_places(&self, places: &[u64]) -> Result<Vec<Option<StandingRow>>, ViewError> {
+        let at = |conn: &Connection, place: u64| match i64::try_from(place) {
+            Ok(place) => query::at_place(conn, place),
+            Err(_) => Ok(None),
+        };
+        self.readers.ask(|conn| places.iter().map(|place| at(conn, *place)).collect())
     }
 
     /// A page, in ascending order of acceptance.

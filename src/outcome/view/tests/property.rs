@@ -181,7 +181,7 @@ fn queries() -> Vec<ListRows> {
 
 fn check(view: &View, model: &Model) {
     for row in model.rows.values() {
-        assert_eq!(view.at_place(row.place).unwrap().as_ref(), Some(row));
+        assert_eq!(view.at_places(&[row.place, u64::MAX]).unwrap(), [Some(row.clone()), None]);
         let found = view.find(&row.client, std::slice::from_ref(&row.id)).unwrap();
         assert_eq!(found[0].as_ref(), model.find(&row.client, &row.id));
     }
