@@ -176,7 +176,7 @@ async fn wait_drained(crowd: &Crowd, watch: &Watch<'_>) -> anyhow::Result<()> {
     let service = watch.service;
     let (mut settled, mut moved_at) = (0, Instant::now());
     loop {
-        let is_empty = service.desk.counts().backlog == 0 && service.desk.parking().is_latencies();
+        let is_empty = service.desk.counts().backlog == 0 && service.desk.parking().is_empty();
         if (is_empty && service.pipeline.is_drained()) || crowd.halt.is_set() {
             return Ok(());
         }
