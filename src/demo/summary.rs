@@ -159,22 +159,31 @@ impl Summary {
                 grouped(wallet_per_s)
             ),
             format!(
-                "             half of them within {} of being accepted, the last after {}",
-                seconds(Duration::from_micros(self.settle_us.p50)),
-                seconds(Duration::from_micros(self.settle_us.max))
-            ),
-            format!(
                 "  audit      lost {}, paid twice {}, books {}",
                 grouped(self.lost),
                 grouped(self.double_paid),
                 if self.books_balanced { "balance" } else { "DO NOT BALANCE" }
             ),
         ];
-        lines.push(match self.complaints.as_slice() {
-            [] => "  verdict    good: every acknowledged request was settled exactly once".to_owned(),
-            complaints => format!("  verdict    NOT GOOD: {}", complaints.join("; ")),
-        });
+        if self.settle_us_sampled > 0 {
+            let half = seconds(Duration::from_micros(self.settle_us.p50));
+            let last = seconds(Duration::from_micros(self.settle_us.max));
+            let line =
+                format!("             half of them within {half} of being accepted, the last after {last}");
+            lines.insert(lines.len() - 1, line);
+        }
+        lines.push(format!("  verdict    {}", self.verdict()));
         lines.join("\n")
+    }
+}
+
+impl Summary {
+    fn verdict(&self) -> String {
+        match (self.complaints.as_slice(), self.pending + self.unknown) {
+            ([], 0) => "good: every acknowledged request was settled exactly once".to_owned(),
+            ([], open) => format!("stopped early: nothing lost or paid twice, {} still wait", grouped(open)),
+            (complaints, _) => format!("NOT GOOD: {}", complaints.join("; ")),
+        }
     }
 }
 
