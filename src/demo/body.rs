@@ -58,7 +58,7 @@ impl Script {
             }
             Item::Invalid(number) => {
                 let id = self.ids.id(Use::Invalid, number);
-                let (amount, currency) = if number % 2 == 0 { (0, CURRENCY) } else { (1, "XYZ") };
+                let (amount, currency) = if number.is_multiple_of(2) { (0, CURRENCY) } else { (1, "XYZ") };
                 Request { id, payee: self.payee(number), amount, currency }
             }
             Item::Claim(number) => {
@@ -124,7 +124,7 @@ impl Script {
     pub fn write_reversal(&self, number: u32, packet: u32) -> (String, String, u64) {
         let id = self.ids.id(Use::Reversal, number);
         let whole = self.amounts[packet as usize].minor_units();
-        let amount = if number % 2 == 0 { whole } else { whole.div_ceil(2) };
+        let amount = if number.is_multiple_of(2) { whole } else { whole.div_ceil(2) };
         let body = format!(r#"{{"id":"{id}","amount":{amount},"reason":"not opened within a day"}}"#);
         (id, body, amount)
     }

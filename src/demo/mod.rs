@@ -121,7 +121,7 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
     };
     let summary = Summary::of(&seen);
     let is_good = summary.is_good() && !done.interrupted;
-    let is_kept = home.leave(is_good);
+    let is_kept = home.leave(summary.is_good());
     if args.json {
         for complaint in &summary.complaints {
             eprintln!("hongbao: {complaint}");
@@ -155,7 +155,7 @@ fn print_still(args: &DemoArgs, done: &run::Done, summary: &Summary, wallet_per_
 
 fn print_where(home: &Home, is_kept: bool, interrupted: bool) {
     if interrupted {
-        println!("  Stopped on request. What was accepted and not settled waits in the data folder.");
+        println!("  Stopped on request, before everything was settled.");
     }
     if is_kept {
         let (data, acks) = (home.data.display(), home.acks.display());

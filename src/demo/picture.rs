@@ -114,11 +114,11 @@ impl Scene<'_> {
         let settled = self.meter.rates(Curve::Settled, CHART, width);
         let max = |rates: &[Option<u64>]| rates.iter().flatten().max().copied().unwrap_or(0);
         let (accepted_max, settled_max) = (max(&accepted), max(&settled));
-        // The scale: both charts fit, and before the burst the pace stands at a sixth of the height.
+        // The scale: both charts fit, and settling at its pace, with a little room, is one row high.
         let per_row = accepted_max
             .div_ceil(ACCEPTED_ROWS)
             .max(settled_max.div_ceil(SETTLED_ROWS))
-            .max(self.wallet_per_s)
+            .max(self.wallet_per_s + self.wallet_per_s / 7)
             .max(1);
         let mut lines = vec![self.title(ink), String::new()];
         lines.push(label(ink.accepted, "accepted/s", &format!("peak {}", grouped(accepted_max)), ink));
@@ -234,26 +234,27 @@ mod tests {
     #[test]
     fn a_shaved_peak() {
         let drawn = draw(&meter(), 9);
-        let expected = "\
-  hongbao demo  6,000 red packets                               settling  8.0 s
+        let expected = "
+  hongbao demo  6,000 red packets                              settling  8.0 s
 
-  accepted/s                                                         peak 2,975
-          ▂▃▂
-        ▁▅████▆▄▁
-       ▂█████████▆▄▁
-      ▄█████████████▇▄▂
-    ▁▆██████████████████▇▅▂
-  ▂▅██████████████████████████▇▅▃▁
-  settled/s                                                            pace 500
-
-  ████████████████████████████████████████████████████████████████████
-  0 ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ 9.1 s
+  accepted/s                                                        peak 2,900
+          ▁
+        ▁▆██▅▂
+       ▅███████▆▃
+     ▂▇███████████▆▃▁
+    ▅████████████████▇▄▁
+  ▃█████████████████████▇▄▂
+  settled/s                                                           pace 500
+    ▂
+  ▃██████████████████████████████████████████████████████████████████
+  0 ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ 9.1 s
   backlog    500                     expected wait  1.0 s
   succeeded  3,990                   failed         0
   accepted   4,500                   repeats known  30
   refused    30 id_conflict, 1,030 invalid_field";
         let drawn: Vec<&str> = drawn.iter().map(|line| line.trim_end()).collect();
-        assert_eq!(drawn.join("\n"), expected, "\n{}\n", drawn.join("\n"));
+        let drawn = format!("\n{}", drawn.join("\n"));
+        assert_eq!(drawn, expected, "{drawn}\n");
     }
 
     #[test]

@@ -10,9 +10,9 @@ const RISE: f64 = 0.1;
 const FADE: f64 = 0.8;
 /// The shortest and longest burst.
 const BURST_MS_MIN: u64 = 200;
-const BURST_MS: u64 = 4_000;
+const BURST_MS: u64 = 5_000;
 /// What the door of a small machine takes; longer bursts for more.
-const REQUESTS_PER_MS_MAX: u64 = 130;
+const REQUESTS_PER_MS_MAX: u64 = 100;
 
 /// How long the burst of `count` requests lasts: well below the time that settling takes at `wallet_per_s`.
 pub fn burst_length(count: u64, wallet_per_s: u64) -> Duration {
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn the_burst_is_shorter_than_settling() {
         let table =
-            [(500_000, 27_777, 4_000), (3_000, 2_000, 375), (100, 1_000, 200), (5_000_000, 277_777, 38_461)];
+            [(500_000, 27_777, 5_000), (3_000, 2_000, 375), (100, 1_000, 200), (5_000_000, 277_777, 50_000)];
         for (count, wallet_per_s, ms) in table {
             assert_eq!(burst_length(count, wallet_per_s), Duration::from_millis(ms), "{count}");
         }

@@ -159,22 +159,31 @@ impl Summary {
                 grouped(wallet_per_s)
             ),
             format!(
-                "             the half waited {}, the last {}",
-                seconds(Duration::from_micros(self.settle_us.p50)),
-                seconds(Duration::from_micros(self.settle_us.max))
-            ),
-            format!(
                 "  audit      lost {}, paid twice {}, books {}",
                 grouped(self.lost),
                 grouped(self.double_paid),
                 if self.books_balanced { "balance" } else { "DO NOT BALANCE" }
             ),
         ];
-        lines.push(match self.complaints.as_slice() {
-            [] => "  verdict    good: every acknowledged request was settled exactly once".to_owned(),
-            [complaints @ ..] => format!("  verdict    NOT GOOD: {}", complaints.join("; ")),
-        });
+        if self.settle_us_sampled > 0 {
+            let half = seconds(Duration::from_micros(self.settle_us.p50));
+            let last = seconds(Duration::from_micros(self.settle_us.max));
+            let line =
+                format!("             half of them within {half} of being accepted, the last after {last}");
+            lines.insert(lines.len() - 1, line);
+        }
+        lines.push(format!("  verdict    {}", self.verdict()));
         lines.join("\n")
+    }
+}
+
+impl Summary {
+    fn verdict(&self) -> String {
+        match (self.complaints.as_slice(), self.pending + self.unknown) {
+            ([], 0) => "good: every acknowledged request was settled exactly once".to_owned(),
+            ([], open) => format!("stopped early: nothing lost or paid twice, {} still wait", grouped(open)),
+            (complaints, _) => format!("NOT GOOD: {}", complaints.join("; ")),
+        }
     }
 }
 
@@ -224,4 +233,117 @@ fn complaints(seen: &Seen<'_>) -> Vec<String> {
 
 fn breach_name(breach: &crate::audit::Breach) -> String {
     serde_json::to_string(&breach.kind).unwrap_or_default().trim_matches('"').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tally::latencies;
+    use super::*;
+    use crate::audit::{Breach, BreachKind};
+
+    fn report() -> Report {
+        Report {
+            segments: 1,
+            frames: 9,
+            entries: 9,
+            bytes: 9,
+            next_sequence: 9,
+            torn_tail_bytes: 0,
+            from_checkpoint: false,
+            removed: Default::default(),
+            requests: 100,
+            requests_by_kind: Vec::new(),
+            requests_again: 0,
+            batches: 1,
+            queues: 1,
+            queued: 0,
+            requests_by_state: Vec::new(),
+            outcomes: Default::default(),
+            transfers: Default::default(),
+            accounts: 3,
+            campaigns: 1,
+            totals: Vec::new(),
+            succeeded: 98,
+            failed: 2,
+            pending: 0,
+            waiting_visibly: 0,
+            paid_pending: 0,
+            refused_unrecorded: 0,
+            amount_succeeded: 500,
+            acks: None,
+            lost: 0,
+            double_paid: 0,
+            books_balanced: true,
+            breaches: Vec::new(),
+            breaches_total: 0,
+        }
+    }
+
+    fn counts() -> Counts {
+        let refused = [("id_conflict".to_owned(), 4)].into();
+        Counts { submitted: 109, accepted: 100, duplicates: 5, refused, ..Counts::default() }
+    }
+
+    fn summary(counts: &Counts, report: &Report, service_accepted: u64, before: Before) -> Summary {
+        let mut times = latencies();
+        (1..=1_000).for_each(|ms| times.record(ms * 1_000).unwrap());
+        Summary::of(&Seen {
+            counts,
+            accept_us: &times,
+            settle_us: &times,
+            meter: &Meter::default(),
+            report,
+            before,
+            service_accepted,
+            burst: (50, Duration::from_millis(500)),
+            durability: "fsync",
+            interrupted: false,
+            failure: None,
+        })
+    }
+
+    #[test]
+    fn the_line_has_the_agreed_keys() {
+        let summary = summary(&counts(), &report(), 100, Before::default());
+        assert!(summary.is_good(), "{:?}", summary.complaints);
+        let line = summary.to_json();
+        assert!(!line.contains('\n'));
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let agreed = "submitted accepted duplicates refused succeeded failed unknown pending lost double_paid \
+                      books_balanced accept_per_s settle_per_s accept_us settle_us wallet_peak_per_s durability";
+        for key in agreed.split_whitespace() {
+            assert!(json.get(key).is_some(), "{key} in {line}");
+        }
+        for key in ["p50", "p99", "p999", "max"] {
+            assert!(json["accept_us"][key].is_u64() && json["settle_us"][key].is_u64(), "{key}");
+        }
+        assert_eq!((json["accept_per_s"].as_u64(), json["refused"].as_u64()), (Some(100), Some(4)));
+        let p50 = json["accept_us"]["p50"].as_u64().unwrap();
+        assert!((499_000..=501_000).contains(&p50), "{p50}");
+        assert!(summary.words(10).ends_with("settled exactly once"));
+    }
+
+    #[test]
+    fn whatever_does_not_agree_spoils_the_verdict() {
+        let breach =
+            Breach { kind: BreachKind::Double, count: 1, detail: "twice".to_owned(), ids: Vec::new() };
+        let none = Before::default();
+        let table: [(Counts, Report, u64, Before, &str); 9] = [
+            (counts(), Report { lost: 1, ..report() }, 100, none, "1 acknowledged requests are lost"),
+            (counts(), Report { double_paid: 1, ..report() }, 100, none, "paid twice"),
+            (counts(), Report { books_balanced: false, ..report() }, 100, none, "do not balance"),
+            (counts(), Report { breaches: vec![breach], ..report() }, 100, none, "double ×1: twice"),
+            (counts(), report(), 101, none, "the service counts 101"),
+            (Counts { accepted: 99, ..counts() }, report(), 100, none, "the journal holds 100"),
+            (counts(), report(), 100, Before { requests: 1, ..none }, "the journal holds 99"),
+            (Counts { surprises: 1, ..counts() }, report(), 100, none, "not as they must be"),
+            (counts(), Report { succeeded: 97, pending: 1, ..report() }, 100, none, "not final"),
+        ];
+        for (counts, report, service_accepted, before, expected) in table {
+            let summary = summary(&counts, &report, service_accepted, before);
+            let said = summary.complaints.join("; ");
+            assert!(!summary.is_good() && said.contains(expected), "{expected:?} in {said:?}");
+            assert!(summary.words(10).contains("NOT GOOD"));
+        }
+    }
 }

@@ -1,0 +1,107 @@
+//! The demo from the outside: the real binary, its last line, its exit code, and what the audit says of the
+//! folder it leaves, whole and damaged.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn hongbao(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hongbao")).args(arguments).output().expect("the binary runs")
+}
+
+fn demo(data: &Path) -> Value {
+    let data = data.to_str().unwrap();
+    let run = hongbao(&["demo", "--count", "3000", "--wallet-tps", "2000", "--json", "--data", data]);
+    let (stdout, stderr) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert_eq!(run.status.code(), Some(0), "{stdout}\n{stderr}");
+    assert_eq!(stdout.lines().count(), 1, "one line of JSON and nothing else: {stdout}");
+    serde_json::from_str(&stdout).expect("JSON")
+}
+
+fn audit(data: &Path, acks: &Path) -> Output {
+    hongbao(&["audit", "--data", data.to_str().unwrap(), "--acks", acks.to_str().unwrap(), "--drained"])
+}
+
+fn number(summary: &Value, key: &str) -> u64 {
+    summary[key].as_u64().unwrap_or_else(|| panic!("{key} in {summary}"))
+}
+
+#[test]
+fn a_campaign_is_settled_exactly_once_and_damage_is_found() {
+    let temp = tempfile::tempdir().unwrap();
+    let (data, acks) = (temp.path().join("data"), temp.path().join("data-acks.txt"));
+    let summary = demo(&data);
+    // 3,000 packets, half of 30 claims, 4 collections, 2 reversals, 2 fundings.
+    let expected = [
+        ("submitted", 3_083),
+        ("accepted", 3_023),
+        ("duplicates", 15),
+        ("refused", 45),
+        ("succeeded", 3_023),
+        ("failed", 0),
+        ("unknown", 0),
+        ("pending", 0),
+        ("lost", 0),
+        ("double_paid", 0),
+    ];
+    for (key, expected) in expected {
+        assert_eq!(number(&summary, key), expected, "{key} in {summary}");
+    }
+    assert_eq!(summary["books_balanced"], true);
+    assert_eq!(summary["durability"], "fsync");
+    for latency in ["accept_us", "settle_us"] {
+        let at = |percentile| number(&summary[latency], percentile);
+        assert!(0 < at("p50") && at("p50") <= at("p99") && at("p999") <= at("max"), "{latency}: {summary}");
+    }
+    // The pace, and what a burst of it may add.
+    let peak = number(&summary, "wallet_peak_per_s");
+    assert!((200..=2_200).contains(&peak), "the wallet saw {peak}/s at a pace of 2,000");
+    assert!(number(&summary, "accept_per_s") > 0 && number(&summary, "settle_per_s") > 0);
+    assert_eq!(fs::read_to_string(&acks).unwrap().lines().count(), 3_023);
+
+    let whole = audit(&data, &acks);
+    assert_eq!(whole.status.code(), Some(0), "{}", String::from_utf8_lossy(&whole.stdout));
+
+    // A second run in the same folder knows what was there before.
+    let again = demo(&data);
+    assert_eq!((number(&again, "accepted"), number(&again, "succeeded")), (3_023, 3_023));
+    assert_eq!(audit(&data, &acks).status.code(), Some(0));
+
+    // An acknowledged request that never came, then a journal with one bit turned.
+    let promised = fs::read_to_string(&acks).unwrap();
+    fs::write(&acks, format!("{promised}default never-there 5\n")).unwrap();
+    let lost = audit(&data, &acks);
+    assert_eq!(lost.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&lost.stdout).contains("never-there"));
+    fs::write(&acks, promised).unwrap();
+    turn_a_bit(&data.join("journal"));
+    let damaged = audit(&data, &acks);
+    assert!(matches!(damaged.status.code(), Some(1 | 2)), "{}", String::from_utf8_lossy(&damaged.stdout));
+}
+
+/// Turns one bit in the middle of what the first segment holds.
+fn turn_a_bit(journal: &Path) {
+    let names = fs::read_dir(journal).unwrap().map(|entry| entry.unwrap().path());
+    let segments = names.filter(|path| path.extension().is_some_and(|name| name == "seg"));
+    let first = segments.min().expect("there is a segment");
+    let bytes = fs::read(&first).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("it is not empty");
+    let file = fs::OpenOptions::new().write(true).open(&first).unwrap();
+    file.write_all_at(&[bytes[end / 2] ^ 0x10], end as u64 / 2).unwrap();
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_left_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("photos");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("cat.jpg"), "cat").unwrap();
+    let run = hongbao(&["demo", "--count", "10", "--data", data.to_str().unwrap()]);
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("cat.jpg"), "{stderr}");
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "no acks file either");
+}
