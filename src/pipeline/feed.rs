@@ -64,6 +64,8 @@ pub struct Feed {
     parked_max: usize,
     batch_count_max: usize,
     paced_until_ns: u64,
+    /// Requests of the part of a blamed batch that is under way.
+    isolated_count: u64,
 }
 
 impl Feed {
@@ -89,6 +91,7 @@ impl Feed {
             parked_max: options.parked_max,
             batch_count_max: options.batch_count_max,
             paced_until_ns: 0,
+            isolated_count: 0,
         }
     }
 
@@ -183,6 +186,9 @@ impl Feeder<Slot> for Feed {
         if self.suspects.is_isolating() {
             // One part of the blamed batch at a time, alone in the ring.
             let alone = self.counts.in_ring() == 0;
+            if alone && self.isolated_count > 0 {
+                self.suspects.passed(std::mem::take(&mut self.isolated_count));
+            }
             room = if alone { room.min(self.suspects.batch_count_max() as usize) } else { 0 };
         }
         if self.ready.len() < room && !self.is_held() {
@@ -193,7 +199,7 @@ impl Feeder<Slot> for Feed {
             return false;
         }
         if self.suspects.is_isolating() {
-            self.suspects.set_batch(self.ready.iter().take(count).map(|(_, place, _)| *place));
+            self.isolated_count = count as u64;
         }
         // Counted before it can be committed.
         self.counts.fed.fetch_add(count as u64, Ordering::AcqRel);
@@ -210,6 +216,9 @@ impl Feeder<Slot> for Feed {
 
     fn has_work(&mut self) -> bool {
         if self.is_held() || self.counts.in_ring() as usize >= self.slot_count {
+            return false;
+        }
+        if self.suspects.is_isolating() && self.counts.in_ring() > 0 {
             return false;
         }
         if !self.ready.is_empty() {
