@@ -109,7 +109,7 @@ impl Stage<Slot> for Check {
     }
 
     fn panicked(&mut self, reason: &str) {
-        self.suspects.blame(self.working_on, reason);
+        self.suspects.blame(self.working_on, &[], reason);
     }
 
     fn appetite(&mut self) -> u64 {

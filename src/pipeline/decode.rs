@@ -26,7 +26,7 @@ impl Stage<Slot> for Decode {
     }
 
     fn panicked(&mut self, reason: &str) {
-        self.suspects.blame(self.working_on, reason);
+        self.suspects.blame(self.working_on, &[], reason);
     }
 
     fn appetite(&mut self) -> u64 {

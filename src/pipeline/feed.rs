@@ -73,6 +73,8 @@ pub struct Feed {
     batch_count_max: usize,
     paced_until_ns: u64,
     linger_until: Instant,
+    /// Requests of the part of a blamed batch that is under way.
+    isolated_count: u64,
 }
 
 impl Feed {
@@ -99,6 +101,7 @@ impl Feed {
             batch_count_max: options.batch_count_max,
             paced_until_ns: 0,
             linger_until: Instant::now(),
+            isolated_count: 0,
         }
     }
 
@@ -206,6 +209,9 @@ impl Feeder<Slot> for Feed {
         if self.suspects.is_isolating() {
             // One part of the blamed batch at a time, alone in the ring.
             let alone = self.counts.in_ring() == 0;
+            if alone && self.isolated_count > 0 {
+                self.suspects.passed(std::mem::take(&mut self.isolated_count));
+            }
             room = if alone { room.min(self.suspects.batch_count_max() as usize) } else { 0 };
         }
         if self.ready.len() < room && !self.is_held() {
@@ -216,7 +222,7 @@ impl Feeder<Slot> for Feed {
             return false;
         }
         if self.suspects.is_isolating() {
-            self.suspects.set_batch(self.ready.iter().take(count).map(|(_, place, _)| *place));
+            self.isolated_count = count as u64;
         }
         // Counted before it can be committed.
         self.counts.fed.fetch_add(count as u64, Ordering::AcqRel);
@@ -233,6 +239,9 @@ impl Feeder<Slot> for Feed {
 
     fn has_work(&mut self) -> bool {
         if self.is_held() || self.counts.in_ring() as usize >= self.slot_count {
+            return false;
+        }
+        if self.suspects.is_isolating() && self.counts.in_ring() > 0 {
             return false;
         }
         if !self.ready.is_empty() {

@@ -18,6 +18,8 @@ pub struct Settle {
     stored_value: Arc<dyn StoredValue>,
     suspects: Arc<Suspects>,
     working_on: u64,
+    /// The batch, for when the wallet panics and names nobody.
+    places: Vec<u64>,
     names: Names,
     transfers: TransferBatch,
     results: Vec<TransferStatus>,
@@ -30,6 +32,7 @@ impl Settle {
             stored_value,
             suspects,
             working_on: NOBODY,
+            places: Vec::new(),
             names: Names::default(),
             transfers: TransferBatch::default(),
             results: Vec::new(),
@@ -43,7 +46,7 @@ impl Stage<Slot> for Settle {
     }
 
     fn panicked(&mut self, reason: &str) {
-        self.suspects.blame(self.working_on, reason);
+        self.suspects.blame(self.working_on, &self.places, reason);
     }
 
     fn appetite(&mut self) -> u64 {
@@ -52,12 +55,16 @@ impl Stage<Slot> for Settle {
 
     fn on_batch(&mut self, batch: &mut Batch<'_, '_, Slot>) -> Result<(), StageError> {
         self.transfers.clear();
+        self.places.clear();
         let slots = batch.slots();
         for slot in &slots {
             self.working_on = slot.place;
-            inject_panic(slot);
+            self.places.push(slot.place);
             let kind = match slot.verdict() {
-                Some(Verdict::Pay) => None,
+                Some(Verdict::Pay) => {
+                    inject_panic(slot);
+                    None
+                }
                 Some(Verdict::Burn(_)) => Some(TransferKind::Burn),
                 Some(Verdict::Wait(_)) => continue,
                 Some(Verdict::Unreadable) | None => {
@@ -90,7 +97,7 @@ impl Stage<Slot> for Settle {
     }
 }
 
-/// For tests: panics on the request whose id the fail point names.
+/// For tests: panics on paying the request whose id the fail point names.
 fn inject_panic(slot: &Slot) {
     fail::fail_point!("settle::item", |id| {
         let poisoned = Request::decode(&slot.record).is_ok_and(|request| Some(request.id) == id.as_deref());

@@ -16,7 +16,7 @@ use self::entry::{FRAME_TRANSFERS, TRANSFER_BYTES_MAX};
 use self::state::{Records, State};
 use super::{Durable, Recorded, StoredValue, StoredValueError, TransferBatch};
 use crate::crash;
-use crate::domain::TransferStatus;
+use crate::domain::{TransferKind, TransferStatus};
 use crate::journal::{Appended, Frame, Journal};
 
 /// The ledger's state before the journal is open: what a snapshot gave, and what replay adds.
@@ -104,6 +104,7 @@ impl StoredValue for Ledger {
         let mut guard = self.lock()?;
         let inner = &mut *guard;
         inner.stopped = Some("it failed in the middle of a batch".to_owned());
+        inject_panic(batch);
         inner.state.decide(batch, &mut inner.records, results)?;
         if !inner.state.written.is_empty() {
             crash::point("ledger::before_append");
@@ -128,6 +129,17 @@ impl StoredValue for Ledger {
             })
             .collect()
     }
+}
+
+/// For tests: a panic that names nobody, over a batch that pays the id that the fail point names.
+fn inject_panic(batch: &TransferBatch) {
+    fail::fail_point!("ledger::batch", |id| {
+        let poisoned = id.is_some_and(|id| {
+            batch.iter().any(|t| t.kind != TransferKind::Burn && t.id.ends_with(format!(":{id}").as_bytes()))
+        });
+        assert!(!poisoned, "injected");
+    });
+    let _ = batch;
 }
 
 struct JournalRecords {
