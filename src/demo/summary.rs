@@ -150,7 +150,7 @@ impl Summary {
             format!("  refused    {}{of_which}", grouped(self.refused)),
             format!("  repeated   {}, recognised and not paid again", grouped(self.duplicates)),
             format!(
-                "  settled    {} paid, {} not, {} open; {}/s, never above {}/s in any second (pace {}/s)",
+                "  settled    {} paid, {} not, {} open; {}/s, at most {} in any second (pace {}/s)",
                 grouped(self.succeeded),
                 grouped(self.failed),
                 grouped(self.pending + self.unknown),
