@@ -14,8 +14,11 @@ use support::{PATIENCE, Reply, Server, Setup, audit, await_until, call, must_be_
 
 const ABORTED: i32 = 6;
 
-/// The calls of the script, in order, and what each acknowledges.
-fn script() -> Vec<(&'static str, String, Vec<(String, u64)>)> {
+/// A call of the script: method and path, body, and what it acknowledges (ids and amounts).
+type Step = (&'static str, String, Vec<(String, u64)>);
+
+/// The calls of the script, in order.
+fn script() -> Vec<Step> {
     let pay = |id: &str, amount: u64| {
         let body = json!({"id": id, "campaign": "c", "payee": "ann", "amount": amount, "currency": "CNY"});
         ("POST /v1/disbursements", body.to_string(), vec![(id.to_owned(), amount)])

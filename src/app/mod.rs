@@ -248,6 +248,28 @@ impl Service {
     }
 }
 
+/// Facts that the view takes in every 200 ms of a burst.
+const VIEW_FACTS_IN_BURST: usize = 4_000;
+/// Accepted and settled requests a second from which on it is a burst.
+const BURST_PER_S: f64 = 10_000.0;
+
+/// Whether a burst is on, by what happened since it was asked last.
+fn burst(desk: Desk) -> impl Fn() -> bool + Send + Sync {
+    let last = Mutex::new((Instant::now(), 0u64, false));
+    move || {
+        let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (asked_at, before, was_on) = *last;
+        let elapsed = asked_at.elapsed();
+        if elapsed < Duration::from_millis(20) {
+            return was_on;
+        }
+        let done = desk.requests_moved();
+        let is_on = desk.is_busy() || (done - before) as f64 / elapsed.as_secs_f64() > BURST_PER_S;
+        *last = (Instant::now(), done, is_on);
+        is_on
+    }
+}
+
 /// Reads the whole outcome log again into a new view. The service must not be running.
 pub fn rebuild_view(config: &Config, progress: &mut dyn FnMut(u64)) -> anyhow::Result<u64> {
     let folder = DataFolder::open(&config.data_dir)?;
@@ -266,10 +288,12 @@ fn start_view(
     journal: &Journal,
 ) -> anyhow::Result<Arc<ViewHandle>> {
     let view = View::open(&folder.view_path()).context("the outcome view cannot be opened")?;
-    let busy_desk = desk.clone();
     // In a burst the view leaves the processors to the hot path, and catches up afterwards.
-    let pause_while = Arc::new(move || busy_desk.is_busy());
-    let options = WorkerOptions { pause_while, ..WorkerOptions::default() };
+    let options = WorkerOptions {
+        pause_while: Arc::new(burst(desk.clone())),
+        facts_paused_max: VIEW_FACTS_IN_BURST,
+        ..WorkerOptions::default()
+    };
     let handle = Arc::new(ViewWorker::start(Arc::new(view), outcomes.clone(), options)?);
     let weak = Arc::downgrade(&handle);
     journal.on_sync(Box::new(move || {

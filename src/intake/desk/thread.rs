@@ -101,6 +101,7 @@ struct Shared {
     accepted: AtomicU64,
     refused: AtomicU64,
     repeated: AtomicU64,
+    outcomes: AtomicU64,
 }
 
 /// The handle.
@@ -162,6 +163,7 @@ impl Desk {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
+            outcomes: AtomicU64::new(0),
         });
         let desk = Desk {
             shared: shared.clone(),
@@ -312,6 +314,11 @@ impl Desk {
         !self.shared.settled.is_empty() || self.shared.ops.len() > 8
     }
 
+    /// Requests decided and outcomes taken in, so far.
+    pub fn requests_moved(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Relaxed) + self.shared.outcomes.load(Ordering::Relaxed)
+    }
+
     pub fn registry(&self) -> &super::campaigns::Registry {
         &self.registry
     }
@@ -408,6 +415,7 @@ impl Rounds {
         let mut progress = false;
         while let Some(settled) = self.shared.settled.pop() {
             progress = true;
+            self.shared.outcomes.fetch_add(settled.rows.len() as u64, Ordering::Relaxed);
             if self.clerk.settled(&settled.rows, now).is_err() {
                 // The desk has stopped itself; what it could not read is named by every refusal.
                 continue;
