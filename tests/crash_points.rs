@@ -156,7 +156,7 @@ fn a_cancel_that_comes_after_the_money() {
     let cancel = std::thread::spawn(move || call(&address, "POST /v1/disbursements/r/cancel", "{}"));
     await_audit(&server, "the cancel to be durable", |report| {
         let kinds = report["requests_by_kind"].as_array();
-        kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind["name"] == "cancel"))
+        kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind["name"] == "cancels"))
     });
     server.kill();
     assert!(cancel.join().unwrap().is_err(), "nobody may have said that it is canceled");
