@@ -16,7 +16,7 @@ use self::entry::{FRAME_TRANSFERS, TRANSFER_BYTES_MAX};
 use self::state::{Records, State};
 use super::{Durable, Recorded, StoredValue, StoredValueError, TransferBatch};
 use crate::crash;
-use crate::domain::{TransferKind, TransferStatus};
+use crate::domain::TransferStatus;
 use crate::journal::{Appended, Frame, Journal};
 
 /// The ledger's state before the journal is open: what a snapshot gave, and what replay adds.
@@ -121,7 +121,9 @@ impl StoredValue for Ledger {
 fn inject_panic(batch: &TransferBatch) {
     fail::fail_point!("ledger::batch", |id| {
         let poisoned = id.is_some_and(|id| {
-            batch.iter().any(|t| t.kind != TransferKind::Burn && t.id.ends_with(format!(":{id}").as_bytes()))
+            batch.iter().any(|t| {
+                t.kind != crate::domain::TransferKind::Burn && t.id.ends_with(format!(":{id}").as_bytes())
+            })
         });
         assert!(!poisoned, "injected");
     });
