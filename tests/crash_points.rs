@@ -14,8 +14,11 @@ use support::{PATIENCE, Reply, Server, Setup, audit, await_until, call, must_be_
 
 const ABORTED: i32 = 6;
 
+/// What is called, its body, and the ids with amounts that its answer acknowledges.
+type Call = (&'static str, String, Vec<(String, u64)>);
+
 /// The calls of the script, in order, and what each acknowledges.
-fn script() -> Vec<(&'static str, String, Vec<(String, u64)>)> {
+fn script() -> Vec<Call> {
     let pay = |id: &str, amount: u64| {
         let body = json!({"id": id, "campaign": "c", "payee": "ann", "amount": amount, "currency": "CNY"});
         ("POST /v1/disbursements", body.to_string(), vec![(id.to_owned(), amount)])
