@@ -53,12 +53,18 @@ pub async fn serve(
     Ok(())
 }
 
-/// Resolves on SIGTERM, SIGINT, or when the service can go on no more.
-pub async fn stop_signal(mut poisoned: tokio::sync::mpsc::Receiver<()>) {
+/// Resolves on SIGTERM, SIGINT, or when the service can go on no more. Signals are listened for from the call
+/// on, not from the first poll: call it before the service is said to be ready.
+pub fn stop_signal(poisoned: tokio::sync::mpsc::Receiver<()>) -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    stop_on(signals, poisoned)
+}
+
+type Listening = std::io::Result<tokio::signal::unix::Signal>;
+
+async fn stop_on(signals: (Listening, Listening), mut poisoned: tokio::sync::mpsc::Receiver<()>) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         tracing::error!("signals cannot be listened for; stop the service with SIGKILL");
         return std::future::pending().await;
     };

@@ -14,11 +14,11 @@ use support::{PATIENCE, Reply, Server, Setup, audit, await_until, call, must_be_
 
 const ABORTED: i32 = 6;
 
-/// A call of the script: method and path, body, and what it acknowledges (ids and amounts).
-type Step = (&'static str, String, Vec<(String, u64)>);
+/// What is called, its body, and the ids with amounts that its answer acknowledges.
+type Call = (&'static str, String, Vec<(String, u64)>);
 
-/// The calls of the script, in order.
-fn script() -> Vec<Step> {
+/// The calls of the script, in order, and what each acknowledges.
+fn script() -> Vec<Call> {
     let pay = |id: &str, amount: u64| {
         let body = json!({"id": id, "campaign": "c", "payee": "ann", "amount": amount, "currency": "CNY"});
         ("POST /v1/disbursements", body.to_string(), vec![(id.to_owned(), amount)])
@@ -148,9 +148,13 @@ fn a_cancel_that_comes_after_the_money() {
     server.campaign("c", 100, 100);
     assert!(server.terminate().success());
     let server = setup.clone().env("FAILPOINTS", "record::before_append=pause").start();
-    let pay = r#"{"id":"r","campaign":"c","payee":"ann","amount":30,"currency":"CNY"}"#;
-    server.must("POST /v1/disbursements", pay, 202);
-    await_audit(&server, "the money to have moved", |report| report["paid_pending"] == 1);
+    // In one batch with others before it, which will hold it back behind the cancel.
+    let ids: Vec<String> = (0..5).map(|n| format!("before{n}")).chain(["r".to_owned()]).collect();
+    let items: Vec<Value> = ids.iter().map(|id| json!({"id": id, "payee": "ann", "amount": 5})).collect();
+    let pay = json!({"id": "b", "campaign": "c", "currency": "CNY", "total_count": 6, "total_amount": 30,
+        "items": items});
+    server.must("POST /v1/batches", &pay.to_string(), 202);
+    await_audit(&server, "the money to have moved", |report| report["paid_pending"] == 6);
     server.kill();
     // The request is held on its way to the wallet while the cancel is accepted behind it.
     let server = setup.clone().env("FAILPOINTS", "settle::before_transfer=pause").start();
@@ -159,11 +163,11 @@ fn a_cancel_that_comes_after_the_money() {
     let cancel = std::thread::spawn(move || call(&address, "POST /v1/disbursements/r/cancel", "{}"));
     await_audit(&server, "the cancel to be durable", |report| {
         let kinds = report["requests_by_kind"].as_array();
-        kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind["name"] == "cancel"))
+        kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind["name"] == "cancels"))
     });
     server.kill();
     assert!(cancel.join().unwrap().is_err(), "nobody may have said that it is canceled");
-    let server = setup.start();
+    let server = setup.clone().set("shaping.transfers_per_s=2").start();
     server.await_status("r", "SUCCEEDED");
     server.await_drained();
     let late = server.must("POST /v1/disbursements/r/cancel", "{}", 409);
@@ -172,6 +176,6 @@ fn a_cancel_that_comes_after_the_money() {
     assert_eq!(server.must("GET /v1/campaigns/c", "", 200)["spent"], 30);
     assert!(server.terminate().success());
     let acks = folder.path().join("acks");
-    std::fs::write(&acks, "default r 30\n").unwrap();
+    std::fs::write(&acks, "default r 5\n").unwrap();
     must_be_clean(&setup.data, &acks);
 }

@@ -164,7 +164,28 @@ fn check_books(server: &Server, acknowledged: &[(String, u64)]) {
     let campaign = server.must("GET /v1/campaigns/k", "", 200);
     assert_eq!(campaign["counts"], json!({"SUCCEEDED": asked.len()}), "{campaign}");
     assert_eq!((&campaign["spent"], &campaign["reserved"]), (&amount.into(), &0.into()), "{campaign}");
+    await_until("the view to list each of them once", PATIENCE, || {
+        let listed = listed(server);
+        assert!(listed.len() <= asked.len(), "{} are listed, {} were asked for", listed.len(), asked.len());
+        (listed.len() == asked.len() && listed.iter().all(|id| asked.contains_key(&**id))).then_some(())
+    });
     let rest = json!({"id": "rest", "amount": FUNDED - amount}).to_string();
     let taken = server.must("POST /v1/campaigns/k/defund", &rest, 200);
     assert_eq!(taken["status"], "SUCCEEDED", "the wallet holds what was not paid: {taken}");
+}
+
+/// Every page of what the view says has succeeded.
+fn listed(server: &Server) -> Vec<String> {
+    let (mut ids, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let what =
+            format!("GET /v1/disbursements?campaign=k&kind=disbursement&status=SUCCEEDED&limit=1000{cursor}");
+        let page = server.must(&what, "", 200);
+        let rows = page["data"].as_array().expect("a page has data");
+        ids.extend(rows.iter().filter_map(|row| row["id"].as_str()).map(str::to_owned));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return ids,
+        }
+    }
 }

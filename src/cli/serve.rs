@@ -27,9 +27,10 @@ pub fn run(config: Config) -> anyhow::Result<Done> {
     let poison = service.poison.clone();
     let address = listener.local_addr()?;
     runtime.block_on(async {
+        let stop = server::stop_signal(poison_told);
         println!("listening on http://{address}");
         std::io::stdout().flush()?;
-        server::serve(listener, &service, server::stop_signal(poison_told)).await
+        server::serve(listener, &service, stop).await
     })?;
     service.stop(DRAIN_MAX)?;
     match poison.reason() {

@@ -124,6 +124,8 @@ impl Setup {
         let mut command = hongbao();
         command.arg("serve").args(["--set", "gateway.listen=127.0.0.1:0", "--set", "log.filter=warn"]);
         command.args(["--set", &format!("data.dir={}", self.data.display())]);
+        // The smallest: a debug build reads a segment slowly.
+        command.args(["--set", "data.segment_bytes=8388608"]);
         for set in &self.sets {
             command.args(["--set", set]);
         }

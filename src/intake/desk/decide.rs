@@ -81,8 +81,12 @@ impl Clerk {
         self.stopped.as_deref()
     }
 
-    /// Looks at the queues again; once per round, not per request.
-    pub fn look_at_backlog(&mut self) {
+    /// Looks at the journal and the queues again; once per round, not per request.
+    pub fn look_around(&mut self) {
+        if let (None, Some(error)) = (&self.stopped, self.journal.failure()) {
+            // Nothing that comes from now on can be accepted, which can be told for sure.
+            self.stopped = Some(error.to_string());
+        }
         self.backlog = self.intake.backlog() + self.memory.parking().len() as u64;
     }
 

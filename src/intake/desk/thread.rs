@@ -437,7 +437,7 @@ impl Rounds {
         if self.shared.ops.is_empty() {
             return false;
         }
-        self.clerk.look_at_backlog();
+        self.clerk.look_around();
         for _ in 0..ROUND_OPS_MAX {
             let Some(op) = self.shared.ops.pop() else { break };
             self.take(op, now);
