@@ -23,6 +23,7 @@ pub fn gateway(service: &Service) -> anyhow::Result<Gateway> {
         desk: service.desk.clone(),
         view: service.view.as_ref().map(|handle| handle.view().clone()),
         accepting: service.accepting.clone(),
+        log_end: Arc::new(service.journal.synced_reader()),
     });
     let vitals = Arc::new(ServiceVitals {
         desk: service.desk.clone(),

@@ -171,7 +171,8 @@ impl Service {
         let entries = Entries::new(journal.clone());
         let mut clerk = Clerk::new(replay.memory, entries, intake, journal.clone(), config.desk.clone());
         clerk.act_on_deferred(clock())?;
-        let (desk, desk_thread) = Desk::start(clerk, clock.clone(), poison.clone())?;
+        let (desk, desk_thread) =
+            Desk::start(clerk, clock.clone(), poison.clone(), extras.on_poison.clone())?;
 
         let parts = Parts {
             desk: desk.clone(),
@@ -182,6 +183,8 @@ impl Service {
         };
         let pipeline = Arc::new(Pipeline::start(&config.pipeline, parts, poison.clone(), extras.on_poison)?);
         journal.on_sync(Box::new(pipeline.on_sync()));
+        let bells = pipeline.bells();
+        desk.on_parked(Box::new(move || bells.iter().for_each(crate::ring::Bell::ring)));
         pipeline.ring();
 
         let view = match (&folder, extras.with_view) {

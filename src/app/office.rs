@@ -21,6 +21,8 @@ use crate::outcome::view::{ListRows, StandingRow, View, ViewError};
 
 /// How long fund, defund and cancel wait for their final state before they tell what it is by then.
 const FINAL_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a listing by batch waits for the view to catch up.
+const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// Byte of an encoded request that holds its lane.
 const LANE_BYTE: usize = 7;
 
@@ -29,6 +31,8 @@ pub struct Office {
     pub desk: Desk,
     pub view: Option<Arc<View>>,
     pub accepting: Arc<AtomicBool>,
+    /// Where a view that has everything would stand now.
+    pub log_end: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 fn refused(from: desk::Refused) -> Refused {
@@ -144,6 +148,25 @@ impl Office {
         let ids = [id.to_owned()];
         let found = self.desk.find(client, &ids).await.map_err(refused)?;
         Ok(found.into_iter().flatten().next().map(|held| self.standing(&held)))
+    }
+
+    /// Waits until the view has read all that is durable now: for answers that must not miss an item.
+    async fn catch_up(&self) -> Result<(), Refused> {
+        let Some(view) = &self.view else { return Ok(()) };
+        let end = (self.log_end)();
+        let deadline = tokio::time::Instant::now() + CATCH_UP_MAX;
+        while view.progress().cursor < end {
+            if tokio::time::Instant::now() > deadline {
+                let mut refused = refusal(
+                    Refusal::NotAccepting,
+                    "the outcome view is behind and would miss items; retry in a moment".to_owned(),
+                );
+                refused.retry_after_s = Some(2);
+                return Err(refused);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Asks the view, on a thread that may block.
@@ -274,6 +297,9 @@ impl Looking for Office {
 
     fn list(&self, query: ListQuery) -> Answer<'_, Result<Page, Refused>> {
         Box::pin(async move {
+            if query.batch.is_some() && query.cursor.is_none() {
+                self.catch_up().await?;
+            }
             let asked = ListRows {
                 client: query.client,
                 campaign: query.campaign,

@@ -5,7 +5,7 @@
 //! front, the campaigns, the queues' positions, and how much was removed. They are computed from the frames
 //! that go, not from the running ledger. Order: that base, then forgetting, then the segments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,7 @@ pub struct Reclaimer {
 impl Reclaimer {
     /// Gives up what may go, below a snapshot at `snapshot_offset`; answers the segments given up.
     pub fn run(&self, snapshot_offset: u64) -> Result<u64, CheckpointError> {
+        self.finish_earlier()?;
         let Some(retained) = self.desk.retained_from(self.retention_ms) else { return Ok(0) };
         let read_to = self.view.as_ref().map_or(u64::MAX, |view| view.health().progress.cursor);
         let limit = retained.min(snapshot_offset).min(read_to);
@@ -100,6 +101,22 @@ impl Reclaimer {
         }
         tracing::info!(segments = count, front, "gave up journal that nobody needs any more");
         Ok(count)
+    }
+
+    /// A crash may have left segments in front of a base that was written for their end.
+    fn finish_earlier(&self) -> Result<(), CheckpointError> {
+        let names = list_blobs(&*self.storage)?;
+        let segments = names.iter().filter_map(|name| u64::from_str_radix(name.strip_prefix(BLOB)?, 16).ok());
+        if let Some(segment) = segments.max() {
+            let front = segment * self.segment_bytes;
+            if front > self.journal.begins_at() {
+                self.ledger.forget_below(front)?;
+                if self.desk.forget_below(front) {
+                    self.journal.reclaim_before(front)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The base at `front`: the one before, and what the frames up to there add.
@@ -151,6 +168,8 @@ struct Sums {
     campaigns: BTreeMap<u32, serde_json::Value>,
     queues: BTreeMap<(u8, u8), (u64, u64)>,
     removed: Removed,
+    /// Requests whose final outcome was counted: a redelivered one comes twice.
+    finished: HashSet<u64>,
 }
 
 impl Sums {
@@ -170,6 +189,7 @@ impl Sums {
             campaigns: numbered.collect(),
             queues: base.queues.iter().map(|q| ((q.lane, q.fair), (q.accepted, q.acked))).collect(),
             removed: base.removed.clone(),
+            finished: HashSet::new(),
         })
     }
 
@@ -220,6 +240,9 @@ impl Sums {
 
     fn add_outcome(&mut self, outcome: &Outcome<'_>) {
         if !outcome.status.is_final() || outcome.status == Status::Reversed {
+            return;
+        }
+        if !self.finished.insert(outcome.request_place) {
             return;
         }
         self.removed.finished += 1;

@@ -75,6 +75,7 @@ impl Config {
                 ops_bytes_max: raw.accept.ops_bytes_max,
                 wait_ms_max: raw.accept.wait_s_max * 1_000,
                 backlog_max: raw.accept.backlog_max,
+                parked_max: (raw.parking.count_max - raw.pipeline.ring_slot_count) as u64 * 9 / 10,
                 transfers_per_s: raw.shaping.transfers_per_s,
             },
             pipeline: PipelineOptions {
@@ -129,9 +130,13 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
     within("intake.fair_queues", u64::from(raw.intake.fair_queues), 1, 255)?;
     within("pipeline.ring_slot_count", raw.pipeline.ring_slot_count as u64, 64, 1 << 24)?;
     within("pipeline.threads", raw.pipeline.threads as u64, 0, 5)?;
-    within("pipeline.batch_count_max", raw.pipeline.batch_count_max as u64, 1, 65_536)?;
+    // A wallet batch must fit into the smallest segment.
+    within("pipeline.batch_count_max", raw.pipeline.batch_count_max as u64, 1, 8_192)?;
     within("shaping.transfers_per_s", raw.shaping.transfers_per_s, 0, 100_000_000)?;
     within("parking.count_max", raw.parking.count_max as u64, 1, 100_000_000)?;
+    if raw.parking.count_max < 2 * raw.pipeline.ring_slot_count {
+        return Err(invalid("parking.count_max", "it must be at least twice pipeline.ring_slot_count"));
+    }
     within("parking.retry_ms", raw.parking.retry_ms, 1, 86_400_000)?;
     within("accept.ops_max", raw.accept.ops_max as u64, 1, 1 << 20)?;
     within("accept.ops_bytes_max", raw.accept.ops_bytes_max as u64, 1 << 16, 1 << 34)?;

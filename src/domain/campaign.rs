@@ -68,6 +68,8 @@ pub struct Books {
     pub reserved: u64,
     /// Paid less what was reversed.
     pub spent: u64,
+    /// What left the campaign's account: disbursements paid, less what was reversed of them.
+    pub paid_out: u64,
     /// Requests and amounts by state, indexed by `Status as usize - 1`.
     pub count: [u64; Status::ALL.len()],
     pub amount: [u64; Status::ALL.len()],

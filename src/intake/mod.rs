@@ -49,6 +49,8 @@ pub struct Element {
 pub enum IntakeError {
     #[error(transparent)]
     Journal(#[from] crate::journal::JournalError),
+    #[error("the desk stopped earlier: {0}")]
+    Stopped(String),
     #[error("what stands at {place} in the intake is not what was written: {reason}; run `hongbao audit`")]
     Damaged { place: u64, reason: String },
 }

@@ -40,7 +40,9 @@ pub fn write_blob(storage: &dyn Storage, name: &str, bytes: &[u8]) -> Result<(),
     file.write_at(&header, 0)
         .and_then(|()| {
             bytes.chunks(PIECE_BYTES).enumerate().try_for_each(|(index, piece)| {
-                file.write_at(piece, (HEADER_BYTES + index * PIECE_BYTES) as u64)
+                // Synced piece by piece: the journal's own syncs must not wait behind all of a large blob.
+                file.write_at(piece, (HEADER_BYTES + index * PIECE_BYTES) as u64)?;
+                if index > 0 { file.sync() } else { Ok(()) }
             })
         })
         .map_err(|error| JournalError::write(storage.folder(), &target, whole, error))?;

@@ -11,16 +11,20 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::error::JournalError;
 use super::storage::Storage;
 
 /// Spares kept from reclaimed segments.
 const RECYCLED_MAX: usize = 2;
-/// Zeros written at once, and how many go between two syncs: small steps, so that the journal's own syncs
+/// Zeros written at once, and how many pieces go between two syncs: small steps, so that the journal's own syncs
 /// never wait behind a whole segment of zeros.
-const PIECE_BYTES: usize = 1 << 20;
-const PIECES_PER_SYNC: usize = 4;
+const PIECE_BYTES: usize = 256 << 10;
+const PIECES_PER_SYNC_IN_HASTE: usize = 8;
+/// While segments last longer than this, a spare is written at leisure: a sync and a rest after every piece.
+const HASTE_BELOW: Duration = Duration::from_secs(3);
+const REST: Duration = Duration::from_millis(2);
 
 const PREFIX: &str = "spare-";
 const PART: &str = ".part";
@@ -42,6 +46,9 @@ struct State {
     failed: Option<JournalError>,
     closing: bool,
     dead: bool,
+    /// Somebody waits for a spare, or segments are used up fast.
+    haste: bool,
+    taken_at: Option<Instant>,
 }
 
 /// Is this the name of a spare? `Some(true)` for a finished one.
@@ -65,6 +72,8 @@ impl Spares {
     pub fn take(&self) -> Result<String, JournalError> {
         let mut state = self.lock();
         state.failed = None;
+        state.haste = state.ready.is_empty() || state.taken_at.is_some_and(|at| at.elapsed() < HASTE_BELOW);
+        state.taken_at = Some(Instant::now());
         loop {
             if let Some(name) = state.ready.pop_front() {
                 self.changed.notify_all();
@@ -164,12 +173,22 @@ impl Spares {
             })?;
             at += size;
             pieces += 1;
-            if pieces % PIECES_PER_SYNC == 0 {
-                sync()?;
-                if self.lock().closing {
-                    return Err(JournalError::Closed);
-                }
+            let state = self.lock();
+            if state.closing {
+                return Err(JournalError::Closed);
             }
+            if !state.threaded || state.haste {
+                drop(state);
+                if pieces % PIECES_PER_SYNC_IN_HASTE == 0 {
+                    sync()?;
+                }
+                continue;
+            }
+            drop(state);
+            sync()?;
+            // A spare that is wanted meanwhile ends the rest.
+            let state = self.lock();
+            drop(self.changed.wait_timeout(state, REST).unwrap_or_else(PoisonError::into_inner));
         }
         sync()
     }

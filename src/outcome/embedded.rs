@@ -68,7 +68,8 @@ impl FactSource for EmbeddedOutcomeLog {
         apply: &mut dyn FnMut(Fact<'_>),
     ) -> Result<u64, SourceError> {
         let failed = |cursor: u64, reason: String| SourceError { cursor, reason };
-        let mut reader = self.journal.reader(cursor);
+        // What was given up is not there to be read; a reader from before goes on at the front.
+        let mut reader = self.journal.reader(cursor.max(self.journal.begins_at()));
         let mut count = 0;
         while count < count_max {
             let before = reader.offset();

@@ -23,11 +23,10 @@ pub struct Check {
     suspects: Arc<Suspects>,
     working_on: u64,
     now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
-    retry_ms: u64,
 }
 
 impl Check {
-    pub fn new(batch_count_max: u64, parts: &Parts, suspects: Arc<Suspects>, retry_ms: u64) -> Check {
+    pub fn new(batch_count_max: u64, parts: &Parts, suspects: Arc<Suspects>) -> Check {
         Check {
             batch_count_max,
             registry: parts.desk.registry().clone(),
@@ -37,7 +36,6 @@ impl Check {
             suspects,
             working_on: NOBODY,
             now_ms: parts.now_ms.clone(),
-            retry_ms,
         }
     }
 
@@ -69,13 +67,15 @@ impl Check {
     }
 }
 
-/// What check decides of one request. `retry_ms` is how long a paused campaign's requests wait between looks.
+/// How long a paused campaign's requests wait before they are looked at unasked.
+const PAUSED_LOOK_MS: u64 = 3_600_000;
+
+/// What check decides of one request.
 pub fn verdict(
     request: &Request<'_>,
     campaign: Option<&Campaign>,
     condemned: bool,
     now: UnixMs,
-    retry_ms: u64,
 ) -> (Verdict, UnixMs) {
     if condemned {
         return (Verdict::Burn(PayoutCode::CrashSuspect), 0);
@@ -93,7 +93,9 @@ pub fn verdict(
     match campaign.state {
         CampaignState::Closed if pays_out => return (Verdict::Burn(PayoutCode::CampaignClosed), 0),
         CampaignState::Paused if pays_out => {
-            return (Verdict::Wait(WaitReason::CampaignPaused), now + retry_ms);
+            // Resuming or closing the campaign releases it; its own expiry must not be slept through.
+            let expires = if request.not_after == 0 { UnixMs::MAX } else { request.not_after + 1 };
+            return (Verdict::Wait(WaitReason::CampaignPaused), (now + PAUSED_LOOK_MS).min(expires));
         }
         CampaignState::Active | CampaignState::Paused | CampaignState::Closed => {}
     }
@@ -125,7 +127,7 @@ impl Stage<Slot> for Check {
             let number = self.number(&request);
             let campaign = number.map(|number| &*self.campaigns[number as usize]);
             let condemned = self.suspects.is_condemned(slot.place);
-            let (verdict, due) = verdict(&request, campaign, condemned, now, self.retry_ms);
+            let (verdict, due) = verdict(&request, campaign, condemned, now);
             slot.set_verdict(verdict, number.unwrap_or(u32::MAX), due);
         }
         self.working_on = NOBODY;
@@ -163,7 +165,7 @@ mod tests {
         let burn = |code| (Verdict::Burn(code), 0);
         let wait = |reason, due| (Verdict::Wait(reason), due);
         let pay = (Verdict::Pay, 0);
-        // kind, state, not_before, not_after, condemned, expected; the clock stands at 100, retries take 10.
+        // kind, state, not_before, not_after, condemned, expected; the clock stands at 100.
         let table = [
             (Kind::Disbursement, Some(Active), 0, 0, false, pay),
             (Kind::Disbursement, Some(Active), 0, 0, true, burn(PayoutCode::CrashSuspect)),
@@ -173,7 +175,14 @@ mod tests {
             (Kind::Collection, Some(Closed), 0, 0, false, burn(PayoutCode::CampaignClosed)),
             (Kind::Reversal, Some(Closed), 0, 0, false, pay),
             (Kind::Defund, Some(Closed), 0, 0, false, pay),
-            (Kind::Disbursement, Some(Paused), 0, 0, false, wait(WaitReason::CampaignPaused, 110)),
+            (
+                Kind::Disbursement,
+                Some(Paused),
+                0,
+                0,
+                false,
+                wait(WaitReason::CampaignPaused, 100 + PAUSED_LOOK_MS),
+            ),
             (Kind::Fund, Some(Paused), 0, 0, false, pay),
             (Kind::Disbursement, Some(Paused), 0, 99, false, burn(PayoutCode::Expired)),
             (Kind::Disbursement, Some(Active), 101, 0, false, wait(WaitReason::NotDue, 101)),
@@ -189,7 +198,7 @@ mod tests {
                 ..Request::new(kind, "s", "r", "c", amount, Currency::parse("CNY").unwrap())
             };
             let campaign = state.map(campaign);
-            assert_eq!(verdict(&request, campaign.as_ref(), condemned, 100, 10), expected, "row {row}");
+            assert_eq!(verdict(&request, campaign.as_ref(), condemned, 100), expected, "row {row}");
         }
     }
 }

@@ -134,7 +134,9 @@ impl Feed {
         let want = room.saturating_sub(self.ready.len()) as u64;
         let granted = self.pace.take(now_ns, want) as usize;
         let before = self.ready.len();
-        self.gather_due(granted);
+        // Those that waited may not keep the others from their turn, nor the others them.
+        let share = if !is_full && self.has_unread_paced() { granted.div_ceil(2) } else { granted };
+        self.gather_due(share);
         if !is_full {
             for lane in [Lane::Realtime, Lane::Bulk] {
                 let left = granted - (self.ready.len() - before).min(granted);
@@ -147,6 +149,13 @@ impl Feed {
             self.linger_until = Instant::now() + LINGER;
         }
         self.paced_until_ns = if granted == 0 && want > 0 { self.pace.next_at_ns() } else { 0 };
+    }
+
+    fn has_unread_paced(&self) -> bool {
+        let fair_count = self.desk.intake.fair_queue_count();
+        let queues = [Lane::Realtime, Lane::Bulk].into_iter();
+        let mut queues = queues.flat_map(|lane| (0..fair_count).map(move |fair| QueueId { lane, fair }));
+        queues.any(|queue| self.desk.intake.has_unread(queue))
     }
 
     fn gather_due(&mut self, count_max: usize) {

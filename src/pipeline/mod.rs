@@ -81,7 +81,7 @@ impl Pipeline {
         let batch = options.batch_count_max as u64;
         let stages: Vec<Box<dyn Stage<Slot>>> = vec![
             Box::new(decode::Decode::new(batch, suspects.clone())),
-            Box::new(check::Check::new(batch, &parts, suspects.clone(), options.retry_ms)),
+            Box::new(check::Check::new(batch, &parts, suspects.clone())),
             Box::new(settle::Settle::new(batch, parts.stored_value.clone(), suspects.clone())),
             Box::new(record::Record::new(batch, &parts, options.retry_ms)),
             Box::new(commit::Commit::new(&parts, counts.clone(), settled.clone())),
@@ -97,6 +97,10 @@ impl Pipeline {
     /// Wakes the threads.
     pub fn ring(&self) {
         self.bells.iter().for_each(Bell::ring);
+    }
+
+    pub fn bells(&self) -> Vec<Bell> {
+        self.bells.clone()
     }
 
     /// What is to be called when requests or outcomes have become durable. It does not keep the pipeline alive.

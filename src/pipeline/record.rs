@@ -27,6 +27,12 @@ impl Record {
     }
 }
 
+/// The wait before the next attempt: doubled by each so far, at most a minute (or `retry_ms`, if that is more).
+/// Requests parked together stay together: the pace spreads them.
+fn backoff_ms(retry_ms: u64, attempts: u32) -> u64 {
+    (retry_ms << attempts.min(6)).min(retry_ms.max(60_000))
+}
+
 /// State, code, reason of waiting, and when to look again (0: no need).
 pub type Ruling = (Status, Option<PayoutCode>, Option<WaitReason>, UnixMs);
 
@@ -89,7 +95,7 @@ impl Stage<Slot> for Record {
                 Origin::Queue { .. } => (slot.place, 0),
                 Origin::Parked { entry_place, attempts } => (entry_place, attempts),
             };
-            let retry_at = now + self.retry_ms;
+            let retry_at = now + backoff_ms(self.retry_ms, attempts);
             let (status, code, reason, next_attempt_at) =
                 outcome_of(request.kind, verdict, slot.due(), slot.result(), retry_at);
             let outcome = Outcome {

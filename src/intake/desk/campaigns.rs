@@ -66,17 +66,25 @@ impl Campaigns {
         self.entries.is_empty()
     }
 
-    /// Sets the definition of a number: the next one, or one that exists.
-    pub fn set(&mut self, number: u32, campaign: Campaign) {
+    /// Sets the definition of a number: the next one, or one that exists. The pipeline sees it once it is
+    /// published.
+    pub fn define(&mut self, number: u32, campaign: Campaign) {
         let campaign = Arc::new(campaign);
-        let mut shared = self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if number as usize == self.entries.len() {
             self.by_name.insert(format!("{}:{}", campaign.client, campaign.id), number);
-            shared.push(campaign.clone());
             self.entries.push(Entry { campaign, books: Books::default(), payees: HashMap::new() });
         } else {
-            shared[number as usize] = campaign.clone();
             self.entries[number as usize].campaign = campaign;
+        }
+    }
+
+    /// Shows a definition, now written, to the pipeline.
+    pub fn publish(&mut self, number: u32) {
+        let campaign = self.entries[number as usize].campaign.clone();
+        let mut shared = self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match shared.get_mut(number as usize) {
+            Some(held) => *held = campaign,
+            None => shared.push(campaign),
         }
     }
 
@@ -147,7 +155,7 @@ impl Campaigns {
                 }
             }
             Kind::Defund => {
-                let free = books.funded.saturating_sub(books.spent).saturating_sub(books.reserved);
+                let free = books.funded.saturating_sub(books.paid_out).saturating_sub(books.reserved);
                 if amount > free {
                     let detail =
                         format!("{free} is neither spent nor reserved; {amount} cannot be taken out");
@@ -219,9 +227,9 @@ impl Campaigns {
                 books.amount[status as usize - 1] += amount;
                 if succeeded {
                     books.spent += amount;
+                    books.paid_out += if kind == Kind::Disbursement { amount } else { 0 };
                 }
             }
-            Kind::Reversal if succeeded => books.spent = books.spent.saturating_sub(amount),
             Kind::Fund => {
                 less(&mut books.funding_pending);
                 if succeeded {
@@ -238,6 +246,16 @@ impl Campaigns {
         }
     }
 
+    /// Counts what a reversal took back. Of a collection, nothing had left the campaign's account.
+    pub fn reversed(&mut self, number: u32, amount: u64, of_disbursement: bool) {
+        if let Some(entry) = self.entries.get_mut(number as usize) {
+            entry.books.spent = entry.books.spent.saturating_sub(amount);
+            if of_disbursement {
+                entry.books.paid_out = entry.books.paid_out.saturating_sub(amount);
+            }
+        }
+    }
+
     pub fn save(&self) -> Vec<SavedCampaign> {
         let saved = |entry: &Entry| SavedCampaign {
             definition: Definition::of(&entry.campaign),
@@ -245,6 +263,7 @@ impl Campaigns {
             funding_pending: entry.books.funding_pending,
             reserved: entry.books.reserved,
             spent: entry.books.spent,
+            paid_out: entry.books.paid_out,
             count: entry.books.count.to_vec(),
             amount: entry.books.amount.to_vec(),
             payees: entry.payees.clone(),
@@ -255,13 +274,15 @@ impl Campaigns {
     pub fn restore(&mut self, saved: Vec<SavedCampaign>) -> Result<(), String> {
         for saved in saved {
             let number = self.entries.len() as u32;
-            self.set(number, saved.definition.campaign()?);
+            self.define(number, saved.definition.campaign()?);
+            self.publish(number);
             let entry = self.entries.last_mut().expect("set above");
             entry.books = Books {
                 funded: saved.funded,
                 funding_pending: saved.funding_pending,
                 reserved: saved.reserved,
                 spent: saved.spent,
+                paid_out: saved.paid_out,
                 count: saved.count.try_into().map_err(|_| "counts by state are cut short")?,
                 amount: saved.amount.try_into().map_err(|_| "amounts by state are cut short")?,
             };
@@ -279,6 +300,7 @@ pub struct SavedCampaign {
     funding_pending: u64,
     reserved: u64,
     spent: u64,
+    paid_out: u64,
     count: Vec<u64>,
     amount: Vec<u64>,
     payees: HashMap<String, PayeeUse>,

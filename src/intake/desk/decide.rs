@@ -9,17 +9,20 @@
 use std::sync::Arc;
 
 use super::group::{Fresh, Group};
-use super::memory::{Memory, SettledRow};
+use super::memory::Memory;
 use super::{BatchHead, CampaignChange, Decision, DeskOptions, Refused};
 use crate::crash;
-use crate::domain::{Campaign, CampaignState, Kind, Lane, Outcome, Refusal, Request, Status, UnixMs, record};
+use crate::domain::campaign::Books;
+use crate::domain::{Campaign, CampaignState, Kind, Lane, Refusal, Request, Status, UnixMs, record};
 use crate::intake::embedded::EmbeddedIntake;
 use crate::intake::embedded::entry::{Batch, FRAME_CONTROL, encode_campaign};
 use crate::intake::embedded::identity::{Entries, Held, batch_key_hash, held_at, known_id};
 use crate::intake::{IntakeError, QueueId};
 use crate::journal::Journal;
-use crate::outcome::entry::FRAME_OUTCOMES;
 use crate::shaping::DrainRate;
+
+/// Control requests (funding, cancels) that may wait.
+const CONTROL_BACKLOG_MAX: u64 = 100_000;
 
 pub struct Clerk {
     pub memory: Memory,
@@ -29,11 +32,12 @@ pub struct Clerk {
     pub drain: DrainRate,
     pub options: DeskOptions,
     group: Group,
-    /// Accepted and unfinished, as of the last look, plus what was accepted since.
-    backlog: u64,
+    /// Accepted and waiting in the queues, as of the last look, plus what was accepted since.
+    pub(super) backlog: u64,
+    parked: u64,
     /// End of the last frame the desk wrote.
     pub written_end: u64,
-    stopped: Option<String>,
+    pub(super) stopped: Option<String>,
     scratch: Vec<u8>,
 }
 
@@ -63,6 +67,7 @@ impl Clerk {
             options,
             group,
             backlog: 0,
+            parked: 0,
             written_end,
             stopped: None,
             scratch: Vec::new(),
@@ -87,14 +92,15 @@ impl Clerk {
             // Nothing that comes from now on can be accepted, which can be told for sure.
             self.stopped = Some(error.to_string());
         }
-        self.backlog = self.intake.backlog() + self.memory.parking().len() as u64;
+        self.backlog = self.intake.backlog();
+        self.parked = self.memory.parking().len() as u64;
     }
 
     pub fn backlog(&self) -> u64 {
         self.backlog
     }
 
-    fn find(&mut self, key_hash: u64, key: (&str, &str)) -> Result<Option<Held>, IntakeError> {
+    pub(super) fn find(&mut self, key_hash: u64, key: (&str, &str)) -> Result<Option<Held>, IntakeError> {
         match self.group.find(key_hash, key) {
             Fresh::Held(record) => return Ok(Some(Held::fresh(record))),
             Fresh::Hidden => {
@@ -157,7 +163,7 @@ impl Clerk {
             ));
         }
         let wait_ms = if lane == Lane::Control { 0 } else { self.drain.wait_ms(self.backlog) };
-        if let Some(decision) = self.admit(&request, now, wait_ms) {
+        if let Some(decision) = self.admit(&request, now, wait_ms, lane) {
             return Ok(decision);
         }
         if let Some(number) = number {
@@ -173,8 +179,9 @@ impl Clerk {
         Ok(Decision::Accepted { accepted_at: now, estimated_completion_at: now + wait_ms.max(1) })
     }
 
-    /// Refuses what the backlog would keep too long. Control requests always pass.
-    fn admit(&self, request: &Request<'_>, now: UnixMs, wait_ms: u64) -> Option<Decision> {
+    /// Refuses what the backlog would keep too long, and what would have to park where there is no room. Control
+    /// requests never wait; their lane has a bound of its own.
+    fn admit(&self, request: &Request<'_>, now: UnixMs, wait_ms: u64, lane: Lane) -> Option<Decision> {
         if request.not_after != 0 && request.not_after <= now {
             return Some(refused(Refusal::Expired, "not_after lies in the past"));
         }
@@ -182,15 +189,21 @@ impl Clerk {
             let detail = format!("it would be settled in about {wait_ms} ms, after its not_after");
             return Some(refused(Refusal::Expired, detail));
         }
-        let over = wait_ms > self.options.wait_ms_max || self.backlog >= self.options.backlog_max;
-        if over && wait_ms > 0 {
+        let parks = request.not_before > now + wait_ms && self.parked >= self.options.parked_max;
+        let over = match lane {
+            Lane::Control => self.intake.control_backlog() >= CONTROL_BACKLOG_MAX,
+            Lane::Realtime | Lane::Bulk => {
+                wait_ms > self.options.wait_ms_max || self.backlog + self.parked >= self.options.backlog_max
+            }
+        };
+        if over || parks {
             let retry_after_s =
                 (wait_ms.saturating_sub(self.options.wait_ms_max) / 1_000).clamp(1, 60) as u32;
             let mut refused = Refused::new(
                 Refusal::BacklogFull,
                 format!(
                     "{} requests wait, about {wait_ms} ms; come back later with the same id",
-                    self.backlog
+                    self.backlog + self.parked
                 ),
             );
             refused.retry_after_s = Some(retry_after_s);
@@ -284,7 +297,7 @@ impl Clerk {
             }
             (Some(number), change) => {
                 let entry = self.memory.campaigns.get(number);
-                changed(&entry.campaign, entry.books.funded + entry.books.funding_pending, change)?
+                changed(&entry.campaign, &entry.books, change)?
             }
         };
         campaign.updated_at = now;
@@ -294,12 +307,17 @@ impl Clerk {
         let number = known.unwrap_or(self.memory.campaigns.len() as u32);
         let json = serde_json::to_vec(&super::campaigns::Definition::of(&campaign)).expect("plain fields");
         encode_campaign(&mut self.group.control, number, &json);
-        self.memory.campaigns.set(number, campaign);
+        self.memory.campaigns.define(number, campaign);
         Ok(number)
     }
 
     /// Writes the group. Everything decided so far is durable once the journal has synced to the answer.
     pub fn write(&mut self) -> Result<u64, IntakeError> {
+        if let Some(reason) = &self.stopped {
+            // What was decided and not written must not be told as durable by a later, empty group.
+            self.group.clear();
+            return Err(IntakeError::Stopped(reason.clone()));
+        }
         if self.group.is_empty() {
             return Ok(self.written_end);
         }
@@ -319,105 +337,24 @@ impl Clerk {
                 .map_err(|reason| IntakeError::Damaged { place: appended.payload_at, reason })?;
             self.written_end = appended.end;
         }
-        for part in self.group.parts.iter().filter(|part| !part.starts.is_empty()) {
-            let count = part.starts.len() as u32;
-            crash::point("accept::before_append");
-            let (first_place, end) = self.intake.append(part.queue, count, &part.records)?;
-            crash::point("accept::after_append");
-            self.memory.spans.accepted_all(first_place, &part.campaigns, part.accepted_at);
-            for start in &part.starts {
-                let record = &part.records[*start as usize..];
-                if record::holds_id(record) {
-                    let key_hash = crate::domain::bytes::u64_at(record, 24);
-                    self.memory.index.insert(key_hash, first_place + u64::from(*start));
+        for part in &self.group.parts {
+            for (starts, records) in part.frames() {
+                crash::point("accept::before_append");
+                let (first_place, end) = self.intake.append(part.queue, starts.len() as u32, records)?;
+                crash::point("accept::after_append");
+                self.memory.spans.accepted_all(first_place, &part.campaigns, part.accepted_at);
+                for start in starts {
+                    let at = (*start - starts[0]) as usize;
+                    let record = &records[at..];
+                    if record::holds_id(record) {
+                        let key_hash = crate::domain::bytes::u64_at(record, 24);
+                        self.memory.index.insert(key_hash, first_place + at as u64);
+                    }
                 }
+                self.written_end = end;
             }
-            self.written_end = end;
         }
         Ok(self.written_end)
-    }
-
-    /// Takes in durable outcomes.
-    pub fn settled(&mut self, rows: &[SettledRow], now: UnixMs) -> Result<(), IntakeError> {
-        let mut finished = 0;
-        for row in rows {
-            finished += u64::from(self.memory.settled(row) && row.status.is_final());
-        }
-        self.drain.done(now, finished, self.backlog > finished);
-        self.act_on_deferred(now)
-    }
-
-    /// Carries out what settled requests mean for others: a burned id cancels the request that holds it, a
-    /// reversal lowers what was paid, a failure frees its payee's limit.
-    pub fn act_on_deferred(&mut self, now: UnixMs) -> Result<(), IntakeError> {
-        for row in std::mem::take(&mut self.memory.deferred) {
-            let mut buffer = Vec::new();
-            let (_, bytes) = self.entries.read(row.request_place, &mut buffer)?;
-            let request = Request::decode(bytes).map_err(|error| IntakeError::Damaged {
-                place: row.request_place,
-                reason: error.to_string(),
-            })?;
-            match (row.kind, row.status) {
-                (Kind::Cancel, Status::Succeeded) => {
-                    self.follow(&request, now, Status::Canceled, row.request_place)?;
-                }
-                (Kind::Reversal, Status::Succeeded) => self.reverse(&request, now)?,
-                _ => self.memory.campaigns.free_payee(row.campaign_number, request.party, row.amount),
-            }
-        }
-        Ok(())
-    }
-
-    fn reverse(&mut self, reversal: &Request<'_>, now: UnixMs) -> Result<(), IntakeError> {
-        let key_hash = crate::digest::key_hash_of(reversal.client, reversal.original);
-        let Some(held) = self.find(key_hash, (reversal.client, reversal.original))? else { return Ok(()) };
-        let total = self.memory.reversed.entry(held.request_place).or_insert(0);
-        *total += reversal.amount.minor_units();
-        if *total < held.request().amount.minor_units() {
-            return Ok(());
-        }
-        self.follow(reversal, now, Status::Reversed, u64::MAX)
-    }
-
-    /// Writes the outcome `status` for the request named in `by.original`, unless it is there or may not follow.
-    fn follow(
-        &mut self,
-        by: &Request<'_>,
-        now: UnixMs,
-        status: Status,
-        own_place: u64,
-    ) -> Result<(), IntakeError> {
-        let key_hash = crate::digest::key_hash_of(by.client, by.original);
-        let Some(held) = self.find(key_hash, (by.client, by.original))? else { return Ok(()) };
-        let before = held.outcome().map_or(Status::Accepted, |outcome| outcome.status);
-        if held.request_place == own_place || crate::domain::transition(before, status).is_none() {
-            return Ok(());
-        }
-        let request = held.request();
-        let number = self.memory.campaigns.number(request.client, request.campaign).unwrap_or(u32::MAX);
-        let outcome = Outcome {
-            status,
-            code: None,
-            reason: None,
-            kind: request.kind,
-            request_place: held.request_place,
-            follows_place: held.entry_place,
-            key_hash,
-            at: now,
-            next_attempt_at: 0,
-            attempts: held.outcome().map_or(0, |outcome| outcome.attempts),
-            campaign_number: number,
-            amount: request.amount.minor_units(),
-            wallet_ref: "",
-        };
-        let mut bytes = Vec::new();
-        outcome.encode(&mut bytes);
-        crash::point("desk::before_follow");
-        let appended = self.journal.append(FRAME_OUTCOMES, &[&bytes])?;
-        crash::point("desk::after_follow");
-        self.written_end = appended.end;
-        self.memory.settled(&SettledRow::new(&outcome, appended.payload_at));
-        Ok(())
     }
 }
 
@@ -458,7 +395,7 @@ fn recognise(request: &Request<'_>, held: &Held) -> Option<Decision> {
 }
 
 /// The campaign after a change, or why it may not be.
-fn changed(before: &Campaign, funded: u64, change: CampaignChange) -> Result<Campaign, Refused> {
+fn changed(before: &Campaign, books: &Books, change: CampaignChange) -> Result<Campaign, Refused> {
     let closed = before.state == CampaignState::Closed;
     let state = match change {
         CampaignChange::Put(_) | CampaignChange::Pause | CampaignChange::Resume if closed => {
@@ -474,6 +411,16 @@ fn changed(before: &Campaign, funded: u64, change: CampaignChange) -> Result<Cam
                 refused.conflicts = vec!["currency"];
                 return Err(refused);
             }
+            let limits = |campaign: &Campaign| {
+                (campaign.per_payee_count.is_some(), campaign.per_payee_amount.is_some())
+            };
+            if limits(&campaign) != limits(before) && books.count.iter().any(|count| *count > 0) {
+                let detail = "a limit per payee counts from the first request on: set it before";
+                let mut refused = Refused::new(Refusal::IdConflict, detail);
+                refused.conflicts = vec!["per_payee_count", "per_payee_amount"];
+                return Err(refused);
+            }
+            let funded = books.funded + books.funding_pending;
             if campaign.budget.minor_units() < funded {
                 let detail = format!("{funded} is funded already; defund before lowering the budget");
                 let mut refused = Refused::new(Refusal::IdConflict, detail);

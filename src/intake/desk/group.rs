@@ -3,12 +3,15 @@
 
 use hashbrown::HashMap;
 
-use crate::domain::{Request, UnixMs};
+use crate::domain::{Request, UnixMs, record};
 use crate::intake::QueueId;
 use crate::intake::embedded::identity::known_id;
 
 /// Payload bytes at which a queue's part of a group is written though more may come.
 pub const PART_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of records from which on a further frame is begun: far below the smallest segment.
+const FRAME_BYTES_MAX: usize = 1 << 20;
 
 /// The records of one queue.
 pub struct Part {
@@ -19,6 +22,21 @@ pub struct Part {
     /// The campaigns met, each once.
     pub campaigns: Vec<u32>,
     pub accepted_at: UnixMs,
+}
+
+impl Part {
+    /// The records in pieces that make a frame each: their starts, and their bytes.
+    pub fn frames(&self) -> impl Iterator<Item = (&[u32], &[u8])> {
+        let mut rest = self.starts.as_slice();
+        std::iter::from_fn(move || {
+            let first = *rest.first()? as usize;
+            let fits = rest.partition_point(|start| (*start as usize) < first + FRAME_BYTES_MAX).max(1);
+            let (piece, after) = rest.split_at(fits);
+            rest = after;
+            let end = after.first().map_or(self.records.len(), |start| *start as usize);
+            Some((piece, &self.records[first..end]))
+        })
+    }
 }
 
 pub struct Group {
@@ -77,7 +95,10 @@ impl Group {
         let start = part.records.len() as u32;
         part.records.extend_from_slice(record);
         part.starts.push(start);
-        self.fresh.insert(key_hash, (position as u32, start));
+        // A cancel of an id that another record holds is not what that id is known by.
+        if record::holds_id(record) {
+            self.fresh.insert(key_hash, (position as u32, start));
+        }
         self.count += 1;
     }
 

@@ -4,13 +4,13 @@
 //! The desk's thread applies a frame right after it was written; a restart applies the same frames to the
 //! last snapshot. Both go through here, and applying a frame twice changes nothing the second time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::campaigns::{Campaigns, Definition};
 use super::spans::Spans;
 use crate::domain::bytes::{EntryError, TAG_BATCH, TAG_CAMPAIGN, entries};
-use crate::domain::{Kind, Outcome, Request, Status, UnixMs, WaitReason, record};
+use crate::domain::{CampaignState, Kind, Outcome, Request, Status, UnixMs, WaitReason, record};
 use crate::intake::embedded::entry::{Batch, campaign_json};
 use crate::intake::embedded::parking::{Parked, Parking};
 use crate::journal::index::PlaceIndex;
@@ -60,7 +60,7 @@ pub struct Memory {
     pub reversed: HashMap<u64, u64>,
     pub spans: Spans,
     /// Rows that call for more than a count: the desk looks up their request and acts.
-    pub deferred: Vec<SettledRow>,
+    pub deferred: VecDeque<SettledRow>,
 }
 
 impl Memory {
@@ -90,7 +90,9 @@ impl Memory {
                     }
                     let definition: Definition =
                         serde_json::from_slice(json).map_err(|error| error.to_string())?;
-                    self.campaigns.set(number, definition.campaign()?);
+                    self.campaigns.define(number, definition.campaign()?);
+                    self.campaigns.publish(number);
+                    self.release_waiting(number);
                 }
                 TAG_BATCH => {
                     let batch = Batch::decode(bytes).map_err(|error| error.to_string())?;
@@ -102,12 +104,22 @@ impl Memory {
         Ok(())
     }
 
+    /// What waits for a campaign is looked at again when it is resumed or closed.
+    fn release_waiting(&self, number: u32) {
+        let reasons: &[WaitReason] = match self.campaigns.get(number).campaign.state {
+            CampaignState::Active => &[WaitReason::CampaignPaused],
+            CampaignState::Closed => &WaitReason::ALL,
+            CampaignState::Paused => &[],
+        };
+        reasons.iter().for_each(|reason| self.parking().release(*reason, number));
+    }
+
     /// An outcome became durable; true if it is news.
     pub fn settled(&mut self, row: &SettledRow) -> bool {
         let news = self.index.replace(row.key_hash, row.follows_place, row.outcome_place);
         if row.kind == Kind::Cancel && row.status == Status::Succeeded {
             // A cancel of an id that another request holds is not in the index itself.
-            self.deferred.push(*row);
+            self.deferred.push_back(*row);
         }
         if !news {
             return false;
@@ -118,15 +130,18 @@ impl Memory {
             if was_parked {
                 self.parking().remove(row.request_place);
             }
-            let failed = !matches!(row.status, Status::Succeeded | Status::Reversed);
+            let pays = matches!(row.kind, Kind::Disbursement | Kind::Collection);
+            let failed = pays && !matches!(row.status, Status::Succeeded | Status::Reversed);
             let reversal = row.kind == Kind::Reversal && row.status == Status::Succeeded;
             if reversal || (failed && self.campaigns.limits_payees(row.campaign_number)) {
-                self.deferred.push(*row);
+                self.deferred.push_back(*row);
             }
             if row.kind == Kind::Fund && row.status == Status::Succeeded {
                 self.parking().release(WaitReason::LowBalance, row.campaign_number);
             }
-        } else if let (Status::Queued, Some(reason)) = (row.status, row.reason) {
+        } else if matches!(row.status, Status::Queued | Status::Unknown) {
+            // An unknown outcome is settled by sending the same again.
+            let reason = row.reason.unwrap_or(WaitReason::WalletOverloaded);
             self.parking().park(Parked {
                 request_place: row.request_place,
                 entry_place: row.outcome_place,

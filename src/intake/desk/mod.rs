@@ -1,12 +1,14 @@
 //! The desk: decides what is accepted, remembers every id, and keeps the totals of the campaigns.
 //!
 //! One thread owns all of it ([`thread`]), so that no decision needs a lock; concurrent requests reach it
-//! through a bounded queue and share one journal sync. [`decide`] is the deciding, [`memory`] what is
+//! through a bounded queue and share one journal sync. [`decide`] is the deciding, [`follow`] what settled
+//! requests mean for others, [`memory`] what is
 //! remembered and how it follows from the journal, [`group`] what waits to be written together, [`campaigns`]
 //! the definitions and totals. Absent: HTTP, settling, and any wait for a disk but the journal's.
 
 pub mod campaigns;
 pub mod decide;
+pub mod follow;
 pub mod group;
 pub mod memory;
 pub mod snapshot;
@@ -29,6 +31,8 @@ pub struct DeskOptions {
     pub wait_ms_max: u64,
     /// Requests that may be accepted and unfinished.
     pub backlog_max: u64,
+    /// Requests that may be parked; past it, what would have to park is refused.
+    pub parked_max: u64,
     /// The configured pace, 0 for none: what a wait is computed from before anything was measured.
     pub transfers_per_s: u64,
 }

@@ -45,6 +45,9 @@ const VERSION: u32 = 1;
 
 impl Clerk {
     pub fn checkpoint(&mut self) -> Result<DeskCheckpoint, IntakeError> {
+        if let Some(reason) = self.stopped() {
+            return Err(IntakeError::Stopped(reason.to_owned()));
+        }
         let parked = self
             .memory
             .parking()

@@ -91,9 +91,9 @@ mod tests {
     #[test]
     fn a_stretch_is_kept_until_all_its_campaigns_are_closed_and_the_retention_has_passed() {
         let mut campaigns = Campaigns::default();
-        campaigns.set(0, campaign(100));
-        campaigns.set(1, campaign(200));
-        campaigns.set(2, campaign(0));
+        campaigns.define(0, campaign(100));
+        campaigns.define(1, campaign(200));
+        campaigns.define(2, campaign(0));
         let mut spans = Spans::default();
         spans.accepted(0, Some(0), 50);
         spans.accepted_all(SPAN_BYTES, &[0, 1], 60);

@@ -5,8 +5,8 @@
 //! door ([`WhenFull::Refuse`]); settled outcomes wait in the pipeline, which holds its acks back.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam::queue::ArrayQueue;
@@ -96,6 +96,7 @@ struct Shared {
     stopped: AtomicBool,
     bell: Bell,
     is_syncing: Box<dyn Fn() -> bool + Send + Sync>,
+    ring_feeder: OnceLock<Box<dyn Fn() + Send + Sync>>,
     backlog: AtomicU64,
     drain_per_s: AtomicU64,
     accepted: AtomicU64,
@@ -147,6 +148,7 @@ impl Desk {
         clerk: Clerk,
         now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
         poison: Poison,
+        on_poison: Arc<dyn Fn() + Send + Sync>,
     ) -> std::io::Result<(Desk, DeskThread)> {
         let shared = Arc::new(Shared {
             ops: ArrayQueue::new(clerk.options.ops_max),
@@ -157,6 +159,7 @@ impl Desk {
             stop: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             bell: Bell::new(),
+            ring_feeder: OnceLock::new(),
             is_syncing: Box::new(clerk.journal.syncing_reader()),
             backlog: AtomicU64::new(0),
             drain_per_s: AtomicU64::new(0),
@@ -176,7 +179,7 @@ impl Desk {
         clerk.journal.on_sync(Box::new(move || bell.ring()));
         let thread_shared = shared.clone();
         let handle = std::thread::Builder::new().name("desk".to_owned()).spawn(move || {
-            let stopped = Stopped { shared: thread_shared.clone(), poison };
+            let stopped = Stopped { shared: thread_shared.clone(), poison, on_poison };
             let thread = Rounds {
                 clerk,
                 shared: thread_shared,
@@ -201,6 +204,10 @@ impl Desk {
         fence(Ordering::SeqCst);
         if !(self.shared.is_syncing)() || self.shared.ops.len() >= GATHER_OPS_MAX {
             self.shared.bell.ring();
+        }
+        if self.shared.stopped.load(Ordering::Acquire) {
+            // The thread ended meanwhile: nobody will take what is left, whose callers are told by the drop.
+            while self.shared.ops.pop().is_some() {}
         }
         sent
     }
@@ -314,6 +321,11 @@ impl Desk {
         !self.shared.settled.is_empty() || self.shared.ops.len() > 8
     }
 
+    /// What is to be called when the parking has changed. Only the first call counts.
+    pub fn on_parked(&self, ring_feeder: Box<dyn Fn() + Send + Sync>) {
+        self.shared.ring_feeder.get_or_init(|| ring_feeder);
+    }
+
     /// Requests decided and outcomes taken in, so far.
     pub fn requests_moved(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed) + self.shared.outcomes.load(Ordering::Relaxed)
@@ -349,10 +361,18 @@ impl DeskThread {
     }
 }
 
+/// Nothing is told of what may not be on disk; whoever asked sees that the answer is gone.
+fn tell_if<T>(durable: bool, answer: Answer<T>, told: T) {
+    if durable {
+        answer.send(told).unwrap_or_else(drop);
+    }
+}
+
 /// Marks the desk as gone when its thread ends, and the service as poisoned when it ends by a panic.
 struct Stopped {
     shared: Arc<Shared>,
     poison: Poison,
+    on_poison: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Drop for Stopped {
@@ -361,6 +381,7 @@ impl Drop for Stopped {
         while self.shared.ops.pop().is_some() {}
         if std::thread::panicking() {
             self.poison.set("the desk's thread panicked".to_owned());
+            (self.on_poison)();
         }
     }
 }
@@ -429,6 +450,12 @@ impl Rounds {
                 }
             }
             self.shared.settled_through.fetch_max(settled.end, Ordering::AcqRel);
+            if settled.rows.iter().any(|row| !row.status.is_final())
+                && let Some(ring_feeder) = self.shared.ring_feeder.get()
+            {
+                // Something was parked, whose time the feeder does not know yet.
+                ring_feeder();
+            }
         }
         progress
     }
@@ -461,11 +488,11 @@ impl Rounds {
                 let index = &self.clerk.memory.index;
                 let places: Vec<Vec<u64>> =
                     key_hashes.into_iter().map(|hash| index.candidates(hash).collect()).collect();
-                self.undated.push(Box::new(move |_| answer.send(places).unwrap_or(())));
+                self.undated.push(Box::new(move |durable| tell_if(durable, answer, places)));
             }
             Op::Batch { client, id, answer } => {
                 let found = self.clerk.stored_batch(&client, &id).unwrap_or(None);
-                self.undated.push(Box::new(move |_| answer.send(found).unwrap_or(())));
+                self.undated.push(Box::new(move |durable| tell_if(durable, answer, found)));
             }
             Op::Campaign { client, id, change, answer } => {
                 let number =

@@ -233,6 +233,16 @@ impl EmbeddedIntake {
             .sum()
     }
 
+    /// Requests of the control lane that are not acknowledged.
+    pub fn control_backlog(&self) -> u64 {
+        let control = &self.queues[..usize::from(self.fair_queue_count)];
+        control
+            .iter()
+            .map(|queue| queue.lock().unwrap_or_else(PoisonError::into_inner))
+            .map(|queue| queue.next_index - queue.acked)
+            .sum()
+    }
+
     /// The lowest frame that still has something unacknowledged.
     pub fn oldest_unacked(&self) -> Option<u64> {
         let queues = self.queues.iter().map(|queue| queue.lock().unwrap_or_else(PoisonError::into_inner));

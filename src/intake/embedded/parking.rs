@@ -67,6 +67,11 @@ impl Parking {
         }
     }
 
+    /// Whether this request is parked and not handed out.
+    pub fn is_waiting(&self, request_place: u64) -> bool {
+        self.by_place.get(&request_place).is_some_and(|p| self.waiting.contains(&(p.due, request_place)))
+    }
+
     pub fn next_due(&self) -> Option<UnixMs> {
         self.waiting.first().map(|(due, _)| *due)
     }
