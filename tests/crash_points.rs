@@ -119,7 +119,8 @@ fn at_every_point() {
     for point in
         ["accept::after_append", "ledger::after_append", "record::after_append", "commit::before_ack"]
     {
-        table.extend([(point, 1), (point, 2), (point, 4)]);
+        // More often than this no point is reached for sure: what comes close together is settled together.
+        table.extend([(point, 1), (point, 2)]);
     }
     table.extend((1..4).map(|skip| ("checkpoint::between_parts", skip)));
     let reached: HashSet<&str> = table.iter().map(|(point, _)| *point).collect();

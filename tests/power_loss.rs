@@ -408,12 +408,12 @@ fn a_failed_snapshot_takes_no_id_with_it() {
     for n in 0..15 {
         client.pay(&format!("full{n}"), "ann", 1).unwrap();
     }
-    await_until("a snapshot that failed", PATIENCE, || has("snap-snap-desk-ids-00000001.part"));
+    await_until("a snapshot that failed", PATIENCE, || has("snap-desk-ids-00000001.part"));
     sim.knobs(|knobs| knobs.space_left_bytes = None);
     for n in 0..15 {
         client.pay(&format!("free{n}"), "ann", 1).unwrap();
     }
-    await_until("a snapshot", PATIENCE, || has("snap-snap-manifest"));
+    await_until("a snapshot", PATIENCE, || has("snap-manifest"));
     let left = sim.crash(0);
     world.stop().unwrap();
     let world = World::open(&left).unwrap();
