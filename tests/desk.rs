@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hongbao::app::{Extras, Service};
 use hongbao::config::{Sources, load};
 use hongbao::digest::Stamper;
-use hongbao::domain::{Amount, Campaign, CampaignState, Currency, Kind, Lane, Request, Status};
+use hongbao::domain::{Amount, Campaign, Currency, Kind, Lane, Request, Status};
 use hongbao::intake::desk::{CampaignChange, Decision};
 
 struct Desk {
@@ -64,22 +64,7 @@ impl Desk {
     }
 
     fn open(&mut self, id: &str, funded: u64) {
-        let campaign = Campaign {
-            client: "shop".to_owned(),
-            id: id.to_owned(),
-            currency: currency(),
-            budget: amount(1 << 40),
-            amount_max: None,
-            per_payee_count: None,
-            per_payee_amount: None,
-            starts_at: 0,
-            ends_at: 0,
-            lane: Lane::Realtime,
-            state: CampaignState::Active,
-            created_at: 0,
-            updated_at: 0,
-            closed_at: 0,
-        };
+        let campaign = Campaign::new("shop", id, currency(), amount(1 << 40));
         self.change(id, CampaignChange::Put(Box::new(campaign)));
         let fund_id = format!("fund-{id}");
         let request = Request::new(Kind::Fund, "shop", &fund_id, id, amount(funded), currency());

@@ -7,7 +7,7 @@ use hongbao::app::{Extras, Service};
 use hongbao::audit::{self, audit};
 use hongbao::config::{Sources, load};
 use hongbao::digest::Stamper;
-use hongbao::domain::{Amount, Campaign, CampaignState, Currency, Kind, Lane, Refusal, Request, Status};
+use hongbao::domain::{Amount, Campaign, Currency, Kind, Refusal, Request, Status};
 use hongbao::intake::desk::{CampaignChange, Decision};
 
 const BUDGET: u64 = 1 << 40;
@@ -49,22 +49,7 @@ impl Night {
 
     fn open(&mut self, id: &str) {
         let budget = Amount::new(BUDGET).unwrap();
-        let campaign = Campaign {
-            client: "shop".to_owned(),
-            id: id.to_owned(),
-            currency: currency(),
-            budget,
-            amount_max: None,
-            per_payee_count: None,
-            per_payee_amount: None,
-            starts_at: 0,
-            ends_at: 0,
-            lane: Lane::Realtime,
-            state: CampaignState::Active,
-            created_at: 0,
-            updated_at: 0,
-            closed_at: 0,
-        };
+        let campaign = Campaign::new("shop", id, currency(), budget);
         self.change(id, CampaignChange::Put(Box::new(campaign)));
         let fund_id = format!("fund-{id}");
         let fund = self.stamper.encode(Request::new(Kind::Fund, "shop", &fund_id, id, budget, currency()));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hongbao::app::{Extras, Service};
 use hongbao::config::{Sources, load};
 use hongbao::digest::Stamper;
-use hongbao::domain::{Amount, Campaign, CampaignState, Currency, Kind, Lane, Request, Status};
+use hongbao::domain::{Amount, Campaign, Currency, Kind, Request, Status};
 use hongbao::intake::desk::{CampaignChange, Decision};
 
 pub const ACCOUNTS: u64 = 100_000;
@@ -50,22 +50,8 @@ pub fn request<'a>(kind: Kind, id: &'a str, party: &'a str, amount: u64) -> Requ
 }
 
 pub fn campaign(budget: u64) -> Campaign {
-    Campaign {
-        client: "bench".to_owned(),
-        id: "spring".to_owned(),
-        currency: Currency::parse("CNY").expect("a currency"),
-        budget: Amount::new(budget).expect("within bounds"),
-        amount_max: None,
-        per_payee_count: None,
-        per_payee_amount: None,
-        starts_at: 0,
-        ends_at: 0,
-        lane: Lane::Realtime,
-        state: CampaignState::Active,
-        created_at: 0,
-        updated_at: 0,
-        closed_at: 0,
-    }
+    let (currency, budget) = (Currency::parse("CNY"), Amount::new(budget));
+    Campaign::new("bench", "spring", currency.expect("a currency"), budget.expect("within bounds"))
 }
 
 /// Requests that were paid so far, funding included.

@@ -58,6 +58,28 @@ pub struct Campaign {
     pub closed_at: UnixMs,
 }
 
+impl Campaign {
+    /// An active campaign without limits, paying from the realtime lane at any time.
+    pub fn new(client: &str, id: &str, currency: Currency, budget: Amount) -> Campaign {
+        Campaign {
+            client: client.to_owned(),
+            id: id.to_owned(),
+            currency,
+            budget,
+            amount_max: None,
+            per_payee_count: None,
+            per_payee_amount: None,
+            starts_at: 0,
+            ends_at: 0,
+            lane: Lane::Realtime,
+            state: CampaignState::Active,
+            created_at: 0,
+            updated_at: 0,
+            closed_at: 0,
+        }
+    }
+}
+
 /// The running totals of a campaign, in minor units and counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {

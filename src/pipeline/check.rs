@@ -138,25 +138,11 @@ impl Stage<Slot> for Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Amount, Currency, Lane};
+    use crate::domain::{Amount, Currency};
 
     fn campaign(state: CampaignState) -> Campaign {
-        Campaign {
-            client: "s".to_owned(),
-            id: "c".to_owned(),
-            currency: Currency::parse("CNY").unwrap(),
-            budget: Amount::new(100).unwrap(),
-            amount_max: None,
-            per_payee_count: None,
-            per_payee_amount: None,
-            starts_at: 0,
-            ends_at: 0,
-            lane: Lane::Realtime,
-            state,
-            created_at: 0,
-            updated_at: 0,
-            closed_at: 0,
-        }
+        let currency = Currency::parse("CNY").unwrap();
+        Campaign { state, ..Campaign::new("s", "c", currency, Amount::new(100).unwrap()) }
     }
 
     #[test]

@@ -67,25 +67,12 @@ impl Spans {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Amount, Campaign, Currency, Lane};
+    use crate::domain::{Amount, Campaign, Currency};
 
     fn campaign(closed_at: UnixMs) -> Campaign {
-        Campaign {
-            client: "s".to_owned(),
-            id: format!("c-{closed_at}"),
-            currency: Currency::parse("CNY").unwrap(),
-            budget: Amount::new(1).unwrap(),
-            amount_max: None,
-            per_payee_count: None,
-            per_payee_amount: None,
-            starts_at: 0,
-            ends_at: 0,
-            lane: Lane::Realtime,
-            state: if closed_at == 0 { CampaignState::Active } else { CampaignState::Closed },
-            created_at: 0,
-            updated_at: 0,
-            closed_at,
-        }
+        let (currency, budget) = (Currency::parse("CNY").unwrap(), Amount::new(1).unwrap());
+        let state = if closed_at == 0 { CampaignState::Active } else { CampaignState::Closed };
+        Campaign { state, closed_at, ..Campaign::new("s", &format!("c-{closed_at}"), currency, budget) }
     }
 
     #[test]
