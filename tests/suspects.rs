@@ -55,7 +55,7 @@ fn check(point: &str, crashes_max: usize) -> usize {
     let poison = format!("r{}", count / 2);
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let server = Setup::new(&data).set("shaping.transfers_per_s=1").start();
+    let server = Setup::new(&data).set("shaping.transfers_per_s=1").set("accept.wait_s_max=31536000").start();
     let acks = submit(&server, count);
     assert!(server.terminate().success());
     let setup = Setup::new(&data).env("FAILPOINTS", &format!("{point}=return({poison})"));
