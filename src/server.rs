@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::Context;
+use axum::Router;
 use tokio::net::TcpListener;
 
 use crate::app::Service;
@@ -39,19 +40,13 @@ pub fn gateway(service: &Service) -> anyhow::Result<Gateway> {
 }
 
 /// Serves until `stop` resolves; then nothing new is accepted, and open calls are finished.
-pub async fn serve(
-    listener: TcpListener,
-    service: &Service,
-    stop: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
-    let router = gateway(service)?.into_router();
+pub async fn serve(listener: TcpListener, router: Router, service: &Service, stop: impl Future<Output = ()>) {
     let accepting = service.accepting.clone();
     let stop = async move {
         stop.await;
         accepting.store(false, Ordering::Release);
     };
     gateway::serve(listener, router, &service.config.gateway, stop).await;
-    Ok(())
 }
 
 /// Resolves on SIGTERM, SIGINT, or when the service can go on no more. Signals are listened for from the call

@@ -275,6 +275,12 @@ fn burst(desk: Desk) -> impl Fn() -> bool + Send + Sync {
 
 /// Reads the whole outcome log again into a new view. The service must not be running.
 pub fn rebuild_view(config: &Config, progress: &mut dyn FnMut(u64)) -> anyhow::Result<u64> {
+    if !config.data_dir.join("FORMAT").exists() {
+        anyhow::bail!(
+            "{} is no data folder of hongbao; give it with --set data.dir=…",
+            config.data_dir.display()
+        );
+    }
     let folder = DataFolder::open(&config.data_dir)?;
     let storage: Arc<dyn Storage> = Arc::new(FolderStorage::new(folder.journal_dir())?);
     let Recovered { journal, .. } = recover(config, &storage)?;

@@ -334,12 +334,14 @@ impl Looking for Office {
                 total_count: batch.count,
                 total_amount: batch.amount,
             };
+            let end = (self.log_end)();
+            let is_complete = self.view.as_ref().is_some_and(|view| view.progress().cursor >= end);
             let row = self.ask(move |view| view.batch(&client, &id)).await?.flatten();
             let tally = row.map_or_else(Tally::default, |row| Tally {
                 count: row.tally.count,
                 amount: row.tally.amount,
             });
-            Ok(Some(BatchStanding { head, accepted_at: batch.accepted_at, tally }))
+            Ok(Some(BatchStanding { head, accepted_at: batch.accepted_at, tally, is_complete }))
         })
     }
 

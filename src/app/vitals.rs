@@ -77,6 +77,7 @@ impl ServiceVitals {
         let settled = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
         for status in Status::ALL {
             let count = pipeline.settled.by_status[status as usize - 1].load(Ordering::Relaxed);
+            let count = count + self.desk.followed(status);
             settled.get_or_create(&vec![("status", status.as_str().to_owned())]).inc_by(count);
         }
         registry.register("hongbao_outcomes", "Outcomes recorded, by state", settled);

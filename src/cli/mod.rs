@@ -119,6 +119,11 @@ impl Cli {
                 for key in raw.gateway.clients.values_mut() {
                     *key = "<not shown>".to_owned();
                 }
+                if !raw.gateway.clients.is_empty() {
+                    println!(
+                        "# The keys of clients are not shown: put them back before using this as a file."
+                    );
+                }
                 print!("{}", toml::to_string(&raw)?);
                 Ok(Done::Well)
             }

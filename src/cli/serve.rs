@@ -1,6 +1,6 @@
 //! `hongbao serve`: the service behind its HTTP door, until a signal.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,7 +16,11 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 pub fn run(config: Config) -> anyhow::Result<Done> {
     let filter = EnvFilter::try_new(&config.raw.log.filter).context("setting log.filter")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let threads = config.gateway_threads;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let (poisoned, poison_told) = tokio::sync::mpsc::channel::<()>(1);
@@ -26,11 +30,13 @@ pub fn run(config: Config) -> anyhow::Result<Done> {
     let service = Service::start(config, Extras { on_poison, ..Extras::default() })?;
     let poison = service.poison.clone();
     let address = listener.local_addr()?;
+    let router = server::gateway(&service)?.into_router();
     runtime.block_on(async {
         let stop = server::stop_signal(poison_told);
         println!("listening on http://{address}");
         std::io::stdout().flush()?;
-        server::serve(listener, &service, stop).await
+        server::serve(listener, router, &service, stop).await;
+        anyhow::Ok(())
     })?;
     service.stop(DRAIN_MAX)?;
     match poison.reason() {

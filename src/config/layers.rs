@@ -194,6 +194,10 @@ mod tests {
             ("intake.kind=redis", "embedded"),
             ("intake.fair_queues=0", "intake.fair_queues"),
             ("instance.name=a b", "instance.name"),
+            ("gateway.clients.shop=short", "16 or more"),
+            ("log.filter=!!", "log.filter"),
+            ("parking.count_max=100", "parking.count_max"),
+            ("pipeline.batch_count_max=65536", "pipeline.batch_count_max"),
         ];
         for (assignment, expected) in table {
             let sources = Sources { sets: vec![assignment.to_owned()], ..Sources::default() };

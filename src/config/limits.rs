@@ -46,6 +46,10 @@ impl Config {
         gateway::check_listen(listen, !raw.gateway.clients.is_empty())
             .map_err(|error| invalid("gateway.listen", error.to_string()))?;
         check(&raw)?;
+        gateway::check_clients(&raw.gateway.clients)
+            .map_err(|error| invalid("gateway.clients", error.to_string()))?;
+        tracing_subscriber::EnvFilter::try_new(&raw.log.filter)
+            .map_err(|error| invalid("log.filter", error.to_string()))?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let pipeline_threads = match raw.pipeline.threads {
             0 if cores <= 4 => 1,

@@ -107,7 +107,11 @@ pub fn perform(args: &DemoArgs, config: Config, home: &Home, run: String) -> any
         let (close, closed) = oneshot::channel::<()>();
         let door_thread = scope.spawn(|| {
             // Dropping the sender closes the door as well.
-            door.block_on(server::serve(listener, &service, async { drop(closed.await) }))
+            {
+                let router = server::gateway(&service)?.into_router();
+                door.block_on(server::serve(listener, router, &service, async { drop(closed.await) }));
+                anyhow::Ok(())
+            }
         });
         let onlooker = scope.spawn(|| watch.look(screen));
         let driven = client.block_on(async {

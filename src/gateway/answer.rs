@@ -261,11 +261,11 @@ impl<'a> From<&'a BatchStanding> for BatchBody<'a> {
         BatchBody {
             id: &standing.head.id,
             status: match open {
-                0 => "FINISHED",
+                0 if standing.is_complete => "FINISHED",
                 _ if untouched == total => "ACCEPTED",
                 _ => "PROCESSING",
             },
-            r#final: open == 0,
+            r#final: open == 0 && standing.is_complete,
             campaign: &standing.head.campaign,
             currency: &standing.head.currency,
             total_count: standing.head.total_count,

@@ -99,6 +99,11 @@ impl Default for Options {
     }
 }
 
+/// Checks names and keys of clients without opening the door.
+pub fn check_clients(clients: &BTreeMap<String, String>) -> Result<(), GatewayError> {
+    Clients::new(Some(clients)).map(drop)
+}
+
 /// Tells the time, in Unix ms.
 pub type Clock = Arc<dyn Fn() -> UnixMs + Send + Sync>;
 

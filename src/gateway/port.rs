@@ -90,6 +90,8 @@ pub struct BatchStanding {
     pub accepted_at: UnixMs,
     /// Of the items that were accepted.
     pub tally: Tally,
+    /// Whether the tally misses nothing that was accepted before the call; if not, nothing is final yet.
+    pub is_complete: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

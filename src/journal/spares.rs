@@ -133,6 +133,8 @@ impl Spares {
             state = self.lock();
             match made {
                 Ok(name) => state.ready.push_back(name),
+                // Interrupted because the journal ends: nobody needs it any more.
+                Err(JournalError::Closed) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no spare segment could be prepared; it is tried again when needed");
                     state.failed = Some(error);

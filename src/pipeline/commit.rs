@@ -10,7 +10,7 @@ use super::Parts;
 use super::feed::FeedCounts;
 use super::slot::{Origin, Slot};
 use crate::domain::bytes::entries;
-use crate::domain::{Outcome, Status};
+use crate::domain::{Kind, Outcome, Status};
 use crate::intake::desk::thread::Settled;
 use crate::intake::desk::{Desk, memory::SettledRow};
 use crate::intake::{Intake, QueueId};
@@ -103,7 +103,8 @@ impl Stage<Slot> for Commit {
         if rows.len() as u64 != count {
             return Err(StageError("an outcome we encoded does not decode".to_owned()));
         }
-        for row in &rows {
+        // A cancel is no payment: what it came to is counted where it cancels.
+        for row in rows.iter().filter(|row| row.kind != Kind::Cancel) {
             self.settled.by_status[row.status as usize - 1].fetch_add(1, Ordering::Relaxed);
         }
         self.settled.batches.fetch_add(1, Ordering::Relaxed);

@@ -246,7 +246,8 @@ impl Looking for Fake {
                 tally.amount[standing.status as usize - 1] += standing.amount;
             }
         }
-        let standing = head.map(|head| BatchStanding { head, accepted_at: super::NOW, tally });
+        let standing =
+            head.map(|head| BatchStanding { head, accepted_at: super::NOW, tally, is_complete: true });
         Box::pin(async move { Ok(standing) })
     }
 

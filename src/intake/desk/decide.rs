@@ -38,6 +38,8 @@ pub struct Clerk {
     /// End of the last frame the desk wrote.
     pub written_end: u64,
     pub(super) stopped: Option<String>,
+    /// Outcomes written by the desk itself, by state.
+    pub followed: [u64; Status::ALL.len()],
     scratch: Vec<u8>,
 }
 
@@ -70,6 +72,7 @@ impl Clerk {
             parked: 0,
             written_end,
             stopped: None,
+            followed: [0; Status::ALL.len()],
             scratch: Vec::new(),
         }
     }
@@ -162,6 +165,12 @@ impl Clerk {
                 ),
             ));
         }
+        if request.kind == Kind::Reversal
+            && let Some(left) = self.reversible(&request)?
+            && request.amount.minor_units() > left
+        {
+            return Ok(refused(Refusal::AmountLimit, format!("{left} of it is left to take back")));
+        }
         let wait_ms = if lane == Lane::Control { 0 } else { self.drain.wait_ms(self.backlog) };
         if let Some(decision) = self.admit(&request, now, wait_ms, lane) {
             return Ok(decision);
@@ -171,12 +180,25 @@ impl Clerk {
         }
         let fair = self.intake.fair_queue_count();
         let position = QueueId::of(lane, request.campaign, fair).position(fair);
-        let key_hash = request.key_hash;
+        let (key_hash, not_before) = (request.key_hash, request.not_before);
         let holds_id = held.is_none();
         record::set_acceptance(bytes, now, lane, holds_id);
         self.group.push(position, key_hash, bytes, number, now);
         self.backlog += u64::from(lane != Lane::Control);
-        Ok(Decision::Accepted { accepted_at: now, estimated_completion_at: now + wait_ms.max(1) })
+        Ok(Decision::Accepted {
+            accepted_at: now,
+            estimated_completion_at: (now + wait_ms.max(1)).max(not_before),
+        })
+    }
+
+    /// How much of what a reversal names was not taken back yet, as far as it is settled.
+    fn reversible(&mut self, reversal: &Request<'_>) -> Result<Option<u64>, IntakeError> {
+        let key_hash = crate::digest::key_hash_of(reversal.client, reversal.original);
+        let held = self.find(key_hash, (reversal.client, reversal.original))?;
+        Ok(held.map(|held| {
+            let taken = self.memory.reversed.get(&held.request_place).copied().unwrap_or(0);
+            held.request().amount.minor_units().saturating_sub(taken)
+        }))
     }
 
     /// Refuses what the backlog would keep too long, and what would have to park where there is no room. Control
@@ -212,37 +234,36 @@ impl Clerk {
         None
     }
 
-    /// Registers a batch, or refuses it if its id stands for another one.
-    pub fn open_batch(&mut self, head: &BatchHead, now: UnixMs) -> Result<(), Refused> {
-        let digest: [u8; 16] = blake3::hash(
-            format!("{}\0{}\0{}\0{}", head.campaign, head.currency, head.total_count, head.total_amount)
-                .as_bytes(),
-        )
-        .as_bytes()[..16]
-            .try_into()
-            .expect("sixteen of thirty-two bytes");
+    /// Whether a batch is known already; refused if its id stands for another one.
+    pub fn check_batch(&mut self, head: &BatchHead, digest: [u8; 16]) -> Result<bool, Refused> {
         let stop = |error: &dyn std::fmt::Display| Refused::new(Refusal::NotAccepting, error.to_string());
         let known = self.stored_batch(&head.client, &head.id).map_err(|error| stop(&error))?;
-        if let Some(bytes) = known {
-            let before = Batch::decode(&bytes).expect("decoded when it was found");
-            if before.digest == digest {
-                return Ok(());
-            }
-            let mut refused = Refused::new(
-                Refusal::IdConflict,
-                "this batch id stands for a batch with another campaign, currency or totals",
-            );
-            let differs = [
-                ("campaign", before.campaign != head.campaign),
-                ("currency", before.currency.as_str() != head.currency),
-                ("total_count", before.count != head.total_count),
-                ("total_amount", before.amount != head.total_amount),
-            ];
-            refused.conflicts =
-                differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
-            return Err(refused);
+        let Some(bytes) = known else { return Ok(false) };
+        let before = Batch::decode(&bytes).expect("decoded when it was found");
+        if before.digest == digest {
+            return Ok(true);
         }
-        let currency = crate::domain::Currency::parse(&head.currency).ok_or_else(|| stop(&"currency"))?;
+        let mut refused = Refused::new(
+            Refusal::IdConflict,
+            "this batch id stands for another batch; send it again with the same items under the same ids",
+        );
+        let differs = [
+            ("campaign", before.campaign != head.campaign),
+            ("currency", before.currency.as_str() != head.currency),
+            ("total_count", before.count != head.total_count),
+            ("total_amount", before.amount != head.total_amount),
+        ];
+        refused.conflicts =
+            differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
+        if refused.conflicts.is_empty() {
+            refused.conflicts.push("items");
+        }
+        Err(refused)
+    }
+
+    /// Remembers a batch of which something was accepted.
+    pub fn keep_batch(&mut self, head: &BatchHead, digest: [u8; 16], now: UnixMs) {
+        let Some(currency) = crate::domain::Currency::parse(&head.currency) else { return };
         Batch {
             digest,
             key_hash: batch_key_hash(&head.client, &head.id),
@@ -255,7 +276,6 @@ impl Clerk {
             campaign: &head.campaign,
         }
         .encode(&mut self.group.control);
-        Ok(())
     }
 
     /// The stored head of a batch, as [`Batch::decode`] reads it.
@@ -356,6 +376,19 @@ impl Clerk {
         }
         Ok(self.written_end)
     }
+}
+
+/// What a batch is: its head, and every item's id and money fields in order. A batch that comes again with new item
+/// ids is another batch: it would pay again.
+pub fn batch_digest(head: &BatchHead, requests: &[Vec<u8>]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    let totals = format!("{}\0{}\0{}\0{}", head.campaign, head.currency, head.total_count, head.total_amount);
+    hasher.update(totals.as_bytes());
+    // Digest and key hash stand side by side in an encoded request.
+    for request in requests {
+        hasher.update(&request[8..32]);
+    }
+    hasher.finalize().as_bytes()[..16].try_into().expect("sixteen of thirty-two bytes")
 }
 
 /// What a known id means for a request that names it; `None` for a cancel that should go on.

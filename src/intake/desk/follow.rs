@@ -117,6 +117,7 @@ impl Clerk {
         let appended = self.journal.append(FRAME_OUTCOMES, &[&bytes])?;
         crash::point("desk::after_follow");
         self.written_end = appended.end;
+        self.followed[status as usize - 1] += 1;
         self.memory.settled(&SettledRow::new(&outcome, appended.payload_at));
         Ok(())
     }

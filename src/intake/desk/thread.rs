@@ -12,11 +12,11 @@ use std::thread::JoinHandle;
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::oneshot;
 
-use super::decide::Clerk;
+use super::decide::{Clerk, batch_digest};
 use super::memory::SettledRow;
 use super::snapshot::DeskCheckpoint;
 use super::{BatchHead, CampaignChange, CampaignNow, Decision, Refused};
-use crate::domain::{Refusal, UnixMs};
+use crate::domain::{Refusal, Status, UnixMs};
 use crate::intake::embedded::identity::{Entries, Held, held_at};
 use crate::intake::{IntakeError, embedded::EmbeddedIntake};
 use crate::ring::{Bell, Poison};
@@ -103,6 +103,7 @@ struct Shared {
     refused: AtomicU64,
     repeated: AtomicU64,
     outcomes: AtomicU64,
+    followed: [AtomicU64; Status::ALL.len()],
 }
 
 /// The handle.
@@ -167,6 +168,7 @@ impl Desk {
             refused: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
             outcomes: AtomicU64::new(0),
+            followed: Default::default(),
         });
         let desk = Desk {
             shared: shared.clone(),
@@ -319,6 +321,11 @@ impl Desk {
     /// Whether calls or outcomes are waiting for the desk: a burst is on.
     pub fn is_busy(&self) -> bool {
         !self.shared.settled.is_empty() || self.shared.ops.len() > 8
+    }
+
+    /// Outcomes of this state that the desk wrote itself: cancels and reversals of others.
+    pub fn followed(&self, status: Status) -> u64 {
+        self.shared.followed[status as usize - 1].load(Ordering::Relaxed)
     }
 
     /// What is to be called when the parking has changed. Only the first call counts.
@@ -545,10 +552,13 @@ impl Rounds {
         now: UnixMs,
         answer: Answer<Result<Vec<Decision>, Refused>>,
     ) -> Reply {
-        if let Some(head) = &batch
-            && let Err(refused) = self.clerk.open_batch(head, now)
-        {
-            return Box::new(move |_| answer.send(Err(refused)).unwrap_or(()));
+        let digest = batch.as_ref().map(|head| batch_digest(head, &requests));
+        let mut is_known = true;
+        if let (Some(head), Some(digest)) = (&batch, digest) {
+            match self.clerk.check_batch(head, digest) {
+                Ok(known) => is_known = known,
+                Err(refused) => return Box::new(move |_| answer.send(Err(refused)).unwrap_or(())),
+            }
         }
         let decisions: Vec<Decision> =
             requests.iter_mut().map(|bytes| self.clerk.decide(bytes, now)).collect();
@@ -559,6 +569,11 @@ impl Rounds {
                 Decision::Repeated(_) => repeated += 1,
                 Decision::Refused(_) => refused += 1,
             }
+        }
+        if let (Some(head), Some(digest), false) = (&batch, digest, is_known)
+            && accepted + repeated > 0
+        {
+            self.clerk.keep_batch(head, digest, now);
         }
         self.shared.accepted.fetch_add(accepted, Ordering::Relaxed);
         self.shared.repeated.fetch_add(repeated, Ordering::Relaxed);
@@ -609,6 +624,9 @@ impl Rounds {
     }
 
     fn tell(&self) {
+        for (told, count) in self.shared.followed.iter().zip(self.clerk.followed) {
+            told.store(count, Ordering::Relaxed);
+        }
         self.shared.backlog.store(self.clerk.backlog(), Ordering::Relaxed);
         self.shared.drain_per_s.store(self.clerk.drain.per_s() as u64, Ordering::Relaxed);
     }
