@@ -115,6 +115,13 @@ fn a_closed_campaign_is_forgotten_and_its_space_given_up() {
         Decision::Refused(refused) => assert_eq!(refused.code, Refusal::CampaignClosed),
         other => panic!("a forgotten id of a closed campaign must be refused: {other:?}"),
     }
+    // A repeat of a defund that was forgotten could not be told from a new one.
+    let left = Request::new(Kind::Defund, "shop", "defund-1", "old", Amount::new(1).unwrap(), currency());
+    let defund = night.stamper.encode(left);
+    match &night.submit(vec![defund])[0] {
+        Decision::Refused(refused) => assert_eq!(refused.code, Refusal::CampaignClosed),
+        other => panic!("nothing moves in a campaign past its retention: {other:?}"),
+    }
     assert_eq!(night.status("new-0"), Some(Status::Succeeded), "an open campaign is remembered");
     night.service.stop(Duration::from_secs(10)).unwrap();
 

@@ -80,6 +80,7 @@ impl Config {
                 wait_ms_max: raw.accept.wait_s_max * 1_000,
                 backlog_max: raw.accept.backlog_max,
                 parked_max: (raw.parking.count_max - raw.pipeline.ring_slot_count) as u64 * 9 / 10,
+                retention_ms: raw.data.retention_s * 1_000,
                 transfers_per_s: raw.shaping.transfers_per_s,
             },
             pipeline: PipelineOptions {

@@ -89,15 +89,28 @@ impl Campaigns {
     }
 
     /// Whether a request may be accepted under its campaign now.
-    pub fn check(&self, number: u32, request: &Request<'_>, now: UnixMs) -> Result<(), (Refusal, String)> {
+    pub fn check(
+        &self,
+        number: u32,
+        request: &Request<'_>,
+        now: UnixMs,
+        retention_ms: u64,
+    ) -> Result<(), (Refusal, String)> {
         let Entry { campaign, books, payees } = self.get(number);
         let amount = request.amount.minor_units();
         let no = |code, detail: String| Err((code, detail));
         match (campaign.state, request.kind) {
             (_, Kind::Cancel) => return Ok(()),
-            // What was paid can be taken back, and what is left returned, at any time.
+            // What was paid can be taken back, and what is left returned, after that too.
             (CampaignState::Closed, Kind::Disbursement | Kind::Collection | Kind::Fund) => {
                 return no(Refusal::CampaignClosed, format!("campaign {} is closed", campaign.id));
+            }
+            // Once its ids may be forgotten, a repeat could not be told from a new request.
+            (CampaignState::Closed, Kind::Reversal | Kind::Defund)
+                if campaign.closed_at.saturating_add(retention_ms) <= now =>
+            {
+                let detail = format!("campaign {} is closed, and past its retention", campaign.id);
+                return no(Refusal::CampaignClosed, detail);
             }
             (CampaignState::Paused, Kind::Disbursement | Kind::Collection) => {
                 return no(

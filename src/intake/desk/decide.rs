@@ -153,7 +153,9 @@ impl Clerk {
             _ => request.lane,
         };
         if let Some(number) = number {
-            if let Err((code, detail)) = self.memory.campaigns.check(number, &request, now) {
+            if let Err((code, detail)) =
+                self.memory.campaigns.check(number, &request, now, self.options.retention_ms)
+            {
                 return Ok(refused(code, detail));
             }
         } else if request.kind != Kind::Cancel {
