@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::domain::{Kind, Lane, Refusal, Request, Status, WaitReason};
+use crate::domain::{Kind, Refusal, Request, Status, WaitReason, record};
 use crate::gateway::port::{
     Accepting, Answer, BatchHead, BatchStanding, CampaignChange, CampaignStanding, ListQuery, Looking, Page,
     Refused, Standing, Submission, Tally, Verdict,
 };
 use crate::intake::QueueId;
-use crate::intake::desk::{self, CampaignNow, Decision, Desk};
+use crate::intake::desk::{Decision, Desk};
 use crate::intake::embedded::entry::Batch;
 use crate::intake::embedded::identity::{Held, known_id};
 use crate::outcome::view::{ListRows, StandingRow, View, ViewError};
@@ -23,8 +23,6 @@ use crate::outcome::view::{ListRows, StandingRow, View, ViewError};
 const FINAL_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a listing by batch waits for the view to catch up.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
-/// Byte of an encoded request that holds its lane.
-const LANE_BYTE: usize = 7;
 
 #[derive(Clone)]
 pub struct Office {
@@ -35,26 +33,15 @@ pub struct Office {
     pub log_end: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
-fn refused(from: desk::Refused) -> Refused {
-    Refused {
-        code: from.code,
-        detail: from.detail,
-        conflicts: from.conflicts,
-        retry_after_s: from.retry_after_s,
-        accepted_unknown: from.accepted_unknown,
-    }
-}
-
-fn refusal(code: Refusal, detail: String) -> Refused {
-    refused(desk::Refused::new(code, detail))
-}
-
 impl Office {
     fn check_open(&self) -> Result<(), Refused> {
         if self.accepting.load(Ordering::Acquire) {
             return Ok(());
         }
-        Err(refusal(Refusal::NotAccepting, "this instance is stopping; retry with the same id".to_owned()))
+        Err(Refused::new(
+            Refusal::NotAccepting,
+            "this instance is stopping; retry with the same id".to_owned(),
+        ))
     }
 
     /// Encoded requests, those without a lane marked so: the desk gives them their campaign's.
@@ -62,7 +49,7 @@ impl Office {
         let mark = |submission: Submission| {
             let mut record = submission.record;
             if !submission.lane_given {
-                record[LANE_BYTE] = Lane::Control as u8;
+                record::leave_lane_open(&mut record);
             }
             record
         };
@@ -75,15 +62,7 @@ impl Office {
         submissions: Vec<Submission>,
     ) -> Result<Vec<Verdict>, Refused> {
         self.check_open()?;
-        let head = head.map(|head| desk::BatchHead {
-            client: head.client,
-            id: head.id,
-            campaign: head.campaign,
-            currency: head.currency,
-            total_count: head.total_count,
-            total_amount: head.total_amount,
-        });
-        let decisions = self.desk.submit(head, Self::records(submissions)).await.map_err(refused)?;
+        let decisions = self.desk.submit(head, Self::records(submissions)).await?;
         Ok(decisions.into_iter().map(|decision| self.verdict(decision)).collect())
     }
 
@@ -93,7 +72,7 @@ impl Office {
                 Verdict::Accepted { accepted_at, estimated_completion_at }
             }
             Decision::Repeated(held) => Verdict::Repeated(Box::new(self.standing(&held))),
-            Decision::Refused(from) => Verdict::Refused(refused(from)),
+            Decision::Refused(from) => Verdict::Refused(from),
         }
     }
 
@@ -146,7 +125,7 @@ impl Office {
 
     async fn find_one(&self, client: &str, id: &str) -> Result<Option<Standing>, Refused> {
         let ids = [id.to_owned()];
-        let found = self.desk.find(client, &ids).await.map_err(refused)?;
+        let found = self.desk.find(client, &ids).await?;
         Ok(found.into_iter().flatten().next().map(|held| self.standing(&held)))
     }
 
@@ -157,7 +136,7 @@ impl Office {
         let deadline = tokio::time::Instant::now() + CATCH_UP_MAX;
         while view.progress().cursor < end {
             if tokio::time::Instant::now() > deadline {
-                let mut refused = refusal(
+                let mut refused = Refused::new(
                     Refusal::NotAccepting,
                     "the outcome view is behind and would miss items; retry in a moment".to_owned(),
                 );
@@ -179,10 +158,10 @@ impl Office {
         match answered {
             Ok(Ok(answer)) => Ok(Some(answer)),
             Ok(Err(ViewError::Cursor(error))) => {
-                Err(refusal(Refusal::InvalidField, format!("cursor: {error}")))
+                Err(Refused::new(Refusal::InvalidField, format!("cursor: {error}")))
             }
-            Ok(Err(error)) => Err(refusal(Refusal::NotAccepting, format!("the outcome view: {error}"))),
-            Err(_) => Err(refusal(Refusal::NotAccepting, "the outcome view is not there".to_owned())),
+            Ok(Err(error)) => Err(Refused::new(Refusal::NotAccepting, format!("the outcome view: {error}"))),
+            Err(_) => Err(Refused::new(Refusal::NotAccepting, "the outcome view is not there".to_owned())),
         }
     }
 }
@@ -214,10 +193,6 @@ fn standing_of_row(row: StandingRow) -> Standing {
     }
 }
 
-fn campaign_standing(now: CampaignNow) -> CampaignStanding {
-    CampaignStanding { campaign: now.campaign, books: now.books }
-}
-
 impl Accepting for Office {
     fn submit(&self, requests: Vec<Submission>) -> Answer<'_, Vec<Verdict>> {
         Box::pin(async move {
@@ -239,11 +214,12 @@ impl Accepting for Office {
 
     fn submit_and_wait(&self, request: Submission) -> Answer<'_, Result<Standing, Refused>> {
         Box::pin(async move {
-            let damaged =
-                |error: crate::domain::bytes::EntryError| refusal(Refusal::InvalidField, error.to_string());
+            let damaged = |error: crate::domain::bytes::EntryError| {
+                Refused::new(Refusal::InvalidField, error.to_string())
+            };
             let decoded = Request::decode(&request.record).map_err(damaged)?;
             let (client, id) = (decoded.client.to_owned(), known_id(&decoded).to_owned());
-            let finished = self.desk.wait_final(decoded.key_hash).map_err(refused)?;
+            let finished = self.desk.wait_final(decoded.key_hash)?;
             let verdict = self.decide(None, vec![request]).await?.pop();
             match verdict {
                 Some(Verdict::Refused(refused)) => return Err(refused),
@@ -252,7 +228,8 @@ impl Accepting for Office {
             }
             // A wait that ends without an end is answered by the state as it is then.
             let _ = tokio::time::timeout(FINAL_WAIT_MAX, finished).await;
-            let missing = || refusal(Refusal::NotFound, format!("{id} was not found after it was accepted"));
+            let missing =
+                || Refused::new(Refusal::NotFound, format!("{id} was not found after it was accepted"));
             self.find_one(&client, &id).await?.ok_or_else(missing)
         })
     }
@@ -265,13 +242,7 @@ impl Accepting for Office {
     ) -> Answer<'_, Result<CampaignStanding, Refused>> {
         Box::pin(async move {
             self.check_open()?;
-            let change = match change {
-                CampaignChange::Put(campaign) => desk::CampaignChange::Put(campaign),
-                CampaignChange::Pause => desk::CampaignChange::Pause,
-                CampaignChange::Resume => desk::CampaignChange::Resume,
-                CampaignChange::Close => desk::CampaignChange::Close,
-            };
-            self.desk.campaign(&client, &id, Some(change)).await.map(campaign_standing).map_err(refused)
+            self.desk.campaign(&client, &id, Some(change)).await
         })
     }
 }
@@ -279,7 +250,7 @@ impl Accepting for Office {
 impl Looking for Office {
     fn find(&self, client: String, ids: Vec<String>) -> Answer<'_, Result<Vec<Option<Standing>>, Refused>> {
         Box::pin(async move {
-            let held = self.desk.find(&client, &ids).await.map_err(refused)?;
+            let held = self.desk.find(&client, &ids).await?;
             let mut standings: Vec<Option<Standing>> =
                 held.iter().map(|held| held.as_ref().map(|held| self.standing(held))).collect();
             if standings.iter().all(Option::is_some) {
@@ -313,8 +284,8 @@ impl Looking for Office {
                 cursor: query.cursor,
             };
             let page = self.ask(move |view| view.list(&asked)).await?;
-            let page =
-                page.ok_or_else(|| refusal(Refusal::NotAccepting, "this instance has no view".to_owned()))?;
+            let page = page
+                .ok_or_else(|| Refused::new(Refusal::NotAccepting, "this instance has no view".to_owned()))?;
             let data = page.data.into_iter().map(standing_of_row).collect();
             Ok(Page { data, next_cursor: page.next_cursor })
         })
@@ -322,9 +293,10 @@ impl Looking for Office {
 
     fn batch(&self, client: String, id: String) -> Answer<'_, Result<Option<BatchStanding>, Refused>> {
         Box::pin(async move {
-            let Some(stored) = self.desk.batch(&client, &id).await.map_err(refused)? else { return Ok(None) };
-            let damaged =
-                |error: crate::domain::bytes::EntryError| refusal(Refusal::NotAccepting, error.to_string());
+            let Some(stored) = self.desk.batch(&client, &id).await? else { return Ok(None) };
+            let damaged = |error: crate::domain::bytes::EntryError| {
+                Refused::new(Refusal::NotAccepting, error.to_string())
+            };
             let batch = Batch::decode(&stored).map_err(damaged)?;
             let head = BatchHead {
                 client: batch.client.to_owned(),
@@ -348,9 +320,9 @@ impl Looking for Office {
     fn campaign(&self, client: String, id: String) -> Answer<'_, Result<Option<CampaignStanding>, Refused>> {
         Box::pin(async move {
             match self.desk.campaign(&client, &id, None).await {
-                Ok(now) => Ok(Some(campaign_standing(now))),
+                Ok(standing) => Ok(Some(standing)),
                 Err(from) if from.code == Refusal::NotFound => Ok(None),
-                Err(from) => Err(refused(from)),
+                Err(from) => Err(from),
             }
         })
     }

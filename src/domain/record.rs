@@ -292,6 +292,22 @@ pub fn set_acceptance(bytes: &mut [u8], accepted_at: UnixMs, lane: Lane, holds_i
     bytes[75] = u8::from(holds_id);
 }
 
+/// Marks an encoded request as one whose caller chose no lane: it gets its campaign's. No caller can choose the
+/// control lane, so it stands for that until the lane is known.
+pub fn leave_lane_open(bytes: &mut [u8]) {
+    bytes[7] = Lane::Control as u8;
+}
+
+/// Hash of the id of an encoded request.
+pub fn key_hash(bytes: &[u8]) -> u64 {
+    u64_at(bytes, 24)
+}
+
+/// What an encoded request is known by: the digest of its money fields and the hash of its id, side by side.
+pub fn identity(bytes: &[u8]) -> &[u8] {
+    &bytes[8..32]
+}
+
 /// Whether the id is known by this record. False only for a cancel of an id that another record holds.
 pub fn holds_id(bytes: &[u8]) -> bool {
     bytes[75] == 1

@@ -7,22 +7,11 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::domain::campaign::Books;
-use crate::domain::{Campaign, Kind, PayoutCode, Refusal, Status, UnixMs, WaitReason};
+use crate::domain::{Kind, PayoutCode, Status, UnixMs, WaitReason};
+// What the desk is asked and answers in the same words as the door.
+pub use crate::intake::desk::{BatchHead, CampaignChange, CampaignStanding, Refused};
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// A refusal with what the caller needs to act on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    pub code: Refusal,
-    pub detail: String,
-    /// Money fields that differ, for an id conflict.
-    pub conflicts: Vec<&'static str>,
-    pub retry_after_s: Option<u32>,
-    /// Whether the request may have been accepted all the same (`accepted: "unknown"`).
-    pub accepted_unknown: bool,
-}
 
 /// What became of one submitted request.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,17 +55,6 @@ pub struct Standing {
     pub wallet_ref: String,
 }
 
-/// A batch's head, as sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BatchHead {
-    pub client: String,
-    pub id: String,
-    pub campaign: String,
-    pub currency: String,
-    pub total_count: u32,
-    pub total_amount: u64,
-}
-
 /// Counts and amounts of a set of requests by state, in the order of `Status::ALL`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -92,22 +70,6 @@ pub struct BatchStanding {
     pub tally: Tally,
     /// Whether the tally misses nothing that was accepted before the call; if not, nothing is final yet.
     pub is_complete: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CampaignStanding {
-    pub campaign: Campaign,
-    pub books: Books,
-}
-
-/// A change of a campaign's definition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CampaignChange {
-    /// Creates it, or replaces what may change (everything but the currency).
-    Put(Box<Campaign>),
-    Pause,
-    Resume,
-    Close,
 }
 
 /// A request on its way in.

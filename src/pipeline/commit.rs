@@ -22,7 +22,6 @@ use crate::ring::{Batch, Stage};
 #[derive(Default)]
 pub struct SettleCounts {
     pub by_status: [AtomicU64; Status::ALL.len()],
-    pub batches: AtomicU64,
 }
 
 pub struct Commit {
@@ -107,7 +106,6 @@ impl Stage<Slot> for Commit {
         for row in rows.iter().filter(|row| row.kind != Kind::Cancel) {
             self.settled.by_status[row.status as usize - 1].fetch_add(1, Ordering::Relaxed);
         }
-        self.settled.batches.fetch_add(1, Ordering::Relaxed);
         crate::crash::point("commit::before_ack");
         for (queue, below_index) in &self.acks {
             self.desk.intake.ack(*queue, *below_index).map_err(|error| StageError(error.to_string()))?;

@@ -99,10 +99,6 @@ impl Clerk {
         self.parked = self.memory.parking().len() as u64;
     }
 
-    pub fn backlog(&self) -> u64 {
-        self.backlog
-    }
-
     pub(super) fn find(&mut self, key_hash: u64, key: (&str, &str)) -> Result<Option<Held>, IntakeError> {
         match self.group.find(key_hash, key) {
             Fresh::Held(record) => return Ok(Some(Held::fresh(record))),
@@ -369,8 +365,7 @@ impl Clerk {
                     let at = (*start - starts[0]) as usize;
                     let record = &records[at..];
                     if record::holds_id(record) {
-                        let key_hash = crate::domain::bytes::u64_at(record, 24);
-                        self.memory.index.insert(key_hash, first_place + at as u64);
+                        self.memory.index.insert(record::key_hash(record), first_place + at as u64);
                     }
                 }
                 self.written_end = end;
@@ -386,9 +381,8 @@ pub fn batch_digest(head: &BatchHead, requests: &[Vec<u8>]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     let totals = format!("{}\0{}\0{}\0{}", head.campaign, head.currency, head.total_count, head.total_amount);
     hasher.update(totals.as_bytes());
-    // Digest and key hash stand side by side in an encoded request.
     for request in requests {
-        hasher.update(&request[8..32]);
+        hasher.update(record::identity(request));
     }
     hasher.finalize().as_bytes()[..16].try_into().expect("sixteen of thirty-two bytes")
 }

@@ -44,9 +44,10 @@ pub struct DeskOptions {
 pub struct Refused {
     pub code: Refusal,
     pub detail: String,
+    /// Money fields that differ, for an id conflict.
     pub conflicts: Vec<&'static str>,
     pub retry_after_s: Option<u32>,
-    /// It may have been accepted all the same.
+    /// Whether the request may have been accepted all the same (`accepted: "unknown"`).
     pub accepted_unknown: bool,
 }
 
@@ -73,6 +74,7 @@ pub enum Decision {
     Refused(Refused),
 }
 
+/// A batch's head, as sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchHead {
     pub client: String,
@@ -83,8 +85,10 @@ pub struct BatchHead {
     pub total_amount: u64,
 }
 
-#[derive(Clone, Debug)]
+/// A change of a campaign's definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CampaignChange {
+    /// Creates it, or replaces what may change (everything but the currency).
     Put(Box<Campaign>),
     Pause,
     Resume,
@@ -92,8 +96,8 @@ pub enum CampaignChange {
 }
 
 /// A campaign with its totals.
-#[derive(Clone, Debug)]
-pub struct CampaignNow {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CampaignStanding {
     pub campaign: Campaign,
     pub books: Books,
 }

@@ -1,8 +1,9 @@
 //! The desk's thread and the handle by which the rest of the service reaches it.
 //!
 //! A round: take in what was settled, decide what arrived, write the group unless the journal is busy with the
-//! one before (then more can gather), answer whoever's offset is durable, sleep. Full queues refuse at the
-//! door ([`WhenFull::Refuse`]); settled outcomes wait in the pipeline, which holds its acks back.
+//! one before (then more can gather), answer whoever's offset is durable, sleep. When the queue is full, an
+//! operation is refused at once and nothing has changed; settled outcomes wait in the pipeline, which holds its
+//! acks back.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -15,18 +16,11 @@ use tokio::sync::oneshot;
 use super::decide::{Clerk, batch_digest};
 use super::memory::SettledRow;
 use super::snapshot::DeskCheckpoint;
-use super::{BatchHead, CampaignChange, CampaignNow, Decision, Refused};
+use super::{BatchHead, CampaignChange, CampaignStanding, Decision, Refused};
 use crate::domain::{Refusal, Status, UnixMs};
 use crate::intake::embedded::identity::{Entries, Held, held_at};
 use crate::intake::{IntakeError, embedded::EmbeddedIntake};
 use crate::ring::{Bell, Poison};
-
-/// What happens to an operation that finds the desk's queue full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// It is refused at once and nothing has changed.
-    Refuse,
-}
 
 /// Batches of settled rows that may wait for the desk.
 const SETTLED_MAX: usize = 256;
@@ -65,7 +59,7 @@ enum Op {
         client: String,
         id: String,
         change: Option<CampaignChange>,
-        answer: Answer<Result<CampaignNow, Refused>>,
+        answer: Answer<Result<CampaignStanding, Refused>>,
     },
     WaitFinal {
         key_hash: u64,
@@ -97,7 +91,6 @@ struct Shared {
     bell: Bell,
     is_syncing: Box<dyn Fn() -> bool + Send + Sync>,
     ring_feeder: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    backlog: AtomicU64,
     drain_per_s: AtomicU64,
     accepted: AtomicU64,
     refused: AtomicU64,
@@ -162,7 +155,6 @@ impl Desk {
             bell: Bell::new(),
             ring_feeder: OnceLock::new(),
             is_syncing: Box::new(clerk.journal.syncing_reader()),
-            backlog: AtomicU64::new(0),
             drain_per_s: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -265,7 +257,7 @@ impl Desk {
         client: &str,
         id: &str,
         change: Option<CampaignChange>,
-    ) -> Result<CampaignNow, Refused> {
+    ) -> Result<CampaignStanding, Refused> {
         let (answer, changed) = oneshot::channel();
         let op = Op::Campaign { client: client.to_owned(), id: id.to_owned(), change, answer };
         if !self.send(op) {
@@ -511,7 +503,7 @@ impl Rounds {
                     };
                 let standing = number.map(|number| {
                     let entry = self.clerk.memory.campaigns.get(number);
-                    CampaignNow { campaign: (*entry.campaign).clone(), books: entry.books.clone() }
+                    CampaignStanding { campaign: (*entry.campaign).clone(), books: entry.books.clone() }
                 });
                 self.undated.push(Box::new(move |durable| {
                     let standing = if durable { standing } else { Err(gone()) };
@@ -627,7 +619,6 @@ impl Rounds {
         for (told, count) in self.shared.followed.iter().zip(self.clerk.followed) {
             told.store(count, Ordering::Relaxed);
         }
-        self.shared.backlog.store(self.clerk.backlog(), Ordering::Relaxed);
         self.shared.drain_per_s.store(self.clerk.drain.per_s() as u64, Ordering::Relaxed);
     }
 }

@@ -225,22 +225,12 @@ impl EmbeddedIntake {
 
     /// All accepted and unacknowledged requests outside the control lane.
     pub fn backlog(&self) -> u64 {
-        let paced = &self.queues[usize::from(self.fair_queue_count)..];
-        paced
-            .iter()
-            .map(|queue| queue.lock().unwrap_or_else(PoisonError::into_inner))
-            .map(|q| q.next_index - q.acked)
-            .sum()
+        unacknowledged(&self.queues[usize::from(self.fair_queue_count)..])
     }
 
     /// Requests of the control lane that are not acknowledged.
     pub fn control_backlog(&self) -> u64 {
-        let control = &self.queues[..usize::from(self.fair_queue_count)];
-        control
-            .iter()
-            .map(|queue| queue.lock().unwrap_or_else(PoisonError::into_inner))
-            .map(|queue| queue.next_index - queue.acked)
-            .sum()
+        unacknowledged(&self.queues[..usize::from(self.fair_queue_count)])
     }
 
     /// The lowest frame that still has something unacknowledged.
@@ -280,6 +270,11 @@ impl EmbeddedIntake {
         queue.open = Some(open);
         Ok(true)
     }
+}
+
+fn unacknowledged(queues: &[Mutex<Queue>]) -> u64 {
+    let locked = queues.iter().map(|queue| queue.lock().unwrap_or_else(PoisonError::into_inner));
+    locked.map(|queue| queue.next_index - queue.acked).sum()
 }
 
 impl Open {
