@@ -20,7 +20,6 @@ fn resident_mib() -> u64 {
 
 fn main() {
     let count = count_from_env(5_000_000);
-    let probe = (count / 10).max(1);
     let seed = 7;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut service = start(folder.path());
@@ -29,25 +28,18 @@ fn main() {
     let before = resident_mib();
 
     service.pipeline.counts.paused.store(true, Ordering::Release);
-    let at_empty = producer.produce(&service, probe);
-    producer.produce(&service, count - 2 * probe);
-    let at_full = producer.produce(&service, probe);
+    let in_young = tell_rates("in a young folder", &mut producer, &service, count);
     let resident = resident_mib();
-    let ratio = at_empty.as_secs_f64() / at_full.as_secs_f64();
     println!("backlog             {}", service.desk.counts().backlog);
     println!("resident            {} MiB above the start ({before} MiB)", resident.saturating_sub(before));
-    println!(
-        "accept rate         {:.2} of that at empty ({:.0}/s)",
-        ratio,
-        probe as f64 / at_full.as_secs_f64()
-    );
     answers(&service, &mut producer, seed, count);
 
     service.pipeline.counts.paused.store(false, Ordering::Release);
     service.pipeline.ring();
     wait_settled(&service, count + 1);
     service.pipeline.counts.paused.store(true, Ordering::Release);
-    producer.produce(&service, count);
+    let in_running = tell_rates("with as many settled", &mut producer, &service, count);
+    println!("accept rate         {in_running:.2} of that at empty, {in_young:.2} in a young folder");
     service.stop(Duration::from_secs(30)).expect("the service stops");
     let began = Instant::now();
     service = start(folder.path());
@@ -58,6 +50,19 @@ fn main() {
         service.recovery
     );
     service.stop(Duration::from_secs(30)).expect("the service stops");
+}
+
+/// Accepts `count` requests in tenths; answers how the rate of the last three stands to that of the first three.
+fn tell_rates(when: &str, producer: &mut Producer, service: &hongbao::app::Service, count: u64) -> f64 {
+    let tenth = (count / 10).max(1);
+    let rates: Vec<f64> =
+        (0..10).map(|_| tenth as f64 / producer.produce(service, tenth).as_secs_f64()).collect();
+    println!("accept rates        {when}, thousands/s by tenth of the backlog: {}", {
+        rates.iter().map(|rate| format!("{:.0}", rate / 1e3)).collect::<Vec<_>>().join(" ")
+    });
+    // The harmonic mean: as many requests over the time they took.
+    let of = |rates: &[f64]| rates.len() as f64 / rates.iter().map(|rate| 1.0 / rate).sum::<f64>();
+    of(&rates[7..]) / of(&rates[..3])
 }
 
 /// Any of the ids is answered exactly: found, recognised, and told apart from another body.

@@ -107,12 +107,13 @@ impl Caller {
     }
 }
 
-/// Accept latency from the intended time, at a fixed rate. The clients are threads that sleep to the microsecond:
+/// Accept latency from the intended time, at a fixed rate, over as many connections as the load had. The clients
+/// are threads that sleep to the microsecond:
 /// a runtime's timers tick in milliseconds, and would send bursts.
-fn latency(address: SocketAddr, per_s: f64) -> Histogram<u64> {
-    const CLIENTS: u64 = 16;
+fn latency(address: SocketAddr, per_s: f64, tag: &str) -> Histogram<u64> {
+    const CLIENTS: u64 = 64;
     let began = Instant::now() + Duration::from_millis(100);
-    let client = |client: u64| {
+    let client = move |client: u64| {
         let mut stream = std::net::TcpStream::connect(address).expect("connected");
         stream.set_nodelay(true).expect("an option");
         let mut taken = Histogram::<u64>::new(3).expect("a histogram");
@@ -122,7 +123,7 @@ fn latency(address: SocketAddr, per_s: f64) -> Histogram<u64> {
             let intended = began + Duration::from_secs_f64((n * CLIENTS + client) as f64 / per_s);
             std::thread::sleep(intended.saturating_duration_since(Instant::now()));
             let body = format!(
-                r#"{{"id":"lat-{client}-{n}","campaign":"bench","payee":"p-{n}","amount":1,"currency":"CNY"}}"#
+                r#"{{"id":"lat-{tag}-{client}-{n}","campaign":"bench","payee":"p-{n}","amount":1,"currency":"CNY"}}"#
             );
             let request = format!(
                 "POST /v1/disbursements HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
@@ -169,6 +170,29 @@ fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
     (values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
+fn await_view(service: &Service) {
+    let view = service.view.clone().expect("the view runs");
+    while view.lag().distance > 0 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn tell_latency(when: &str, address: SocketAddr, per_s: f64, folder: &std::path::Path) {
+    let before = fdatasync(folder);
+    let taken = latency(address, per_s, &when.replace(' ', "-"));
+    let mut bare = fdatasync(folder);
+    bare.add(before).expect("same bounds");
+    let at = |quantile| taken.value_at_quantile(quantile);
+    println!(
+        "accept at {per_s:.0}/s {when}: p50 {} us, p90 {} us, p99 {} us = {:.1} x the p99 of one fdatasync ({} us)",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(0.99) as f64 / bare.value_at_quantile(0.99) as f64,
+        bare.value_at_quantile(0.99)
+    );
+}
+
 fn main() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let sets = vec![
@@ -201,6 +225,10 @@ fn main() {
     for round in 0..ROUNDS {
         let tag = format!("s{round}");
         let (nothing, ours) = (wrk(bare, SINGLE, &tag, 64), wrk(address, SINGLE, &tag, 64));
+        if round == 0 {
+            await_view(&service);
+            tell_latency("in a young folder", address, ours / 2.0, temp.path());
+        }
         let items = wrk(address, BATCH, &format!("b{round}"), 16) * 500.0;
         println!(
             "round {round}: do-nothing {nothing:.0}/s, hongbao single {ours:.0}/s, batches {items:.0} items/s"
@@ -215,22 +243,8 @@ fn main() {
     let (middle, low, high) = median(batch);
     println!("batches of 500      {middle:.0} items/s ({low:.0} to {high:.0})");
     // What the rounds left behind is not part of this load.
-    let view = service.view.clone().expect("the view runs");
-    while view.lag().distance > 0 {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    drop(view);
-    let synced = fdatasync(temp.path());
-    let taken = latency(address, rate / 2.0);
-    println!(
-        "accept at {:.0}/s    p50 {} us, p90 {} us, p99 {} us = {:.1} x the p99 of one fdatasync ({} us)",
-        rate / 2.0,
-        taken.value_at_quantile(0.5),
-        taken.value_at_quantile(0.9),
-        taken.value_at_quantile(0.99),
-        taken.value_at_quantile(0.99) as f64 / synced.value_at_quantile(0.99) as f64,
-        synced.value_at_quantile(0.99)
-    );
+    await_view(&service);
+    tell_latency("with what the rounds left", address, rate / 2.0, temp.path());
     drop(runtime);
     service.stop(Duration::from_secs(10)).expect("the service stops");
 }
