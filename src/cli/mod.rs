@@ -116,12 +116,17 @@ impl Cli {
             }
             Command::Config { command: ConfigCommand::Print } => {
                 let mut raw = self.settings.load()?.raw;
-                for key in raw.gateway.clients.values_mut() {
-                    *key = "<not shown>".to_owned();
+                let wallet = &mut raw.stored_value;
+                let secrets = raw.gateway.clients.values_mut();
+                let secrets = secrets.chain([&mut wallet.http.authorization, &mut wallet.postgres.url]);
+                let mut hidden = false;
+                for secret in secrets.filter(|secret| !secret.is_empty()) {
+                    *secret = "<not shown>".to_owned();
+                    hidden = true;
                 }
-                if !raw.gateway.clients.is_empty() {
+                if hidden {
                     println!(
-                        "# The keys of clients are not shown: put them back before using this as a file."
+                        "# Keys and credentials are not shown: put them back before using this as a file."
                     );
                 }
                 print!("{}", toml::to_string(&raw)?);

@@ -64,22 +64,22 @@ fn is_open(path: &str) -> bool {
 }
 
 fn overlay(into: &mut Table, from: Table, source: &str) -> Result<(), ConfigError> {
-    for (section, value) in from {
-        match (into.get_mut(&section), value) {
-            (Some(Value::Table(known)), Value::Table(given)) => {
-                for (key, value) in given {
-                    let path = format!("{section}.{key}");
-                    if !known.contains_key(&key) {
-                        return Err(unknown(&path, source));
-                    }
-                    known.insert(key, value);
-                }
+    overlay_below(into, from, "", source)
+}
+
+fn overlay_below(into: &mut Table, from: Table, above: &str, source: &str) -> Result<(), ConfigError> {
+    for (key, value) in from {
+        let path = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(known)), Value::Table(given)) if !is_open(&path) => {
+                overlay_below(known, given, &path, source)?;
             }
-            (Some(_), _) => {
-                let reason = format!("[{section}] is a section, not a setting");
+            (Some(Value::Table(_)), given) if !given.is_table() => {
+                let reason = format!("[{path}] is a section, not a setting");
                 return Err(ConfigError::Syntax { from: source.to_owned(), reason });
             }
-            (None, _) => return Err(unknown(&section, source)),
+            (Some(known), value) => *known = value,
+            (None, _) => return Err(unknown(&path, source)),
         }
     }
     Ok(())
@@ -88,19 +88,16 @@ fn overlay(into: &mut Table, from: Table, source: &str) -> Result<(), ConfigErro
 /// Sets one value given as text: the type is that of the default.
 fn set(table: &mut Table, path: &[String], text: &str, source: &str) -> Result<(), ConfigError> {
     let joined = path.join(".");
-    let (section, rest) = match path {
-        [section, rest @ ..] if !rest.is_empty() => (section, rest),
-        _ => return Err(unknown(&joined, source)),
-    };
-    let Some(Value::Table(known)) = table.get_mut(section) else { return Err(unknown(&joined, source)) };
-    let mut slot = known.get_mut(&rest[0]).ok_or_else(|| unknown(&joined, source))?;
-    if let ([parent, name], true) = (rest, is_open(&format!("{section}.{}", rest[0]))) {
-        let open = slot.as_table_mut().expect("an open table is a table");
-        let _ = parent;
-        slot = open.entry(name.clone()).or_insert(Value::String(String::new()));
-    } else if rest.len() != 1 {
-        return Err(unknown(&joined, source));
+    let (last, sections) = path.split_last().ok_or_else(|| unknown(&joined, source))?;
+    let mut known = table;
+    for section in sections {
+        let Some(Value::Table(below)) = known.get_mut(section) else { return Err(unknown(&joined, source)) };
+        known = below;
     }
+    if is_open(&sections.join(".")) {
+        known.entry(last.clone()).or_insert(Value::String(String::new()));
+    }
+    let slot = known.get_mut(last).ok_or_else(|| unknown(&joined, source))?;
     let wrong = |kind: &str| ConfigError::Syntax {
         from: source.to_owned(),
         reason: format!("{joined} takes {kind}, not {text:?}"),
@@ -111,6 +108,7 @@ fn set(table: &mut Table, path: &[String], text: &str, source: &str) -> Result<(
             Value::Integer(text.replace('_', "").parse().map_err(|_| wrong("a whole number"))?)
         }
         Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| wrong("true or false"))?),
+        Value::Table(_) if sections.is_empty() => return Err(unknown(&joined, source)),
         Value::Float(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
             return Err(wrong("a value that can only be written in the file"));
         }
@@ -118,14 +116,20 @@ fn set(table: &mut Table, path: &[String], text: &str, source: &str) -> Result<(
     Ok(())
 }
 
+/// Every setting and section by its dotted name.
+fn names(table: &Table, above: &str, out: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
+        if let Value::Table(below) = value {
+            names(below, &path, out);
+        }
+        out.push(path);
+    }
+}
+
 fn unknown(key: &str, source: &str) -> ConfigError {
     let mut known = Vec::new();
-    for (section, value) in defaults() {
-        if let Value::Table(keys) = value {
-            known.extend(keys.keys().map(|key| format!("{section}.{key}")));
-        }
-        known.push(section);
-    }
+    names(&defaults(), "", &mut known);
     let scored = known.into_iter().map(|name| (strsim::jaro_winkler(&name, key), name));
     let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75);
     ConfigError::Unknown {
@@ -144,14 +148,10 @@ mod tests {
         let text = include_str!("../../config.toml");
         let read: Raw = toml::from_str(text).expect("config.toml parses");
         assert_eq!(read, Raw::default());
-        let default_table = defaults();
-        let file: Table = toml::from_str(text).unwrap();
-        for (section, value) in &default_table {
-            for key in value.as_table().unwrap().keys() {
-                let there = file.get(section).and_then(|s| s.get(key)).is_some();
-                assert!(there, "config.toml does not show {section}.{key}");
-            }
-        }
+        let (mut expected, mut shown) = (Vec::new(), Vec::new());
+        names(&defaults(), "", &mut expected);
+        names(&toml::from_str(text).unwrap(), "", &mut shown);
+        assert_eq!(shown, expected, "config.toml shows every setting");
     }
 
     #[test]
@@ -173,12 +173,14 @@ mod tests {
             sets: vec![
                 "shaping.transfers_per_s=3_000".into(),
                 "gateway.clients.shop=secret-of-the-shop".into(),
+                "stored_value.http.url=http://127.0.0.1:1".into(),
             ],
         };
         let config = load(&sources).unwrap();
         assert_eq!(config.raw.shaping.transfers_per_s, 3_000);
         assert_eq!((config.raw.instance.name.as_str(), config.raw.data.dir.as_str()), ("env", "x"));
         assert_eq!(config.raw.gateway.clients["shop"], "secret-of-the-shop");
+        assert_eq!(config.raw.stored_value.http.url, "http://127.0.0.1:1");
     }
 
     #[test]
@@ -192,6 +194,11 @@ mod tests {
             ("gateway.listen=nowhere", "gateway.listen"),
             ("gateway.listen=0.0.0.0:1", "127.0.0.1"),
             ("intake.kind=redis", "embedded"),
+            ("stored_value.htp.url=x", "stored_value.http.url"),
+            ("stored_value.http=x", "only be written in the file"),
+            ("stored_value.kind=redis", "embedded, http, postgres"),
+            ("stored_value.kind=http", "shaping.transfers_per_s"),
+            ("stored_value.deadline_ms=0", "stored_value.deadline_ms"),
             ("intake.fair_queues=0", "intake.fair_queues"),
             ("instance.name=a b", "instance.name"),
             ("gateway.clients.shop=short", "16 or more"),

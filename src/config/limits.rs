@@ -109,10 +109,7 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
             format!("{:?} is not known; this release has: embedded", raw.intake.kind),
         ));
     }
-    if raw.stored_value.kind != "embedded" {
-        let reason = format!("{:?} is not known; this release has: embedded", raw.stored_value.kind);
-        return Err(invalid("stored_value.kind", reason));
-    }
+    check_wallet(raw)?;
     if !raw.pipeline.ring_slot_count.is_power_of_two() {
         return Err(invalid("pipeline.ring_slot_count", "it must be a power of two"));
     }
@@ -147,4 +144,44 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
     within("accept.ops_bytes_max", raw.accept.ops_bytes_max as u64, 1 << 16, 1 << 34)?;
     within("accept.wait_s_max", raw.accept.wait_s_max, 1, 31_536_000)?;
     within("accept.backlog_max", raw.accept.backlog_max, 1, 1 << 40)
+}
+
+/// A wallet elsewhere is never met without a rate: at full speed a backlog would bring it down.
+fn check_wallet(raw: &Raw) -> Result<(), ConfigError> {
+    let wallet = &raw.stored_value;
+    let (url, key) = match wallet.kind.as_str() {
+        "embedded" => return check_calls(raw),
+        "http" => (&wallet.http.url, "stored_value.http.url"),
+        "postgres" => (&wallet.postgres.url, "stored_value.postgres.url"),
+        other => {
+            let reason = format!("{other:?} is not known; this release has: embedded, http, postgres");
+            return Err(invalid("stored_value.kind", reason));
+        }
+    };
+    if raw.shaping.transfers_per_s == 0 {
+        let reason = "a wallet elsewhere needs a rate, in transfers a second that it bears: without one, a \
+                      backlog would be sent to it at full speed";
+        return Err(invalid("shaping.transfers_per_s", reason));
+    }
+    if url.is_empty() {
+        return Err(invalid(key, format!("stored_value.kind = {:?} needs it", wallet.kind)));
+    }
+    // What a slow wallet holds up must find room in the ring.
+    let held = raw.shaping.transfers_per_s.saturating_mul(wallet.deadline_ms) / 1_000;
+    if held > raw.pipeline.ring_slot_count as u64 {
+        let reason = format!(
+            "at {} transfers/s and a deadline of {} ms, {held} transfers can be under way; the ring must have as \
+             many slots (a power of two)",
+            raw.shaping.transfers_per_s, wallet.deadline_ms
+        );
+        return Err(invalid("pipeline.ring_slot_count", reason));
+    }
+    check_calls(raw)
+}
+
+fn check_calls(raw: &Raw) -> Result<(), ConfigError> {
+    let wallet = &raw.stored_value;
+    within("stored_value.batch_count_max", wallet.batch_count_max as u64, 1, 8_192)?;
+    within("stored_value.calls_max", wallet.calls_max as u64, 1, 1_024)?;
+    within("stored_value.deadline_ms", wallet.deadline_ms, 10, 600_000)
 }

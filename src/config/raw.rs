@@ -145,12 +145,40 @@ impl Default for Parking {
 #[serde(deny_unknown_fields, default)]
 pub struct StoredValue {
     pub kind: String,
+    pub batch_count_max: usize,
+    pub calls_max: usize,
+    pub deadline_ms: u64,
+    pub burn: bool,
+    pub http: StoredValueHttp,
+    pub postgres: StoredValuePostgres,
 }
 
 impl Default for StoredValue {
     fn default() -> StoredValue {
-        StoredValue { kind: "embedded".to_owned() }
+        StoredValue {
+            kind: "embedded".to_owned(),
+            batch_count_max: 1_000,
+            calls_max: 8,
+            deadline_ms: 2_000,
+            burn: true,
+            http: StoredValueHttp::default(),
+            postgres: StoredValuePostgres::default(),
+        }
     }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoredValueHttp {
+    pub url: String,
+    pub authorization: String,
+    pub ca_file: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoredValuePostgres {
+    pub url: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

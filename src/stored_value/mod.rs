@@ -4,9 +4,14 @@
 //! ever; a repeat with the same money fields gives the recorded result and other money fields give
 //! `id_conflict`; a retryable refusal leaves the id free; a burned id can never be paid. `Unknown` is always an
 //! honest answer. Adapters are named for the service they speak to. No campaign and no queue is known here.
+//!
+//! [`StoredValue`] is the port to the ledger in this process, which answers at once; [`remote`] is the port to a
+//! wallet elsewhere, which may answer late, out of order, or never.
 
 pub mod batch;
+pub mod contract;
 pub mod ledger;
+pub mod remote;
 
 pub use batch::TransferBatch;
 
