@@ -4,13 +4,14 @@
 //! Start: folder, snapshot, journal (replaying the tail into desk, queues and ledger), desk, pipeline, view,
 //! checkpoints. Stop, in order: the door, the feed, the ring (drained), the desk, a last snapshot, the journal.
 //! [`office`] gives the gateway what it needs, [`vitals`] tells how the service is, [`checkpoint`] takes
-//! snapshots, [`reclaim`] gives up journal that nobody needs, [`folder`] guards the data folder.
+//! snapshots, [`wallet`] knows a wallet elsewhere, [`reclaim`] gives up journal that nobody needs, [`folder`] guards the data folder.
 
 pub mod checkpoint;
 pub mod folder;
 pub mod office;
 pub mod reclaim;
 pub mod vitals;
+pub mod wallet;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,7 @@ use anyhow::Context;
 use self::checkpoint::{Checkpointer, ManifestOf};
 use self::folder::DataFolder;
 use self::reclaim::Reclaimer;
+use self::wallet::WalletLink;
 use crate::config::Config;
 use crate::domain::UnixMs;
 use crate::intake::desk::decide::Clerk;
@@ -35,9 +37,11 @@ use crate::outcome::embedded::EmbeddedOutcomeLog;
 use crate::outcome::entry::FRAME_OUTCOMES;
 use crate::outcome::view::{View, ViewHandle, ViewWorker, WorkerOptions};
 use crate::pipeline::suspects::Suspects;
-use crate::pipeline::{Parts, Pipeline};
+use crate::pipeline::remote::Remote;
+use crate::pipeline::{Parts, Pipeline, Wallet};
 use crate::ring::Poison;
 use crate::stored_value::ledger::{self, Ledger};
+use crate::stored_value::remote::RemoteWallet;
 
 pub type Clock = Arc<dyn Fn() -> UnixMs + Send + Sync>;
 
@@ -61,6 +65,8 @@ pub struct Service {
     pub recovery: String,
     desk_thread: DeskThread,
     checkpoints: Checkpoints,
+    link: Option<WalletLink>,
+    stopping: Arc<AtomicBool>,
     folder: Option<DataFolder>,
 }
 
@@ -70,13 +76,15 @@ pub struct Extras {
     pub storage: Option<Arc<dyn Storage>>,
     /// Without it, no view is run.
     pub with_view: bool,
+    /// In place of the wallet that the configuration names.
+    pub wallet: Option<Arc<dyn RemoteWallet>>,
     /// Called on a thread of the service when it can go on no more.
     pub on_poison: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Default for Extras {
     fn default() -> Extras {
-        Extras { storage: None, with_view: true, on_poison: Arc::new(|| {}) }
+        Extras { storage: None, with_view: true, wallet: None, on_poison: Arc::new(|| {}) }
     }
 }
 
@@ -158,6 +166,13 @@ impl Service {
         };
         let identity =
             folder.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |f| f.identity.clone());
+        if let Some(folder) = &folder {
+            wallet::check_kind(&folder.path, &config.raw.stored_value.kind)?;
+        }
+        let link = match extras.wallet.map_or_else(|| adapter(&config), |wallet| Ok(Some(wallet)))? {
+            Some(wallet) => Some(WalletLink::new(wallet, &config, folder.as_ref().map(|f| f.path.as_path()))?),
+            None => None,
+        };
         let suspects = Arc::new(Suspects::load(storage.clone())?);
         let Recovered { replay, journal, manifest, report } = recover(&config, &storage)?;
         tracing::info!(report, "recovered");
@@ -168,6 +183,16 @@ impl Service {
         let intake = Arc::new(EmbeddedIntake::new(replay.queues, journal.clone()));
         let outcomes = Arc::new(EmbeddedOutcomeLog::new(journal.clone(), FRAME_ACCEPT));
         let entries = Entries::new(journal.clone());
+        let wallet = match &link {
+            None => Wallet::Here(ledger.clone()),
+            Some(link) => Wallet::Elsewhere(Remote {
+                wallet: link.wallet.clone(),
+                runtime: link.runtime.handle().clone(),
+                began_at: journal.position().offset,
+                settled: settled_unacknowledged(&config, &journal, &intake)?,
+                options: config.remote.clone(),
+            }),
+        };
         let mut clerk = Clerk::new(replay.memory, entries, intake, journal.clone(), config.desk.clone());
         clerk.act_on_deferred(clock())?;
         let (desk, desk_thread) =
@@ -175,12 +200,16 @@ impl Service {
 
         let parts = Parts {
             desk: desk.clone(),
-            stored_value: ledger.clone(),
+            wallet,
             outcomes: outcomes.clone(),
             suspects,
             now_ms: clock.clone(),
         };
         let pipeline = Arc::new(Pipeline::start(&config.pipeline, parts, poison.clone(), extras.on_poison)?);
+        let stopping = Arc::new(AtomicBool::new(false));
+        if let Some(link) = &link {
+            link.watch(&pipeline, stopping.clone());
+        }
         journal.on_sync(Box::new(pipeline.on_sync()));
         let bells = pipeline.bells();
         desk.on_parked(Box::new(move || bells.iter().for_each(crate::ring::Bell::ring)));
@@ -223,6 +252,8 @@ impl Service {
             clock,
             desk_thread,
             checkpoints,
+            link,
+            stopping,
             folder,
         })
     }
@@ -239,6 +270,10 @@ impl Service {
         if let Some(pipeline) = Arc::into_inner(self.pipeline) {
             pipeline.stop();
         }
+        self.stopping.store(true, Ordering::Release);
+        if let Some(link) = self.link {
+            link.runtime.shutdown_background();
+        }
         self.desk_thread.stop();
         if let Some(view) = self.view {
             view.stop();
@@ -247,6 +282,39 @@ impl Service {
         drop(self.folder);
         checkpointed
     }
+}
+
+/// The adapter that the configuration names; none for the ledger in this process.
+fn adapter(config: &Config) -> anyhow::Result<Option<Arc<dyn RemoteWallet>>> {
+    let settings = &config.raw.stored_value;
+    match settings.kind.as_str() {
+        "embedded" => Ok(None),
+        other => anyhow::bail!("stored_value.kind = {other:?} has no adapter"),
+    }
+}
+
+/// Requests whose final outcome was written and whose acknowledgement was not: with a wallet that cannot burn, they
+/// must not be sent again, for what we closed without it would be paid.
+fn settled_unacknowledged(
+    config: &Config,
+    journal: &Journal,
+    intake: &EmbeddedIntake,
+) -> anyhow::Result<std::collections::HashSet<u64>> {
+    let mut settled = std::collections::HashSet::new();
+    let (false, Some(oldest)) = (config.remote.can_burn, intake.oldest_unacked()) else { return Ok(settled) };
+    let mut reader = journal.reader(oldest.max(journal.begins_at()));
+    while let Some(frame) = reader.next()? {
+        if frame.kind != FRAME_OUTCOMES {
+            continue;
+        }
+        for item in crate::domain::bytes::entries(&frame.payload) {
+            let outcome = crate::domain::Outcome::decode(item?.2)?;
+            if outcome.status.is_final() && outcome.request_place >= oldest {
+                settled.insert(outcome.request_place);
+            }
+        }
+    }
+    Ok(settled)
 }
 
 /// Facts that the view takes in every 200 ms of a burst.

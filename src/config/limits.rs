@@ -8,6 +8,7 @@ use super::ConfigError;
 use super::raw::Raw;
 use crate::intake::desk::DeskOptions;
 use crate::pipeline::PipelineOptions;
+use crate::pipeline::remote::RemoteOptions;
 use crate::{gateway, journal};
 
 /// Everything the service is built from. `raw` stays for printing.
@@ -24,6 +25,8 @@ pub struct Config {
     pub fair_queue_count: u8,
     pub desk: DeskOptions,
     pub pipeline: PipelineOptions,
+    /// For a wallet elsewhere.
+    pub remote: RemoteOptions,
 }
 
 fn invalid(key: &'static str, reason: impl Into<String>) -> ConfigError {
@@ -56,6 +59,7 @@ impl Config {
             0 => 5,
             count => count,
         };
+        let slot_count = slot_count(&raw);
         let clients = (!raw.gateway.clients.is_empty()).then(|| raw.gateway.clients.clone());
         Ok(Config {
             listen,
@@ -79,17 +83,23 @@ impl Config {
                 ops_bytes_max: raw.accept.ops_bytes_max,
                 wait_ms_max: raw.accept.wait_s_max * 1_000,
                 backlog_max: raw.accept.backlog_max,
-                parked_max: (raw.parking.count_max - raw.pipeline.ring_slot_count) as u64 * 9 / 10,
+                parked_max: (raw.parking.count_max - slot_count) as u64 * 9 / 10,
                 retention_ms: raw.data.retention_s * 1_000,
                 transfers_per_s: raw.shaping.transfers_per_s,
             },
             pipeline: PipelineOptions {
-                slot_count: raw.pipeline.ring_slot_count,
+                slot_count,
                 thread_count: pipeline_threads,
                 batch_count_max: raw.pipeline.batch_count_max,
                 transfers_per_s: raw.shaping.transfers_per_s,
                 retry_ms: raw.parking.retry_ms,
                 parked_max: raw.parking.count_max,
+            },
+            remote: RemoteOptions {
+                batch_count_max: raw.stored_value.batch_count_max,
+                calls_max: raw.stored_value.calls_max,
+                deadline: Duration::from_millis(raw.stored_value.deadline_ms),
+                can_burn: raw.stored_value.burn,
             },
             raw,
         })
@@ -110,8 +120,9 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
         ));
     }
     check_wallet(raw)?;
-    if !raw.pipeline.ring_slot_count.is_power_of_two() {
-        return Err(invalid("pipeline.ring_slot_count", "it must be a power of two"));
+    let given = raw.pipeline.ring_slot_count;
+    if given != 0 && !given.is_power_of_two() {
+        return Err(invalid("pipeline.ring_slot_count", "it must be a power of two, or 0"));
     }
     if raw.data.dir.is_empty() {
         return Err(invalid("data.dir", "it must not be empty"));
@@ -130,13 +141,13 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
     within("gateway.connections_max", raw.gateway.connections_max as u64, 1, 1_000_000)?;
     within("gateway.threads", raw.gateway.threads as u64, 0, 1_024)?;
     within("intake.fair_queues", u64::from(raw.intake.fair_queues), 1, 255)?;
-    within("pipeline.ring_slot_count", raw.pipeline.ring_slot_count as u64, 64, 1 << 24)?;
+    within("pipeline.ring_slot_count", slot_count(raw) as u64, 64, 1 << 24)?;
     within("pipeline.threads", raw.pipeline.threads as u64, 0, 5)?;
     // A wallet batch must fit into the smallest segment.
     within("pipeline.batch_count_max", raw.pipeline.batch_count_max as u64, 1, 8_192)?;
     within("shaping.transfers_per_s", raw.shaping.transfers_per_s, 0, 100_000_000)?;
     within("parking.count_max", raw.parking.count_max as u64, 1, 100_000_000)?;
-    if raw.parking.count_max < 2 * raw.pipeline.ring_slot_count {
+    if raw.parking.count_max < 2 * slot_count(raw) {
         return Err(invalid("parking.count_max", "it must be at least twice pipeline.ring_slot_count"));
     }
     within("parking.retry_ms", raw.parking.retry_ms, 1, 86_400_000)?;
@@ -166,17 +177,31 @@ fn check_wallet(raw: &Raw) -> Result<(), ConfigError> {
     if url.is_empty() {
         return Err(invalid(key, format!("stored_value.kind = {:?} needs it", wallet.kind)));
     }
-    // What a slow wallet holds up must find room in the ring.
-    let held = raw.shaping.transfers_per_s.saturating_mul(wallet.deadline_ms) / 1_000;
-    if held > raw.pipeline.ring_slot_count as u64 {
+    let (held, given) = (held_max(raw), raw.pipeline.ring_slot_count);
+    if given != 0 && held > given as u64 {
         let reason = format!(
             "at {} transfers/s and a deadline of {} ms, {held} transfers can be under way; the ring must have as \
-             many slots (a power of two)",
+             many slots (a power of two; 0 chooses)",
             raw.shaping.transfers_per_s, wallet.deadline_ms
         );
         return Err(invalid("pipeline.ring_slot_count", reason));
     }
     check_calls(raw)
+}
+
+/// Transfers that a slow wallet can hold up: they must find room in the ring. A quarter more, for what it takes to
+/// find out who holds up a call.
+fn held_max(raw: &Raw) -> u64 {
+    raw.shaping.transfers_per_s.saturating_mul(raw.stored_value.deadline_ms) / 800
+}
+
+/// The setting, or what it derives from.
+fn slot_count(raw: &Raw) -> usize {
+    let held = if raw.stored_value.kind == "embedded" { 0 } else { held_max(raw) };
+    match raw.pipeline.ring_slot_count {
+        0 => usize::try_from(held).unwrap_or(usize::MAX >> 1).max(32_768).next_power_of_two(),
+        given => given,
+    }
 }
 
 fn check_calls(raw: &Raw) -> Result<(), ConfigError> {

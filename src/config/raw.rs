@@ -118,7 +118,7 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Pipeline {
-        Pipeline { ring_slot_count: 32_768, threads: 0, batch_count_max: 4_096 }
+        Pipeline { ring_slot_count: 0, threads: 0, batch_count_max: 4_096 }
     }
 }
 

@@ -84,15 +84,18 @@ pub enum WaitReason {
     CampaignPaused = 4,
     /// The wallet asked to be spared; retried with backoff.
     WalletOverloaded = 5,
+    /// The wallet answers others, and not for this one or its payee; retried with backoff.
+    NoAnswer = 6,
 }
 
 impl WaitReason {
-    pub const ALL: [WaitReason; 5] = [
+    pub const ALL: [WaitReason; 6] = [
         WaitReason::Backlog,
         WaitReason::NotDue,
         WaitReason::LowBalance,
         WaitReason::CampaignPaused,
         WaitReason::WalletOverloaded,
+        WaitReason::NoAnswer,
     ];
 
     pub fn from_u8(byte: u8) -> Option<WaitReason> {
@@ -106,6 +109,7 @@ impl WaitReason {
             WaitReason::LowBalance => "low_balance",
             WaitReason::CampaignPaused => "campaign_paused",
             WaitReason::WalletOverloaded => "wallet_overloaded",
+            WaitReason::NoAnswer => "no_answer",
         }
     }
 }

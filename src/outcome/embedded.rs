@@ -55,6 +55,11 @@ impl OutcomeLog for EmbeddedOutcomeLog {
         if durable { runs.pop_front() } else { None }
     }
 
+    fn has_durable(&self) -> bool {
+        let synced = self.journal.synced();
+        self.waiting().runs.front().is_some_and(|next| next.end <= synced)
+    }
+
     fn appended_end(&self) -> u64 {
         self.waiting().appended_end
     }

@@ -57,6 +57,8 @@ pub trait OutcomeLog: Send + Sync + 'static {
     fn append(&self, outcomes: &[u8]) -> Result<(), OutcomeError>;
     /// The oldest run that was appended, is durable, and was not taken yet.
     fn take_durable(&self) -> Option<Appended>;
+    /// Whether `take_durable` would answer one.
+    fn has_durable(&self) -> bool;
     /// End of the last run that was appended.
     fn appended_end(&self) -> u64;
 }

@@ -1,10 +1,12 @@
 //! Stage five: once the outcomes are durable, acknowledge the queues and tell the desk.
 //!
-//! It takes only slots whose outcome frames are durable; until then they stay in the ring. The ack is written
+//! [`Commit`] is the stage where the wallet answers in order (in this process), [`Teller`] what it shares with
+//! `remote`, where it does not. It takes only slots whose outcome frames are durable; until then they stay in the ring. The ack is written
 //! behind the outcomes and waits for nobody: an ack that is lost costs a redelivery, which changes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::Parts;
 use super::feed::FeedCounts;
@@ -24,32 +26,21 @@ pub struct SettleCounts {
     pub by_status: [AtomicU64; Status::ALL.len()],
 }
 
-pub struct Commit {
+/// Tells the desk, and the metrics, what became durable.
+pub struct Teller {
     desk: Desk,
-    outcomes: Arc<dyn OutcomeLog>,
-    counts: Arc<FeedCounts>,
     settled: Arc<SettleCounts>,
-    /// The outcome frame at whose slots we are, once it is durable.
-    next: Option<Appended>,
     /// Settled rows the desk had no room for yet.
     held: Option<Settled>,
-    acks: Vec<(QueueId, u64)>,
 }
 
-impl Commit {
-    pub fn new(parts: &Parts, counts: Arc<FeedCounts>, settled: Arc<SettleCounts>) -> Commit {
-        Commit {
-            desk: parts.desk.clone(),
-            outcomes: parts.outcomes.clone(),
-            counts,
-            settled,
-            next: None,
-            held: None,
-            acks: Vec::new(),
-        }
+impl Teller {
+    pub fn new(desk: Desk, settled: Arc<SettleCounts>) -> Teller {
+        Teller { desk, settled, held: None }
     }
 
-    fn offer_held(&mut self) -> bool {
+    /// Offers the desk what it had no room for; true if it took it.
+    pub fn offer_held(&mut self) -> bool {
         match self.held.take().map(|settled| self.desk.settled(settled)) {
             Some(Err(settled)) => {
                 self.held = Some(settled);
@@ -57,6 +48,85 @@ impl Commit {
             }
             Some(Ok(())) => true,
             None => false,
+        }
+    }
+
+    pub fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Tells of a run of outcomes. Only when nothing is held.
+    pub fn tell(&mut self, run: &Appended) -> Result<(), StageError> {
+        assert!(self.held.is_none(), "one run at a time");
+        let rows: Vec<SettledRow> = entries(&run.bytes)
+            .flatten()
+            .filter_map(|(at, _, bytes)| {
+                Some(SettledRow::new(&Outcome::decode(bytes).ok()?, run.place + at as u64))
+            })
+            .collect();
+        if rows.len() != run.count as usize {
+            return Err(StageError("an outcome we encoded does not decode".to_owned()));
+        }
+        // A cancel is no payment: what it came to is counted where it cancels.
+        for row in rows.iter().filter(|row| row.kind != Kind::Cancel) {
+            self.settled.by_status[row.status as usize - 1].fetch_add(1, Ordering::Relaxed);
+        }
+        self.held = Some(Settled { rows, end: run.end });
+        Ok(())
+    }
+
+    /// The desk rings nobody when it has room again; look every millisecond while something is held.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.held.as_ref().map(|_| Instant::now() + Duration::from_millis(1))
+    }
+}
+
+/// How far each queue is done, gathered slot by slot.
+#[derive(Default)]
+pub struct Acks {
+    below: Vec<(QueueId, u64)>,
+}
+
+impl Acks {
+    pub fn add(&mut self, origin: Origin) {
+        if let Origin::Queue { queue, index } = origin {
+            match self.below.iter_mut().find(|(acked, _)| *acked == queue) {
+                Some((_, below)) => *below = index + 1,
+                None => self.below.push((queue, index + 1)),
+            }
+        }
+    }
+
+    /// Acknowledges what was gathered.
+    pub fn give(&mut self, desk: &Desk) -> Result<(), StageError> {
+        crate::crash::point("commit::before_ack");
+        for (queue, below_index) in self.below.drain(..) {
+            desk.intake.ack(queue, below_index).map_err(|error| StageError(error.to_string()))?;
+        }
+        crate::crash::point("commit::after_ack");
+        Ok(())
+    }
+}
+
+pub struct Commit {
+    desk: Desk,
+    outcomes: Arc<dyn OutcomeLog>,
+    counts: Arc<FeedCounts>,
+    teller: Teller,
+    /// The outcome frame at whose slots we are, once it is durable.
+    next: Option<Appended>,
+    acks: Acks,
+}
+
+impl Commit {
+    pub fn new(parts: &Parts, counts: Arc<FeedCounts>, teller: Teller) -> Commit {
+        Commit {
+            desk: parts.desk.clone(),
+            outcomes: parts.outcomes.clone(),
+            counts,
+            teller,
+            next: None,
+            acks: Acks::default(),
         }
     }
 }
@@ -67,8 +137,8 @@ impl Stage<Slot> for Commit {
     }
 
     fn appetite(&mut self) -> u64 {
-        self.offer_held();
-        if self.held.is_some() {
+        self.teller.offer_held();
+        if self.teller.is_holding() {
             return 0;
         }
         if self.next.is_none() {
@@ -79,50 +149,26 @@ impl Stage<Slot> for Commit {
 
     fn on_batch(&mut self, batch: &mut Batch<'_, '_, Slot>) -> Result<(), StageError> {
         let next = self.next.take().ok_or_else(|| StageError("nothing is durable".to_owned()))?;
-        self.acks.clear();
         let mut count = 0u64;
         while let Some(slot) = batch.next_slot() {
             count += 1;
-            if let Origin::Queue { queue, index } = slot.origin {
-                match self.acks.iter_mut().find(|(acked, _)| *acked == queue) {
-                    Some((_, below)) => *below = index + 1,
-                    None => self.acks.push((queue, index + 1)),
-                }
-            }
+            self.acks.add(slot.origin);
         }
         if count != next.count as u64 {
             return Err(StageError(format!("{} outcomes are durable for {count} slots", next.count)));
         }
-        let rows: Vec<SettledRow> = entries(&next.bytes)
-            .flatten()
-            .filter_map(|(at, _, bytes)| {
-                Some(SettledRow::new(&Outcome::decode(bytes).ok()?, next.place + at as u64))
-            })
-            .collect();
-        if rows.len() as u64 != count {
-            return Err(StageError("an outcome we encoded does not decode".to_owned()));
-        }
-        // A cancel is no payment: what it came to is counted where it cancels.
-        for row in rows.iter().filter(|row| row.kind != Kind::Cancel) {
-            self.settled.by_status[row.status as usize - 1].fetch_add(1, Ordering::Relaxed);
-        }
-        crate::crash::point("commit::before_ack");
-        for (queue, below_index) in &self.acks {
-            self.desk.intake.ack(*queue, *below_index).map_err(|error| StageError(error.to_string()))?;
-        }
-        crate::crash::point("commit::after_ack");
-        self.held = Some(Settled { rows, end: next.end });
-        self.offer_held();
+        self.acks.give(&self.desk)?;
+        self.teller.tell(&next)?;
+        self.teller.offer_held();
         self.counts.committed.fetch_add(count, Ordering::AcqRel);
         Ok(())
     }
 
     fn idle(&mut self) -> Result<bool, StageError> {
-        Ok(self.offer_held())
+        Ok(self.teller.offer_held())
     }
 
-    fn deadline(&self) -> Option<std::time::Instant> {
-        // The desk rings nobody when it has room again; look every millisecond while something is held.
-        self.held.as_ref().map(|_| std::time::Instant::now() + std::time::Duration::from_millis(1))
+    fn deadline(&self) -> Option<Instant> {
+        self.teller.deadline()
     }
 }

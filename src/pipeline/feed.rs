@@ -44,6 +44,10 @@ pub struct FeedCounts {
     pub lingering: AtomicBool,
     /// Operators and tests may hold the feed.
     pub paused: AtomicBool,
+    /// The wallet has not said who it is: nothing is fed.
+    pub wallet_unknown: AtomicBool,
+    /// Requests that the wallet was sent once more: they count against the pace.
+    pub sent_again: AtomicU64,
 }
 
 impl FeedCounts {
@@ -111,7 +115,8 @@ impl Feed {
     }
 
     fn is_held(&self) -> bool {
-        self.counts.stop.load(Ordering::Acquire) || self.counts.paused.load(Ordering::Acquire)
+        let counts = &self.counts;
+        [&counts.stop, &counts.paused, &counts.wallet_unknown].iter().any(|held| held.load(Ordering::Acquire))
     }
 
     fn lingers(&self) -> bool {
@@ -131,6 +136,7 @@ impl Feed {
             return;
         }
         let now_ns = self.now_ns();
+        self.pace.charge(now_ns, self.counts.sent_again.swap(0, Ordering::Relaxed));
         let want = room.saturating_sub(self.ready.len()) as u64;
         let granted = self.pace.take(now_ns, want) as usize;
         let before = self.ready.len();

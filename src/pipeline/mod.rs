@@ -11,13 +11,15 @@
 //! What holds: an outcome rests on what the wallet answered; a queue is acknowledged only past outcomes that
 //! are durable; a stage that panics stops the pipeline before anyone uses what it left. Slots pass every stage
 //! in order, so what commit sees is always a contiguous prefix of each queue. Absent: HTTP, and any adapter's
-//! name.
+//! name. The graph is that of a wallet in this process; [`remote`] has the other, where settle, record and commit are
+//! one stage that sends, and one that acknowledges.
 
 pub mod check;
 pub mod commit;
 pub mod decode;
 pub mod feed;
 pub mod record;
+pub mod remote;
 pub mod settle;
 pub mod slot;
 pub mod suspects;
@@ -31,6 +33,10 @@ use crate::ring::threads::Threads;
 use crate::ring::{Bell, Chain, Poison, Stage};
 use crate::stored_value::StoredValue;
 use feed::{Feed, FeedCounts};
+use remote::Remote;
+use remote::acknowledge::Acknowledge;
+use remote::counts::RemoteCounts;
+use remote::window::Window;
 use slot::Slot;
 use suspects::Suspects;
 
@@ -50,10 +56,17 @@ pub struct PipelineOptions {
     pub parked_max: usize,
 }
 
+/// Where transfers are decided.
+pub enum Wallet {
+    /// In this process: at once, in order.
+    Here(Arc<dyn StoredValue>),
+    Elsewhere(Remote),
+}
+
 /// The parts that the stages work with.
 pub struct Parts {
     pub desk: Desk,
-    pub stored_value: Arc<dyn StoredValue>,
+    pub wallet: Wallet,
     pub outcomes: Arc<dyn OutcomeLog>,
     pub suspects: Arc<Suspects>,
     pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
@@ -65,6 +78,8 @@ pub struct Pipeline {
     bells: Vec<Bell>,
     pub counts: Arc<FeedCounts>,
     pub settled: Arc<commit::SettleCounts>,
+    /// Stays at nothing where the wallet is in this process.
+    pub remote: Arc<RemoteCounts>,
 }
 
 impl Pipeline {
@@ -77,21 +92,33 @@ impl Pipeline {
     ) -> std::io::Result<Pipeline> {
         let counts = Arc::new(FeedCounts::default());
         let settled = Arc::new(commit::SettleCounts::default());
+        let remote = Arc::new(RemoteCounts::default());
         let suspects = parts.suspects.clone();
         let batch = options.batch_count_max as u64;
-        let stages: Vec<Box<dyn Stage<Slot>>> = vec![
+        let thread_count = options.thread_count.clamp(1, 5);
+        let bells: Vec<Bell> = (0..thread_count).map(|_| Bell::new()).collect();
+        let mut stages: Vec<Box<dyn Stage<Slot>>> = vec![
             Box::new(decode::Decode::new(batch, suspects.clone())),
             Box::new(check::Check::new(batch, &parts, suspects.clone())),
-            Box::new(settle::Settle::new(batch, parts.stored_value.clone(), suspects.clone())),
-            Box::new(record::Record::new(batch, &parts, options.retry_ms)),
-            Box::new(commit::Commit::new(&parts, counts.clone(), settled.clone())),
         ];
-        let bells: Vec<Bell> =
-            (0..options.thread_count.clamp(1, stages.len())).map(|_| Bell::new()).collect();
+        let teller = commit::Teller::new(parts.desk.clone(), settled.clone());
+        match &parts.wallet {
+            Wallet::Here(wallet) => {
+                stages.push(Box::new(settle::Settle::new(batch, wallet.clone(), suspects.clone())));
+                stages.push(Box::new(record::Record::new(batch, &parts, options.retry_ms)));
+                stages.push(Box::new(commit::Commit::new(&parts, counts.clone(), teller)));
+            }
+            Wallet::Elsewhere(wallet) => {
+                let window = Arc::new(Window::new(options.slot_count));
+                let dispatch = wallet.dispatch(options, &parts, teller, &window, &counts, &remote, &bells);
+                stages.push(Box::new(dispatch));
+                stages.push(Box::new(Acknowledge::new(parts.desk.clone(), counts.clone(), window, batch)));
+            }
+        }
         let chain = Chain::new(options.slot_count, Slot::default, stages);
         let feeder = Box::new(Feed::new(options, &parts, suspects, counts.clone()));
         let threads = Threads::start(chain, feeder, bells.clone(), poison, on_poison)?;
-        Ok(Pipeline { threads, bells, counts, settled })
+        Ok(Pipeline { threads, bells, counts, settled, remote })
     }
 
     /// Wakes the threads.

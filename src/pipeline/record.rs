@@ -29,7 +29,7 @@ impl Record {
 
 /// The wait before the next attempt: doubled by each so far, at most a minute (or `retry_ms`, if that is more).
 /// Requests parked together stay together: the pace spreads them.
-fn backoff_ms(retry_ms: u64, attempts: u32) -> u64 {
+pub fn backoff_ms(retry_ms: u64, attempts: u32) -> u64 {
     (retry_ms << attempts.min(6)).min(retry_ms.max(60_000))
 }
 

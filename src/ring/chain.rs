@@ -22,6 +22,10 @@ pub trait Stage<S>: Send {
     }
     /// Called on the stage's thread after it panicked; its state may be half changed.
     fn panicked(&mut self, _reason: &str) {}
+    /// Whether `idle` would move something. Reads only.
+    fn has_work(&self) -> bool {
+        false
+    }
     /// When the stage wants to be called again though nobody rings.
     fn deadline(&self) -> Option<std::time::Instant> {
         None
@@ -134,19 +138,21 @@ impl<S> Poller<S> {
                 false
             }
             Err(panic) => {
-                poison.set(format!("stage {} panicked: {}", self.stage.name(), panic_text(&*panic)));
+                let reason = format!("stage {} panicked: {}", self.stage.name(), panic_text(&*panic));
+                self.stage.panicked(&reason);
+                poison.set(reason);
                 false
             }
         }
     }
 
-    /// Whether a slot waits that the stage would take. Reads nothing but cursors.
+    /// Whether a slot waits that the stage would take, or it has work without one.
     pub fn has_work(&mut self) -> bool {
         let available = match &self.source {
             Source::First(poller) => poller.has_available(),
             Source::Next(poller) => poller.has_available(),
         };
-        available && self.stage.appetite() > 0
+        (available && self.stage.appetite() > 0) || self.stage.has_work()
     }
 
     pub fn deadline(&self) -> Option<std::time::Instant> {

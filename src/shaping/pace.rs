@@ -48,6 +48,14 @@ impl Pace {
         granted
     }
 
+    /// Counts as gone what went unasked: `take` grants less until it is made up for.
+    pub fn charge(&mut self, now_ns: u64, count: u64) {
+        if let Some(ns) = (count * 1_000_000_000).checked_div(self.rate_per_s) {
+            let floor = now_ns.saturating_sub(BURST_NS);
+            self.spent_until_ns = self.spent_until_ns.max(floor) + ns;
+        }
+    }
+
     /// Gives back what was taken and not used.
     pub fn give_back(&mut self, count: u64) {
         if let Some(ns) = (count * 1_000_000_000).checked_div(self.rate_per_s) {
@@ -73,6 +81,16 @@ mod tests {
     /// Asks as often as it may and returns how many went in each millisecond.
     fn greedy(pace: &mut Pace, from_ns: u64, for_ms: u64) -> Vec<u64> {
         (0..for_ms).map(|ms| pace.take(from_ns + ms * 1_000_000, u64::MAX >> 1)).collect()
+    }
+
+    #[test]
+    fn what_was_charged_is_made_up_for() {
+        let mut pace = Pace::new(1_000);
+        assert!(pace.take(S, 100) > 0);
+        pace.charge(S, 500);
+        assert_eq!(greedy(&mut pace, S, 499).iter().sum::<u64>(), 0);
+        let after: u64 = greedy(&mut pace, S + S / 2, 500).iter().sum();
+        assert!((495..=505).contains(&after), "{after}");
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Memory {
             }
         } else if matches!(row.status, Status::Queued | Status::Unknown) {
             // An unknown outcome is settled by sending the same again.
-            let reason = row.reason.unwrap_or(WaitReason::WalletOverloaded);
+            let reason = row.reason.unwrap_or(WaitReason::NoAnswer);
             self.parking().park(Parked {
                 request_place: row.request_place,
                 entry_place: row.outcome_place,

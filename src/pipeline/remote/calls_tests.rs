@@ -1,0 +1,290 @@
+//! Scenes over the pure state machine: a clock moved by hand, a wallet that is the test.
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+struct Scene {
+    calls: Calls<u64>,
+    now: Instant,
+    done: Vec<Done<u64>>,
+    next_sequence: u64,
+}
+
+fn good() -> Answer {
+    Answer { status: TransferStatus::Succeeded, wallet_ref: String::new() }
+}
+
+fn lost() -> CallError {
+    CallError::Unknown("reset".to_owned())
+}
+
+fn timed_out() -> CallError {
+    CallError::TimedOut { after_ms: 1_000 }
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let options = CallOptions {
+            batch_count_max: 100,
+            calls_max: 4,
+            deadline: Duration::from_secs(1),
+            slot_count: 1_024,
+        };
+        Scene { calls: Calls::new(options, 7), now: Instant::now(), done: Vec::new(), next_sequence: 0 }
+    }
+
+    /// Requests of parties `party_from..`, one each.
+    fn push(&mut self, count: u64, party_from: u64) {
+        for n in 0..count {
+            let sequence = self.next_sequence;
+            self.next_sequence += 1;
+            self.calls.push(sequence, party_from + n, Errand::Transfer, sequence, self.now, &mut self.done);
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.calls.tick(self.now, &mut self.done);
+    }
+
+    fn call(&mut self) -> Option<Call> {
+        self.calls.next(self.now, &mut self.done)
+    }
+
+    fn answer(&mut self, call: &Call) {
+        let answers = call.sequences.iter().map(|_| good()).collect();
+        self.calls.answered(call.id, Ok(answers), self.now, &mut self.done);
+    }
+
+    fn fail(&mut self, call: &Call, error: CallError) {
+        self.calls.answered(call.id, Err(error), self.now, &mut self.done);
+    }
+
+    /// Makes calls and answers each with `answer` (an error, or good for all) until nothing is left or `rounds` ran.
+    fn run(&mut self, rounds: usize, mut answer: impl FnMut(&Call) -> Option<CallError>) {
+        for _ in 0..rounds {
+            self.pass(5 * MS);
+            while let Some(call) = self.call() {
+                match answer(&call) {
+                    Some(error) => self.fail(&call, error),
+                    None => self.answer(&call),
+                }
+            }
+            if self.calls.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn ended(&self) -> Vec<(u64, u32, bool)> {
+        let mut ended: Vec<_> = self
+            .done
+            .iter()
+            .map(|done| (done.payload, done.sends, matches!(done.ended, Ended::Answered(_))))
+            .collect();
+        ended.sort_unstable();
+        ended
+    }
+}
+
+#[test]
+fn every_request_is_answered_once_and_sent_once_when_nothing_fails() {
+    let mut scene = Scene::new();
+    scene.push(350, 0);
+    scene.run(100, |_| None);
+    assert_eq!(scene.ended(), (0..350).map(|n| (n, 1, true)).collect::<Vec<_>>());
+}
+
+#[test]
+fn lost_replies_are_sent_again_whole_and_never_mixed_with_first_attempts() {
+    let mut scene = Scene::new();
+    scene.push(100, 0);
+    let first = scene.call().unwrap();
+    scene.fail(&first, lost());
+    scene.push(100, 1_000);
+    scene.pass(200 * MS);
+    let again = scene.call().unwrap();
+    assert_eq!(again.sequences, first.sequences, "the same, and no other");
+    let fresh = scene.call().unwrap();
+    assert_eq!(fresh.sequences, (100..200).collect::<Vec<_>>());
+    scene.answer(&again);
+    scene.answer(&fresh);
+    let ended = scene.ended();
+    assert!(ended.iter().all(|(n, sends, answered)| *answered && *sends == if *n < 100 { 2 } else { 1 }));
+}
+
+#[test]
+fn a_tenth_of_replies_lost_costs_little_more_than_a_tenth_of_touches() {
+    let mut scene = Scene::new();
+    let (mut touches, mut calls, mut pushed) = (0, 0u64, 0);
+    while pushed < 20_000 || !scene.calls.is_empty() {
+        if pushed < 20_000 && scene.next_sequence - scene.done.len() as u64 <= 800 {
+            scene.push(100, pushed);
+            pushed += 100;
+        }
+        scene.pass(5 * MS);
+        while let Some(call) = scene.call() {
+            touches += call.sequences.len();
+            calls += 1;
+            if calls.is_multiple_of(10) { scene.fail(&call, timed_out()) } else { scene.answer(&call) }
+        }
+    }
+    assert_eq!(scene.done.len(), 20_000);
+    assert!(scene.done.iter().all(|done| matches!(done.ended, Ended::Answered(_))));
+    assert!(touches as f64 / 20_000.0 < 1.25, "{touches} touches");
+}
+
+#[test]
+fn an_outage_hands_nothing_back_and_holds_calls_back() {
+    let mut scene = Scene::new();
+    scene.push(400, 0);
+    let mut calls = 0;
+    for _ in 0..300 {
+        scene.pass(100 * MS);
+        while let Some(call) = scene.call() {
+            calls += 1;
+            scene.fail(&call, timed_out());
+        }
+    }
+    assert!(scene.done.is_empty(), "nothing is given up in 30 s of silence");
+    assert!(calls < 50, "{calls} calls at a wallet that is down");
+    assert!(matches!(scene.calls.gate().state(), super::super::gate::GateState::HeldBack(_)));
+    let back_at = scene.now;
+    scene.run(4_000, |_| None);
+    assert_eq!(scene.done.len(), 400);
+    assert!(scene.now - back_at < Duration::from_secs(10), "{:?}", scene.now - back_at);
+}
+
+#[test]
+fn a_payee_that_holds_up_its_batch_is_found_and_the_others_go_on() {
+    let mut scene = Scene::new();
+    // What calls take is known: 5 ms.
+    scene.push(100, 0);
+    let call = scene.call().unwrap();
+    scene.pass(5 * MS);
+    scene.answer(&call);
+    scene.done.clear();
+    // Party 7 is in the batch; every call with it hangs.
+    let held = 107;
+    scene.push(100, 0);
+    let mut hanging: Vec<(Call, Instant)> = Vec::new();
+    for _ in 0..600 {
+        // The rest of the world goes on meanwhile.
+        scene.push(1, 10_000 + scene.next_sequence);
+        scene.pass(5 * MS);
+        while let Some(call) = scene.call() {
+            if call.sequences.contains(&held) {
+                hanging.push((call, scene.now));
+            } else {
+                scene.answer(&call);
+            }
+        }
+        let now = scene.now;
+        let (over, on): (Vec<_>, Vec<_>) =
+            hanging.into_iter().partition(|(_, at)| now >= *at + Duration::from_secs(1));
+        hanging = on;
+        for (call, _) in over {
+            scene.fail(&call, timed_out());
+        }
+        if scene.done.iter().filter(|done| (100..200).contains(&done.payload)).count() == 100 {
+            break;
+        }
+    }
+    let ended = scene.ended();
+    let of_batch: Vec<_> = ended.iter().filter(|(n, ..)| (100..200).contains(n)).collect();
+    assert_eq!(of_batch.len(), 100);
+    assert!(of_batch.iter().all(|(n, _, answered)| *answered == (*n != held)), "{of_batch:?}");
+    // From now on the payee travels alone, and more of its requests than fit are handed back unsent.
+    scene.done.clear();
+    scene.push(1, 7);
+    scene.push(1, 7);
+    scene.push(1, 7);
+    assert_eq!(scene.done.len(), 1);
+    assert_eq!((scene.done[0].sends, &scene.done[0].ended), (0, &Ended::NoAnswer));
+    let solo = scene.call().unwrap();
+    assert_eq!(solo.sequences.len(), 1);
+}
+
+#[test]
+fn a_batch_too_large_is_halved_and_the_bound_remembered() {
+    let mut scene = Scene::new();
+    scene.push(300, 0);
+    let mut largest = 0;
+    scene.run(500, |call| {
+        let too_large = call.sequences.len() > 30;
+        largest = if too_large { largest } else { largest.max(call.sequences.len()) };
+        too_large.then(|| CallError::TooLarge("413".to_owned()))
+    });
+    assert_eq!(scene.done.len(), 300);
+    assert!(scene.done.iter().all(|done| matches!(done.ended, Ended::Answered(_))));
+    assert_eq!(largest, 25);
+}
+
+#[test]
+fn a_request_that_breaks_every_batch_is_found_and_handed_back() {
+    let mut scene = Scene::new();
+    scene.push(100, 0);
+    // One in a hundred other calls keeps succeeding, so that the wallet is known to be well.
+    for _ in 0..2_000 {
+        if scene.next_sequence < 900 {
+            scene.push(1, 50_000 + scene.next_sequence);
+        }
+        scene.pass(10 * MS);
+        while let Some(call) = scene.call() {
+            if call.sequences.contains(&42) { scene.fail(&call, lost()) } else { scene.answer(&call) }
+        }
+        if scene.calls.is_empty() && scene.next_sequence >= 900 {
+            break;
+        }
+    }
+    let handed_back: Vec<_> = scene.ended().into_iter().filter(|(.., answered)| !answered).collect();
+    assert_eq!(handed_back.iter().map(|(n, ..)| *n).collect::<Vec<_>>(), [42]);
+    assert_eq!(scene.done.len(), scene.next_sequence as usize);
+}
+
+#[test]
+fn refused_credentials_stop_all_and_cost_nobody_anything() {
+    let mut scene = Scene::new();
+    scene.push(250, 0);
+    let mut mended = false;
+    let mut calls = 0;
+    for round in 0..4_000 {
+        mended |= round == 2_000;
+        scene.pass(5 * MS);
+        while let Some(call) = scene.call() {
+            calls += u32::from(!mended);
+            if mended { scene.answer(&call) } else { scene.fail(&call, CallError::Unauthorized("401".to_owned())) }
+        }
+    }
+    assert!(calls <= 8, "{calls} calls in ten seconds");
+    assert_eq!(scene.done.len(), 250);
+    assert!(scene.done.iter().all(|done| matches!(done.ended, Ended::Answered(_))));
+}
+
+#[test]
+fn a_late_reply_after_the_parts_were_answered_changes_nothing() {
+    let mut scene = Scene::new();
+    scene.push(50, 0);
+    let warm = scene.call().unwrap();
+    scene.pass(5 * MS);
+    scene.answer(&warm);
+    scene.push(50, 0);
+    let held = scene.call().unwrap();
+    scene.push(50, 500);
+    scene.pass(60 * MS);
+    let other = scene.call().unwrap();
+    scene.answer(&other);
+    scene.pass(MS);
+    let mut parts = 0;
+    while let Some(call) = scene.call() {
+        assert!(call.sequences.iter().all(|n| held.sequences.contains(n)));
+        parts += 1;
+        scene.answer(&call);
+    }
+    assert!(parts > 1);
+    assert_eq!(scene.done.len(), 150);
+    scene.answer(&held);
+    assert_eq!(scene.done.len(), 150, "each left once");
+    assert!(scene.calls.is_empty() && scene.calls.flying() == 0);
+}
