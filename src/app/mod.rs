@@ -36,8 +36,8 @@ use crate::journal::{FolderStorage, Frame, Journal, Storage};
 use crate::outcome::embedded::EmbeddedOutcomeLog;
 use crate::outcome::entry::FRAME_OUTCOMES;
 use crate::outcome::view::{View, ViewHandle, ViewWorker, WorkerOptions};
-use crate::pipeline::suspects::Suspects;
 use crate::pipeline::remote::Remote;
+use crate::pipeline::suspects::Suspects;
 use crate::pipeline::{Parts, Pipeline, Wallet};
 use crate::ring::Poison;
 use crate::stored_value::ledger::{self, Ledger};
@@ -158,6 +158,7 @@ impl Service {
             Some(storage) => (None, storage),
             None => {
                 let folder = DataFolder::open(&config.data_dir)?;
+                wallet::check_kind(&folder.path, &config.raw.stored_value.kind)?;
                 let journal_dir = folder.journal_dir();
                 let storage = FolderStorage::new(&journal_dir)
                     .with_context(|| format!("the folder {} cannot be used", journal_dir.display()))?;
@@ -166,13 +167,7 @@ impl Service {
         };
         let identity =
             folder.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |f| f.identity.clone());
-        if let Some(folder) = &folder {
-            wallet::check_kind(&folder.path, &config.raw.stored_value.kind)?;
-        }
-        let link = match extras.wallet.map_or_else(|| adapter(&config), |wallet| Ok(Some(wallet)))? {
-            Some(wallet) => Some(WalletLink::new(wallet, &config, folder.as_ref().map(|f| f.path.as_path()))?),
-            None => None,
-        };
+        let link = link(&config, extras.wallet, folder.as_ref())?;
         let suspects = Arc::new(Suspects::load(storage.clone())?);
         let Recovered { replay, journal, manifest, report } = recover(&config, &storage)?;
         tracing::info!(report, "recovered");
@@ -183,28 +178,14 @@ impl Service {
         let intake = Arc::new(EmbeddedIntake::new(replay.queues, journal.clone()));
         let outcomes = Arc::new(EmbeddedOutcomeLog::new(journal.clone(), FRAME_ACCEPT));
         let entries = Entries::new(journal.clone());
-        let wallet = match &link {
-            None => Wallet::Here(ledger.clone()),
-            Some(link) => Wallet::Elsewhere(Remote {
-                wallet: link.wallet.clone(),
-                runtime: link.runtime.handle().clone(),
-                began_at: journal.position().offset,
-                settled: settled_unacknowledged(&config, &journal, &intake)?,
-                options: config.remote.clone(),
-            }),
-        };
+        let wallet = wallet_of(link.as_ref(), &ledger, &config, &journal, &intake)?;
         let mut clerk = Clerk::new(replay.memory, entries, intake, journal.clone(), config.desk.clone());
         clerk.act_on_deferred(clock())?;
         let (desk, desk_thread) =
             Desk::start(clerk, clock.clone(), poison.clone(), extras.on_poison.clone())?;
 
-        let parts = Parts {
-            desk: desk.clone(),
-            wallet,
-            outcomes: outcomes.clone(),
-            suspects,
-            now_ms: clock.clone(),
-        };
+        let parts =
+            Parts { desk: desk.clone(), wallet, outcomes: outcomes.clone(), suspects, now_ms: clock.clone() };
         let pipeline = Arc::new(Pipeline::start(&config.pipeline, parts, poison.clone(), extras.on_poison)?);
         let stopping = Arc::new(AtomicBool::new(false));
         if let Some(link) = &link {
@@ -282,6 +263,37 @@ impl Service {
         drop(self.folder);
         checkpointed
     }
+}
+
+/// Whoever talks to a wallet elsewhere.
+fn link(
+    config: &Config,
+    given: Option<Arc<dyn RemoteWallet>>,
+    folder: Option<&DataFolder>,
+) -> anyhow::Result<Option<WalletLink>> {
+    let path = folder.map(|folder| folder.path.as_path());
+    let wallet = match given {
+        Some(wallet) => Some(wallet),
+        None => adapter(config)?,
+    };
+    wallet.map(|wallet| WalletLink::new(wallet, config, path)).transpose()
+}
+
+fn wallet_of(
+    link: Option<&WalletLink>,
+    ledger: &Arc<Ledger>,
+    config: &Config,
+    journal: &Journal,
+    intake: &EmbeddedIntake,
+) -> anyhow::Result<Wallet> {
+    let Some(link) = link else { return Ok(Wallet::Here(ledger.clone())) };
+    Ok(Wallet::Elsewhere(Remote {
+        wallet: link.wallet.clone(),
+        runtime: link.runtime.handle().clone(),
+        began_at: journal.position().offset,
+        settled: settled_unacknowledged(config, journal, intake)?,
+        options: config.remote.clone(),
+    }))
 }
 
 /// The adapter that the configuration names; none for the ledger in this process.

@@ -86,7 +86,8 @@ impl WalletLink {
     }
 
     fn meet(&self) -> anyhow::Result<String> {
-        let asked = self.runtime.block_on(async { tokio::time::timeout(FIRST_WAIT, self.wallet.identity()).await });
+        let asked =
+            self.runtime.block_on(async { tokio::time::timeout(FIRST_WAIT, self.wallet.identity()).await });
         Ok(asked.context("no answer")??)
     }
 

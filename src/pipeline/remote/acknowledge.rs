@@ -21,7 +21,12 @@ pub struct Acknowledge {
 }
 
 impl Acknowledge {
-    pub fn new(desk: Desk, counts: Arc<FeedCounts>, window: Arc<Window>, batch_count_max: u64) -> Acknowledge {
+    pub fn new(
+        desk: Desk,
+        counts: Arc<FeedCounts>,
+        window: Arc<Window>,
+        batch_count_max: u64,
+    ) -> Acknowledge {
         Acknowledge { desk, counts, window, batch_count_max, sequence_next: 0, acks: Acks::default() }
     }
 }

@@ -254,7 +254,11 @@ fn refused_credentials_stop_all_and_cost_nobody_anything() {
         scene.pass(5 * MS);
         while let Some(call) = scene.call() {
             calls += u32::from(!mended);
-            if mended { scene.answer(&call) } else { scene.fail(&call, CallError::Unauthorized("401".to_owned())) }
+            if mended {
+                scene.answer(&call)
+            } else {
+                scene.fail(&call, CallError::Unauthorized("401".to_owned()))
+            }
         }
     }
     assert!(calls <= 8, "{calls} calls in ten seconds");

@@ -62,4 +62,3 @@ impl RemoteCounts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
-

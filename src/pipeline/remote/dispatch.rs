@@ -189,9 +189,10 @@ impl Dispatch {
     fn send(&mut self, call: &Call) -> Result<(), StageError> {
         let (mut batch, mut ids) = (TransferBatch::default(), Vec::new());
         for sequence in &call.sequences {
-            let item = self.calls.payload(*sequence).ok_or_else(|| {
-                StageError(format!("the request {sequence} of a call is not under way"))
-            })?;
+            let item = self
+                .calls
+                .payload(*sequence)
+                .ok_or_else(|| StageError(format!("the request {sequence} of a call is not under way")))?;
             self.working_on = item.place;
             let request = decode(item)?;
             self.names.fill(&request);
@@ -222,7 +223,13 @@ impl Dispatch {
                 Ended::Answered(answer) => (answer.status, answer.wallet_ref, false),
                 Ended::NoAnswer => (TransferStatus::Unknown, String::new(), true),
             };
-            self.finished.push(Finished { item: done.payload, sends: done.sends, result, wallet_ref, no_answer });
+            self.finished.push(Finished {
+                item: done.payload,
+                sends: done.sends,
+                result,
+                wallet_ref,
+                no_answer,
+            });
         }
         if self.finished.is_empty() {
             return Ok(false);
@@ -282,7 +289,9 @@ impl Dispatch {
             let sequences = self.appended.pop_front().unwrap_or_default();
             if sequences.len() != run.count as usize {
                 let (count, expected) = (run.count, sequences.len());
-                return Err(StageError(format!("{count} outcomes are durable where {expected} were appended")));
+                return Err(StageError(format!(
+                    "{count} outcomes are durable where {expected} were appended"
+                )));
             }
             self.parts.teller.tell(&run)?;
             self.parts.teller.offer_held();

@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn backoff_doubles_within_its_bounds() {
-        let table = [(0, 0.0, 50), (0, 1.0, 100), (1, 1.0, 200), (4, 1.0, 1_600), (5, 1.0, 2_000), (99, 0.0, 1_000)];
+        let table =
+            [(0, 0.0, 50), (0, 1.0, 100), (1, 1.0, 200), (4, 1.0, 1_600), (5, 1.0, 2_000), (99, 0.0, 1_000)];
         for (failures, jitter, expected_ms) in table {
             assert_eq!(backoff(failures, jitter).as_millis(), expected_ms, "{failures} {jitter}");
         }

@@ -75,7 +75,8 @@ impl Remote {
     ) -> Dispatch {
         let intake = &parts.desk.intake;
         let lanes = Lane::ALL.into_iter();
-        let queues = lanes.flat_map(|lane| (0..intake.fair_queue_count()).map(move |fair| QueueId { lane, fair }));
+        let queues =
+            lanes.flat_map(|lane| (0..intake.fair_queue_count()).map(move |fair| QueueId { lane, fair }));
         let depths = queues.map(|queue| (queue, intake.depth(queue))).collect();
         let sent_before = SentBefore::new(options.slot_count, depths, self.began_at, self.settled.clone());
         let (calls_max, deadline) = (self.options.calls_max, self.options.deadline);
@@ -86,7 +87,13 @@ impl Remote {
                 deadline,
                 slot_count: options.slot_count,
             },
-            sender: Sender::new(self.wallet.clone(), self.runtime.clone(), calls_max, deadline, bells.to_vec()),
+            sender: Sender::new(
+                self.wallet.clone(),
+                self.runtime.clone(),
+                calls_max,
+                deadline,
+                bells.to_vec(),
+            ),
             window: window.clone(),
             teller,
             outcomes: parts.outcomes.clone(),

@@ -66,9 +66,7 @@ impl Sender {
                     answers.len()
                 ))),
                 Ok(Ok(result)) => result,
-                Ok(Err(_)) => {
-                    Err(CallError::TimedOut { after_ms: (deadline + GRACE).as_millis() as u64 })
-                }
+                Ok(Err(_)) => Err(CallError::TimedOut { after_ms: (deadline + GRACE).as_millis() as u64 }),
                 Err(error) => Err(CallError::Unknown(format!("the adapter failed: {error}"))),
             };
             assert!(replies.push((id, result)).is_ok(), "there is room for every call under way");
