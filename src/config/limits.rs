@@ -85,6 +85,7 @@ impl Config {
                 backlog_max: raw.accept.backlog_max,
                 parked_max: (raw.parking.count_max - slot_count) as u64 * 9 / 10,
                 retention_ms: raw.data.retention_s * 1_000,
+                can_cancel: raw.stored_value.kind == "embedded" || raw.stored_value.burn,
                 transfers_per_s: raw.shaping.transfers_per_s,
             },
             pipeline: PipelineOptions {
