@@ -83,6 +83,7 @@ pub mod intake;
 pub mod journal;
 pub mod outcome;
 pub mod pipeline;
+pub mod reconcile;
 pub mod ring;
 pub mod server;
 pub mod shaping;

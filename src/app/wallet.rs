@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::config::Config;
 use crate::pipeline::Pipeline;
+use crate::stored_value::http::{HttpOptions, HttpWallet};
 use crate::stored_value::remote::RemoteWallet;
 
 /// How long a start waits for the wallet before it goes on without.
@@ -29,6 +30,25 @@ pub struct WalletLink {
     /// Where the identity is kept; none in memory.
     file: Option<PathBuf>,
     known: bool,
+}
+
+/// The adapter that the configuration names; none for the ledger in this process.
+pub fn adapter(config: &Config) -> anyhow::Result<Option<Arc<dyn RemoteWallet>>> {
+    let settings = &config.raw.stored_value;
+    match settings.kind.as_str() {
+        "embedded" => Ok(None),
+        "http" => {
+            let http = HttpOptions {
+                url: settings.http.url.clone(),
+                authorization: settings.http.authorization.clone(),
+                ca_file: settings.http.ca_file.clone(),
+                // The gate lets twice as many fly when some are late.
+                connections_max: 2 * settings.calls_max,
+            };
+            Ok(Some(Arc::new(HttpWallet::new(&http)?)))
+        }
+        other => bail!("stored_value.kind = {other:?} has no adapter"),
+    }
 }
 
 /// Refuses a folder whose books are of another kind of wallet.
