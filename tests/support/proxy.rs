@@ -352,8 +352,7 @@ impl Pump {
             self.shared.wait_while(|knobs| knobs.paused && !knobs.stopped);
             if self.shared.knobs().blackhole {
                 self.shared.set(|knobs| knobs.counts.bytes_swallowed += count as u64);
-                // What was lost cannot be made up for: this direction is silent from now on.
-                return swallow(&self.shared, from);
+                return self.vanish(from, &to);
             }
             let mut rest = &buffer[..count];
             while !rest.is_empty() {
@@ -376,8 +375,20 @@ impl Pump {
                 }
             }
         }
+        if self.way == Way::Down && self.shared.knobs().blackhole {
+            return;
+        }
         // The end of one direction is passed on as such.
         let _ = to.shutdown(Shutdown::Write);
+    }
+
+    /// What was lost cannot be made up for: this direction is silent from now on, even about its end, except that
+    /// a client who gave up lets go of the upstream too.
+    fn vanish(&self, from: TcpStream, to: &TcpStream) {
+        swallow(&self.shared, from);
+        if self.way == Way::Up {
+            let _ = to.shutdown(Shutdown::Both);
+        }
     }
 
     fn talk(&self) -> MutexGuard<'_, Talk> {
@@ -419,6 +430,7 @@ impl Pump {
         let mut rest = bytes;
         while !rest.is_empty() {
             let pace = self.shared.knobs().bytes_per_s;
+            self.shared.wait_while(|knobs| knobs.paused && !knobs.stopped);
             // Twenty slices a second, so that a slow line drips and does not gush.
             let slice = pace.map_or(rest.len(), |pace| rest.len().min((pace / 20).max(1) as usize));
             if to.write_all(&rest[..slice]).is_err() {

@@ -58,6 +58,8 @@ impl Seen {
 pub(super) struct Scripted {
     pub address: SocketAddr,
     pub connections: Arc<AtomicUsize>,
+    /// Connections that neither side has closed.
+    pub open: Arc<AtomicUsize>,
     pub seen: Arc<Mutex<Vec<Seen>>>,
     accepting: JoinHandle<()>,
 }
@@ -72,16 +74,21 @@ impl Scripted {
     pub async fn start(script: Vec<Act>) -> Scripted {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (connections, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let (count, log) = (connections.clone(), seen.clone());
+        let (connections, open): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (count, still_open, log) = (connections.clone(), open.clone(), seen.clone());
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
-                let (script, log) = (script.clone(), log.clone());
-                tokio::spawn(async move { play(stream, &script, &log).await });
+                still_open.fetch_add(1, Ordering::SeqCst);
+                let (script, still_open, log) = (script.clone(), still_open.clone(), log.clone());
+                tokio::spawn(async move {
+                    play(stream, &script, &log).await;
+                    still_open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Scripted { address, connections, seen, accepting }
+        Scripted { address, connections, open, seen, accepting }
     }
 
     pub fn wallet(&self) -> HttpWallet {

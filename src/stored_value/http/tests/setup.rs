@@ -9,7 +9,7 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::{PATIENCE, SECRET, batch, json, play, says};
+use super::{Act, PATIENCE, SECRET, Scripted, batch, json, play, says};
 use crate::stored_value::http::{HttpOptions, HttpWallet};
 use crate::stored_value::remote::{CallError, RemoteWallet};
 
@@ -146,16 +146,19 @@ async fn only_the_named_authority_is_trusted() {
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_no_tls_is_unknown() {
-    let server =
-        super::Scripted::start(vec![super::Act::Send(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())]).await;
+async fn a_server_that_speaks_no_tls_is_no_connection() {
     let (pem, _) = signed_for("localhost", "ours");
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(pem.as_bytes()).unwrap();
-    let ca_file = file.path().display().to_string();
-    let options = HttpOptions { ca_file, ..options(&format!("https://{}", server.address)) };
-    match HttpWallet::new(&options).unwrap().transfer(batch(&["shop:1"]), PATIENCE).await {
-        Err(CallError::Unknown(reason)) => assert!(reason.contains("cannot connect"), "{reason}"),
-        other => panic!("{other:?}"),
+    let plain = Act::Send(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec());
+    let table = [(plain, "cannot connect: "), (Act::Hang, "no connection within 1000 ms")];
+    for (act, part) in table {
+        let server = Scripted::start(vec![act]).await;
+        let ca_file = file.path().display().to_string();
+        let options = HttpOptions { ca_file, ..options(&format!("https://{}", server.address)) };
+        match HttpWallet::new(&options).unwrap().transfer(batch(&["shop:1"]), PATIENCE).await {
+            Err(CallError::Unknown(reason)) => assert!(reason.contains(part), "{reason}"),
+            other => panic!("{other:?}"),
+        }
     }
 }

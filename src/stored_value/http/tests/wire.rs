@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json as value};
 
-use super::{Act, PATIENCE, SECRET, Scripted, batch, json, keeps_saying, says};
+use super::{Act, PATIENCE, SECRET, Scripted, batch, json, keeps_saying, reply, says};
 use crate::domain::{Amount, Currency, Transfer, TransferKind};
 use crate::stored_value::TransferBatch;
 use crate::stored_value::contract::Transfers;
-use crate::stored_value::http::HttpWallet;
-use crate::stored_value::remote::RemoteWallet;
+use crate::stored_value::http::{HttpOptions, HttpWallet, exchange};
+use crate::stored_value::remote::{CallError, RemoteWallet};
 
 const ONE: &str = r#"{"results":[{"id":"shop:1","status":"succeeded"}]}"#;
 
@@ -131,7 +131,7 @@ async fn a_path_before_v1_is_kept_and_no_authorization_sends_none() {
 #[tokio::test]
 async fn idle_connections_are_kept_up_to_the_bound() {
     let server = Scripted::start(keeps_saying(json(ONE))).await;
-    let options = crate::stored_value::http::HttpOptions { connections_max: 2, ..server.options() };
+    let options = HttpOptions { connections_max: 2, ..server.options() };
     let wallet = HttpWallet::new(&options).unwrap();
     for _ in 0..50 {
         wallet.transfer(batch(&["shop:1"]), PATIENCE).await.unwrap();
@@ -143,6 +143,13 @@ async fn idle_connections_are_kept_up_to_the_bound() {
         call.await.unwrap().unwrap();
     }
     assert_eq!(server.requests().len(), 58, "each was sent once");
+    let kept = async {
+        while server.open.load(Ordering::SeqCst) > 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, kept).await.expect("more idle connections than the bound");
+    assert!(server.connections.load(Ordering::SeqCst) > 2, "the burst needed more");
 }
 
 #[tokio::test]
@@ -155,6 +162,25 @@ async fn a_connection_that_was_closed_while_idle_is_replaced() {
         assert!(asked.is_ok() || format!("{asked:?}").contains("broke before a reply"), "{call}: {asked:?}");
     }
     assert!(server.connections.load(Ordering::SeqCst) > 1);
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_body_is_read_is_heard() {
+    // As servers with a bound on bodies do it: the answer goes out after the head, and the rest is never read.
+    let refusal = reply("413 Content Too Large", &["connection: close"], "");
+    let server = Scripted::start(vec![Act::ReadHead, Act::Send(refusal), Act::Hang]).await;
+    let ids: Vec<String> = (0..50_000).map(|index| format!("shop:{index}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let got = server.wallet().transfer(batch(&ids), PATIENCE).await;
+    assert!(matches!(got, Err(CallError::TooLarge(_))), "{got:?}");
+}
+
+#[test]
+fn the_wallet_is_told_a_little_less_time() {
+    for (waits_ms, told_ms) in [(10_000, 9_800), (2_000, 1_800), (1_000, 900), (100, 90), (10, 9)] {
+        let told = exchange::deadline_told(Duration::from_millis(waits_ms));
+        assert_eq!(told, Duration::from_millis(told_ms), "{waits_ms}");
+    }
 }
 
 #[tokio::test]
