@@ -165,6 +165,17 @@ async fn a_connection_that_was_closed_while_idle_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_request_on_a_kept_connection_that_breaks_is_not_sent_again() {
+    let script = vec![Act::ReadHead, Act::ReadBody, Act::Send(json(ONE)), Act::ReadHead, Act::ReadBody];
+    let server = Scripted::start(script).await;
+    let wallet = server.wallet();
+    wallet.transfer(batch(&["shop:1"]), PATIENCE).await.unwrap();
+    let got = wallet.transfer(batch(&["shop:1"]), PATIENCE).await;
+    assert!(matches!(&got, Err(CallError::Unknown(reason)) if reason.contains("broke before")), "{got:?}");
+    assert_eq!((server.connections.load(Ordering::SeqCst), server.requests().len()), (1, 2));
+}
+
+#[tokio::test]
 async fn a_refusal_before_the_body_is_read_is_heard() {
     // As servers with a bound on bodies do it: the answer goes out after the head, and the rest is never read.
     let refusal = reply("413 Content Too Large", &["connection: close"], "");
