@@ -278,6 +278,20 @@ async fn a_connection_may_break_in_every_phase() {
 }
 
 #[tokio::test]
+async fn a_reply_may_be_so_long_and_no_longer() {
+    // Two entries may take 20 KiB, announced or in chunks.
+    for (spaces, expect) in
+        [(19 << 10, Results([DONE, DONE])), (20 << 10, Unknown("longer than the 20480 bytes"))]
+    {
+        let body = " ".repeat(spaces) + &good_body();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+        let chunked = format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        check("chunked", says(chunked.into_bytes()), expect).await;
+    }
+    check("announced", says(json(&(" ".repeat(20 << 10) + &good_body()))), Unknown("longer than")).await;
+}
+
+#[tokio::test]
 async fn the_deadline_covers_the_last_byte() {
     let pause = Duration::from_millis(20);
     let open = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
