@@ -4,6 +4,7 @@
 //! run (arguments, configuration, a folder in use).
 
 mod audit;
+mod reconcile;
 mod serve;
 mod view;
 
@@ -29,6 +30,7 @@ Examples:
   hongbao demo                                   a whole campaign in half a minute, with a picture and an audit
   hongbao serve --set shaping.transfers_per_s=20000
   hongbao audit --data data --acks acks.txt      were the promises kept?
+  hongbao reconcile --from 2026-11-11T12:00:00Z  does the wallet agree with our outcomes?
   hongbao config print                           every setting, and what is in force
 
 Settings come from flags, the environment (HONGBAO__SECTION__KEY), the file, and defaults, in that order.";
@@ -51,6 +53,8 @@ enum Command {
     Demo(hongbao::demo::DemoArgs),
     /// Check a data folder with code of its own: nothing lost, nothing paid twice, books balanced.
     Audit(audit::AuditArgs),
+    /// Compare our outcomes of a span of time with the record of a wallet elsewhere.
+    Reconcile(reconcile::ReconcileArgs),
     /// The outcome view (status, counts and listings).
     View {
         #[command(subcommand)]
@@ -108,6 +112,7 @@ impl Cli {
                 Ok(if hongbao::demo::run(&args, config)? { Done::Well } else { Done::FoundWrong })
             }
             Command::Audit(args) => audit::run(&args, &self.settings.load()?),
+            Command::Reconcile(args) => reconcile::run(&args, &self.settings.load()?),
             Command::View { command } => view::run(&command, &self.settings.load()?),
             Command::Config { command: ConfigCommand::Check } => {
                 self.settings.load()?;

@@ -50,7 +50,8 @@ impl Home {
             return Ok(Before::default());
         }
         let options = Options { data_dir: self.data.clone(), ..Options::default() };
-        let report = audit(&options, &mut |_| {}).context("looking at what the folder holds already")?;
+        let report =
+            audit(&options, None, &mut |_| {}).context("looking at what the folder holds already")?;
         Ok(Before {
             requests: report.requests + report.removed.requests,
             succeeded: report.succeeded,

@@ -105,7 +105,7 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
         anchor: None,
         expect_drained: !done.interrupted,
     };
-    let report = audit(&options, &mut |_| {}).context("the audit")?;
+    let report = audit(&options, None, &mut |_| {}).context("the audit")?;
     let seen = Seen {
         counts: &done.counts,
         accept_us: &done.accept_us,

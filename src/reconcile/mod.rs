@@ -128,10 +128,7 @@ mod tests {
     fn pages_add_up_and_name_what_differs() {
         let mut tally = Tally::default();
         let paid = record(TransferStatus::Succeeded, Some(5));
-        tally.add(
-            &[row(1, Status::Succeeded, None), row(2, Status::Succeeded, None)],
-            &[paid.clone(), None],
-        );
+        tally.add(&[row(1, Status::Succeeded, None), row(2, Status::Succeeded, None)], &[paid.clone(), None]);
         tally.add(
             &[row(3, Status::Expired, None), row(9, Status::Failed, Some(PayoutCode::PayeeFrozen))],
             &[paid, record(TransferStatus::Unknown, None)],

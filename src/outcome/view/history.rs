@@ -41,8 +41,7 @@ impl History {
         let sql = "SELECT count(*) FROM outcomes o JOIN requests r ON r.place = o.place
             WHERE o.settled_at >= ?1 AND o.settled_at < ?2 AND r.kind <> ?3";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let count: i64 =
-            statement.query_row((self.from, self.to, Kind::Cancel as u8), |row| row.get(0))?;
+        let count: i64 = statement.query_row((self.from, self.to, Kind::Cancel as u8), |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
 
