@@ -8,18 +8,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use hongbao::app;
+use hongbao::app::wallet::WalletReader;
 use hongbao::config::Config;
 use hongbao::gateway::rfc3339::{self, Rfc3339};
-use hongbao::outcome::view::history::{FinalRow, History};
+use hongbao::outcome::view::history::History;
 use hongbao::reconcile::{Tally, wallet_id};
-use hongbao::stored_value::remote::{CallError, OnRecord, RemoteWallet};
 use serde::{Deserialize, Serialize};
 
 use super::Done;
 
 /// What is settling now is still on its way into the view.
 const SETTLING: Duration = Duration::from_secs(60);
-const TRIES_MAX: u32 = 20;
 const SHOW_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
@@ -66,7 +65,7 @@ pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<Done> {
     if from >= to {
         bail!("--from {} is not before --to; nothing lies between", args.from);
     }
-    let Some(wallet) = app::wallet::adapter(config)? else {
+    let Some(wallet) = WalletReader::of(config)? else {
         bail!(
             "stored_value.kind is \"embedded\": the wallet is in the data folder, and `hongbao audit` compares it"
         );
@@ -74,9 +73,7 @@ pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<Done> {
     let view = config.data_dir.join("view.sqlite");
     let history = History::open(&view, from, to)
         .with_context(|| format!("the outcome view {} cannot be read; is data.dir right?", view.display()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let deadline = config.remote.deadline;
-    let identity = runtime.block_on(wallet.identity()).context("the wallet does not say who it is")?;
+    let identity = wallet.identity().context("the wallet does not say who it is")?;
     let mut saved = match kept {
         Some(kept) if (kept.from, kept.to, &kept.wallet) == (from, to, &identity) => kept,
         Some(kept) => bail!(
@@ -99,7 +96,8 @@ pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<Done> {
         let due = began + Duration::from_secs_f64(asked as f64 / args.ids_per_s as f64);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         asked += rows.len() as u64;
-        let records = runtime.block_on(look_up(&*wallet, &rows, deadline))?;
+        let ids: Vec<String> = rows.iter().map(wallet_id).collect();
+        let records = wallet.look_up(&ids).context("looking up ids; with --state, run it again later")?;
         saved.tally.add(&rows, &records);
         if let Some(path) = &args.state {
             save(path, &saved)?;
@@ -113,35 +111,6 @@ pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<Done> {
         print(&saved);
     }
     Ok(if saved.tally.is_clean() { Done::Well } else { Done::FoundWrong })
-}
-
-/// Asks again with growing pauses: a look-up has no effect.
-async fn look_up(
-    wallet: &dyn RemoteWallet,
-    rows: &[FinalRow],
-    deadline: Duration,
-) -> anyhow::Result<Vec<Option<OnRecord>>> {
-    let ids: Vec<String> = rows.iter().map(wallet_id).collect();
-    let mut tries = 0;
-    loop {
-        match wallet.lookup(ids.clone(), deadline).await {
-            Ok(records) if records.len() == ids.len() => return Ok(records),
-            Ok(records) => bail!("the wallet answered {} records for {} ids", records.len(), ids.len()),
-            Err(error @ (CallError::Unauthorized(_) | CallError::Rejected(_) | CallError::TooLarge(_))) => {
-                return Err(error)
-                    .context("looking up ids at the wallet (stored_value.batch_count_max at a time)");
-            }
-            Err(error) if tries == TRIES_MAX => {
-                return Err(error).with_context(|| {
-                    format!("the wallet answered no look-up in {TRIES_MAX} tries; with --state, run it again later")
-                });
-            }
-            Err(_) => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(100 * u64::from(tries.min(20)))).await;
-            }
-        }
-    }
 }
 
 /// What an earlier run kept.
