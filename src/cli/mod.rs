@@ -6,6 +6,7 @@
 mod audit;
 mod serve;
 mod view;
+mod wallet;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ Examples:
   hongbao demo                                   a whole campaign in half a minute, with a picture and an audit
   hongbao serve --set shaping.transfers_per_s=20000
   hongbao audit --data data --acks acks.txt      were the promises kept?
+  hongbao wallet                                 a wallet service of its own, for trying things out
+  hongbao wallet check http://127.0.0.1:8090     does a wallet keep the contract's promises?
   hongbao config print                           every setting, and what is in force
 
 Settings come from flags, the environment (HONGBAO__SECTION__KEY), the file, and defaults, in that order.";
@@ -51,6 +54,8 @@ enum Command {
     Demo(hongbao::demo::DemoArgs),
     /// Check a data folder with code of its own: nothing lost, nothing paid twice, books balanced.
     Audit(audit::AuditArgs),
+    /// Run the reference wallet service, or check another one.
+    Wallet(wallet::WalletArgs),
     /// The outcome view (status, counts and listings).
     View {
         #[command(subcommand)]
@@ -108,6 +113,7 @@ impl Cli {
                 Ok(if hongbao::demo::run(&args, config)? { Done::Well } else { Done::FoundWrong })
             }
             Command::Audit(args) => audit::run(&args, &self.settings.load()?),
+            Command::Wallet(args) => wallet::run(args, &self.settings.load()?),
             Command::View { command } => view::run(&command, &self.settings.load()?),
             Command::Config { command: ConfigCommand::Check } => {
                 self.settings.load()?;

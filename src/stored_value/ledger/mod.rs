@@ -142,7 +142,10 @@ impl StoredValue for Ledger {
 
     fn lookup(&self, ids: &[&[u8]]) -> Result<Vec<Recorded>, StoredValueError> {
         let found = self.on_record(ids)?;
-        Ok(found.into_iter().map(|on| on.map_or(Recorded::NotFound, |on| Recorded::Found(on.status))).collect())
+        Ok(found
+            .into_iter()
+            .map(|on| on.map_or(Recorded::NotFound, |on| Recorded::Found(on.status)))
+            .collect())
     }
 }
 
