@@ -154,3 +154,105 @@ pub fn save(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Amount, Currency, Transfer};
+    use crate::journal::FolderStorage;
+    use crate::stored_value::{StoredValue, TransferBatch};
+
+    fn pay(ledger: &Ledger, kind: TransferKind, id: &str, of: &str) {
+        let mut batch = TransferBatch::default();
+        let mut transfer = Transfer {
+            kind,
+            id: id.as_bytes(),
+            key_hash: crate::digest::key_hash(id.as_bytes()),
+            digest: [0; 16],
+            debit: b"funding:x",
+            credit: b"person:a",
+            amount: Amount::new(5).unwrap(),
+            currency: Currency::parse("CNY").unwrap(),
+            of: of.as_bytes(),
+        };
+        if kind == TransferKind::Reverse {
+            (transfer.debit, transfer.credit) = (transfer.credit, transfer.debit);
+        }
+        batch.push(&transfer);
+        let mut results = Vec::new();
+        ledger.transfer(&batch, &mut results).unwrap();
+        assert_eq!(results.len(), 1);
+    }
+
+    /// Everything the books say, in an order of its own.
+    fn all_of(recovered: &Recovered, ids: &[&str]) -> String {
+        let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes()).collect();
+        let on_record = recovered.ledger.on_record(&ids).unwrap();
+        let expiries = recovered.expiries.clone().into_sorted_vec();
+        let state = recovered.ledger.with_state(|state, _| {
+            let accounts: Vec<String> =
+                (0..state.accounts.len() as u32).map(|n| format!("{:?}", state.accounts.get(n))).collect();
+            let mut holds: Vec<String> = state.holds.iter().map(|hold| format!("{hold:?}")).collect();
+            holds.sort();
+            format!("{accounts:?} {holds:?} {:?}", state.reversed)
+        });
+        format!("{on_record:?} {expiries:?} {}", state.unwrap())
+    }
+
+    #[test]
+    fn a_snapshot_and_its_tail_say_what_the_whole_journal_says() {
+        use TransferKind::{Burn, Hold, Post, Reverse, Transfer, Void};
+        // What happens, around the snapshot in the middle.
+        let before = [
+            (Transfer, "t1", ""),
+            (Hold, "h1", "9000"),
+            (Hold, "h2", "8000"),
+            (Hold, "h3", ""),
+            (Burn, "b1", ""),
+        ];
+        let behind = [
+            (Reverse, "r1", "t1"),
+            (Post, "p1", "h1"),
+            (Void, "v1", "h3"),
+            (Hold, "h4", "7000"),
+            (Burn, "b2", ""),
+        ];
+        let ids: Vec<&str> = before.iter().chain(&behind).map(|(_, id, _)| *id).chain(["never"]).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(FolderStorage::new(folder.path()).unwrap());
+        let open = || recover(&storage, "id".to_owned()).unwrap();
+        let first = open();
+        before.iter().for_each(|(kind, id, of)| pay(&first.ledger, *kind, id, of));
+        let expiries =
+            [(8_000, "h2"), (9_000, "h1")].map(|(at, id)| std::cmp::Reverse((at, id.as_bytes().into())));
+        save(&*storage, &first.ledger, &first.journal, &expiries.into_iter().collect()).unwrap();
+        behind.iter().for_each(|(kind, id, of)| pay(&first.ledger, *kind, id, of));
+        first.journal.shutdown().unwrap();
+        drop(first);
+
+        let from_snapshot = open();
+        let said = all_of(&from_snapshot, &ids);
+        assert_eq!(from_snapshot.expiries.len(), 2, "h2 and h4 are open: {said}");
+        from_snapshot.journal.shutdown().unwrap();
+        drop(from_snapshot);
+        for name in list_blobs(&*storage).unwrap() {
+            remove_blob(&*storage, &name).unwrap();
+        }
+        assert_eq!(all_of(&open(), &ids), said);
+    }
+
+    #[test]
+    fn a_snapshot_that_lost_a_part_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(FolderStorage::new(folder.path()).unwrap());
+        let first = recover(&storage, "id".to_owned()).unwrap();
+        pay(&first.ledger, TransferKind::Transfer, "t1", "");
+        save(&*storage, &first.ledger, &first.journal, &Expiries::new()).unwrap();
+        first.journal.shutdown().unwrap();
+        drop(first);
+        let lost = list_blobs(&*storage).unwrap().into_iter().find(|name| name.starts_with("ids")).unwrap();
+        remove_blob(&*storage, &lost).unwrap();
+        let error = recover(&storage, "id".to_owned()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(&lost) && error.contains("snap-"), "{error}");
+    }
+}

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::WalletError;
 use crate::digest::{key_hash, money_digest};
-use crate::domain::{Amount, PayoutCode, Transfer, TransferKind, TransferStatus};
+use crate::domain::{Amount, Currency, PayoutCode, Transfer, TransferKind, TransferStatus};
 use crate::journal::Journal;
 use crate::stored_value::ledger::Ledger;
 use crate::stored_value::ledger::state::{OnRecord, State};
@@ -271,27 +271,112 @@ fn push_void(state: &State, hold_id: &[u8], batch: &mut TransferBatch) {
 }
 
 fn balances(state: &mut State, names: &[String]) -> BalancesBody {
+    let accounts = &state.accounts;
+    let balance_of = |number: u32| {
+        let account = accounts.get(number);
+        i128::from(account.credits) - i128::from(account.debits)
+    };
+    let mut sums: BTreeMap<Currency, i128> = BTreeMap::new();
+    for number in 0..accounts.len() as u32 {
+        *sums.entry(accounts.currency(number)).or_default() += balance_of(number);
+    }
     let mut body = BalancesBody::default();
-    let mut sums: BTreeMap<String, i128> = BTreeMap::new();
-    for number in 0..state.accounts.len() as u32 {
-        let account = state.accounts.get(number);
-        let balance = i128::from(account.credits) - i128::from(account.debits);
-        let currency = state.accounts.currency(number).to_string();
-        let name = state.accounts.name(number);
-        if names.iter().any(|wanted| wanted.as_bytes() == name) {
+    for (name, currency) in names.iter().flat_map(|name| sums.keys().map(move |currency| (name, currency))) {
+        if let Some(number) = accounts.find(name.as_bytes(), *currency) {
             body.accounts.push(Balance {
-                account: String::from_utf8_lossy(name).into_owned(),
-                currency: currency.clone(),
-                balance: clamped(balance),
-                held: account.held,
+                account: name.clone(),
+                currency: currency.to_string(),
+                balance: clamped(balance_of(number)),
+                held: accounts.get(number).held,
             });
         }
-        *sums.entry(currency).or_default() += balance;
     }
-    body.sums = sums.into_iter().map(|(currency, sum)| (currency, clamped(sum))).collect();
+    body.sums = sums.into_iter().map(|(currency, sum)| (currency.to_string(), clamped(sum))).collect();
     body
 }
 
 fn clamped(sum: i128) -> i64 {
     i64::try_from(sum).unwrap_or(if sum > 0 { i64::MAX } else { i64::MIN })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::journal::{FolderStorage, Storage};
+    use crate::wallet::{entry, recovery};
+
+    fn books(folder: &std::path::Path, now_ms: &Arc<AtomicU64>) -> Books {
+        let storage: Arc<dyn Storage> = Arc::new(FolderStorage::new(folder).unwrap());
+        let recovery::Recovered { ledger, journal, expiries, .. } =
+            recovery::recover(&storage, "id".to_owned()).unwrap();
+        let now_ms = now_ms.clone();
+        let clock: Clock = Arc::new(move || now_ms.load(Ordering::Relaxed));
+        Books { ledger, journal, expiries, refused: Refused::default(), clock }
+    }
+
+    /// Has the thread's work done for one call with these entries, in short: kind, id, of, amount, expiry.
+    fn pay(books: &mut Books, entries: &[(&str, &str, &str, u64, u64)]) -> Vec<TransferStatus> {
+        let one = |(kind, id, of, amount, expires): &(&str, &str, &str, u64, u64)| {
+            let sides = if of.is_empty() { r#""debit":"funding:x","credit":"b","# } else { "" };
+            let expires = if *expires > 0 { format!(r#","expires_in_s":{expires}"#) } else { String::new() };
+            format!(
+                r#"{{{sides}"kind":"{kind}","id":"{id}","of":"{of}","amount":{amount},"currency":"CNY"{expires}}}"#
+            )
+        };
+        let entries: Vec<String> = entries.iter().map(one).collect();
+        let text = format!(r#"{{"deadline_ms":1000,"transfers":[{}]}}"#, entries.join(","));
+        let asked = entry::transfers(&text, (books.clock)()).unwrap();
+        let (reply, mut told) = oneshot::channel();
+        books.carry_out(&mut vec![Job { ask: Ask::Decide(asked.batch), reply }]).unwrap();
+        match told.try_recv().unwrap() {
+            Told::Decided { results, .. } => results,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn holds_end_at_their_time_whatever_happened_before() {
+        use TransferStatus::{Failed, Succeeded};
+        let refused = Failed(PayoutCode::WalletRefused);
+        // When it is posted, whether over a restart, and what the post answers; the hold ends at 6,000.
+        let table = [
+            (5_999, false, Succeeded),
+            (5_999, true, Succeeded),
+            (6_000, false, refused),
+            (6_000, true, refused),
+        ];
+        for (at, restart, expected) in table {
+            let folder = tempfile::tempdir().unwrap();
+            let now_ms = Arc::new(AtomicU64::new(1_000));
+            let mut the_books = books(folder.path(), &now_ms);
+            assert_eq!(pay(&mut the_books, &[("hold", "h", "", 10, 5)]), [Succeeded]);
+            // A repeat that names another time changes nothing.
+            now_ms.store(2_000, Ordering::Relaxed);
+            assert_eq!(pay(&mut the_books, &[("hold", "h", "", 10, 500)]), [Succeeded]);
+            assert_eq!(the_books.expiries.len(), 1);
+            if restart {
+                the_books.journal.shutdown().unwrap();
+                drop(the_books);
+                the_books = books(folder.path(), &now_ms);
+            }
+            now_ms.store(at, Ordering::Relaxed);
+            assert_eq!(pay(&mut the_books, &[("post", "p", "h", 10, 0)]), [expected], "at {at}, {restart}");
+            let held = the_books.ledger.with_state(|state, _| state.holds.len()).unwrap();
+            assert_eq!(held, 0);
+        }
+    }
+
+    #[test]
+    fn an_answer_waits_for_the_sync_that_covers_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut books = books(folder.path(), &Arc::new(AtomicU64::new(1_000)));
+        for n in 0..50 {
+            let id = format!("t{n}");
+            pay(&mut books, &[("transfer", &id, "", 1, 0)]);
+            let appended = books.ledger.with_state(|_, appended| appended).unwrap();
+            assert!(books.journal.synced() >= appended, "answered before it was durable");
+        }
+    }
 }

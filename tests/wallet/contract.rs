@@ -29,6 +29,7 @@ fn every_kind_and_what_is_on_record_of_it() {
         (transfer("s:3", "campaign:s:c", "person:a", 60), "failed low_balance"),
         (dollars, "failed wallet_refused"),
         (about("s:p1", "post", "s:h1", 29), "failed amount_limit"),
+        (about("s:v0", "void", "s:h1", 29), "failed amount_limit"),
         (about("s:p2", "post", "s:h1", 30), "succeeded"),
         (about("s:p3", "post", "s:h1", 30), "failed wallet_refused"),
         (about("s:v1", "void", "s:h1", 30), "failed wallet_refused"),
