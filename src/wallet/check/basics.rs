@@ -40,12 +40,13 @@ pub async fn order(run: &Run) -> Seen {
     let account = run.funded(50).await?;
     let empty = run.account();
     // Every other entry cannot be paid: results in another order would be seen even without their ids.
-    let entry =
-        |n: u64| run.transfer(&run.id(), if n % 2 == 0 { &account } else { &empty }, &run.person(), 1);
+    let entry = |n: u64| {
+        run.transfer(&run.id(), if n.is_multiple_of(2) { &account } else { &empty }, &run.person(), 1)
+    };
     let entries: Vec<Entry<'_>> = (0..100).map(entry).collect();
     let results = run.settle(&entries).await?;
     for (n, outcome) in results.iter().enumerate() {
-        let status = if n % 2 == 0 { "succeeded" } else { "failed" };
+        let status = if n.is_multiple_of(2) { "succeeded" } else { "failed" };
         expect(&format!("entry {n}"), outcome, status, None)?;
     }
     Ok("100 results in the order of their entries".to_owned())

@@ -50,7 +50,7 @@ pub async fn race(run: &Run) -> Seen {
     for round in 0..RACES {
         let entry = run.transfer(&run.id(), &account, &run.person(), 1);
         // Which comes first changes from round to round.
-        let (attempt, burn) = if round % 2 == 0 {
+        let (attempt, burn) = if round.is_multiple_of(2) {
             tokio::join!(run.settle_one(&entry), run.burn_one(&entry.id))
         } else {
             let (burn, attempt) = tokio::join!(run.burn_one(&entry.id), run.settle_one(&entry));
