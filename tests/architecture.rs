@@ -8,7 +8,7 @@ const FILE_BYTES_MAX: u64 = 40 << 10;
 const FUNCTION_LINES_MAX: usize = 90;
 
 /// How high a room stands: it may import its own rank and below, with the exceptions named beside it.
-const RANKS: [(&str, u32); 18] = [
+const RANKS: [(&str, u32); 19] = [
     ("domain", 0),
     ("crash", 0),
     ("digest", 1),
@@ -25,6 +25,7 @@ const RANKS: [(&str, u32); 18] = [
     ("reconcile", 4),
     ("config", 5),
     ("app", 6),
+    ("wallet", 6),
     ("server", 7),
     ("demo", 8),
 ];
