@@ -35,8 +35,6 @@ struct Manifest {
     offset: u64,
     sequence: u64,
     hash: [u8; 32],
-    /// The ledger's frames below this are in its state.
-    written: u64,
 }
 
 impl Manifest {
@@ -75,6 +73,7 @@ fn restore(storage: &dyn Storage) -> Result<(Manifest, Restoring, Expiries), Wal
         let reason = format!("version {} is unknown to this release", manifest.version);
         return Err(damaged(MANIFEST, reason));
     }
+    let start = manifest.start();
     let name = manifest.part("state");
     let mut state = snapshot::restore(&part(storage, &name)?).map_err(|reason| damaged(&name, reason))?;
     let name = manifest.part("ids");
@@ -82,8 +81,7 @@ fn restore(storage: &dyn Storage) -> Result<(Manifest, Restoring, Expiries), Wal
     let name = manifest.part("expiries");
     let expiries: Vec<(u64, Box<[u8]>)> =
         serde_json::from_slice(&part(storage, &name)?).map_err(|error| damaged(&name, error.to_string()))?;
-    let written = manifest.written;
-    Ok((manifest, Restoring { state, written }, expiries.into_iter().map(Reverse).collect()))
+    Ok((manifest, Restoring { state, written: start.offset }, expiries.into_iter().map(Reverse).collect()))
 }
 
 pub fn recover(storage: &Arc<dyn Storage>, identity: String) -> Result<Recovered, WalletError> {
@@ -138,7 +136,8 @@ pub fn save(
     let (state, ids, written) = ledger.with_state(capture)?;
     journal.wait_synced(written)?;
     let Position { offset, sequence, hash } = journal.position();
-    let manifest = Manifest { version: VERSION, offset, sequence, hash, written };
+    assert!(offset >= written, "what the state holds lies before the replay");
+    let manifest = Manifest { version: VERSION, offset, sequence, hash };
     let expiries: Vec<&(u64, Box<[u8]>)> = expiries.iter().map(|Reverse(expiry)| expiry).collect();
     let expiries = serde_json::to_vec(&expiries).expect("numbers and bytes");
     let parts = [("state", state), ("ids", ids), ("expiries", expiries)];

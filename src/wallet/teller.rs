@@ -143,14 +143,28 @@ pub fn start(
 ) -> std::io::Result<(Teller, JoinHandle<Result<Books, WalletError>>)> {
     let (jobs, waiting) = sync_channel(CALLS_WAITING_MAX);
     let thread = std::thread::Builder::new().name("teller".to_owned()).spawn(move || {
+        let guard = Guard { on_failure };
         let done = run(books, &waiting);
         if let Err(error) = &done {
             tracing::error!(%error, "the wallet can go on no more");
-            on_failure();
+            (guard.on_failure)();
         }
         done
     })?;
     Ok((Teller { jobs }, thread))
+}
+
+/// Tells of a panic, too: a wallet without its teller answers nobody.
+struct Guard {
+    on_failure: Box<dyn Fn() + Send>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.on_failure)();
+        }
+    }
 }
 
 fn run(mut books: Books, waiting: &Receiver<Job>) -> Result<Books, WalletError> {

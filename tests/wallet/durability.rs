@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::support::{PATIENCE, await_until, call};
+use crate::support::{PATIENCE, audit, await_until, call};
 use crate::{balance, batch, look_up, pay, results, start, transfer, try_start};
 
 #[test]
@@ -99,4 +99,7 @@ fn holds_expire_over_a_restart_and_the_snapshot_holds_everything() {
     await_until("the long hold to end", PATIENCE, || {
         (balance(&server, "campaign:s:c") == (100, 0)).then_some(())
     });
+    server.kill();
+    let (code, report, err) = audit(&data, None, false);
+    assert_eq!((code, &report["books_balanced"]), (Some(0), &json!(true)), "{report:#} {err}");
 }
