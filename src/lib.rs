@@ -46,13 +46,14 @@
 //! | [`ring`] | slots, stages, threads, waiting, poison | money |
 //! | [`shaping`] | pace, drain rate: pure, takes `now` | clocks |
 //! | [`intake`] | queues, identity, parking, the desk that decides what is accepted | settling |
-//! | [`stored_value`] | the port and the embedded double-entry ledger | campaigns, queues |
+//! | [`stored_value`] | the port to the ledger here and the double-entry ledger; the port to a wallet elsewhere, its adapters `http` and `postgres`, its contract as JSON | campaigns, queues, retries |
 //! | [`outcome`] | the log of facts and its first reader, the view | decisions |
-//! | [`pipeline`] | the settle graph, a file a stage | HTTP, adapters |
+//! | [`pipeline`] | the settle graph, a file a stage; `remote` where the wallet is elsewhere: calls, gate, retries | HTTP, adapters |
 //! | [`gateway`] | the door: routes, validation, problems | state |
 //! | [`config`] | settings to a validated configuration | |
 //! | [`app`], [`server`] | composition root; the only place that names adapters | decisions |
 //! | [`audit`] | an independent reading of a data folder | any code of the rooms it checks |
+//! | [`reconcile`] | our outcomes against a wallet's record | the asking |
 //! | [`wallet`] | the reference stored-value service over HTTP, its faults, the check of any wallet | campaigns |
 //! | [`demo`] | a whole campaign against a service of its own | |
 //!
