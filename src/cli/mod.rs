@@ -4,6 +4,7 @@
 //! run (arguments, configuration, a folder in use).
 
 mod audit;
+mod migrate;
 mod serve;
 mod view;
 
@@ -56,6 +57,8 @@ enum Command {
         #[command(subcommand)]
         command: view::ViewCommand,
     },
+    /// Make or migrate the tables of a wallet in PostgreSQL (stored_value.postgres.url).
+    Migrate,
     /// Check or print the settings.
     Config {
         #[command(subcommand)]
@@ -109,6 +112,7 @@ impl Cli {
             }
             Command::Audit(args) => audit::run(&args, &self.settings.load()?),
             Command::View { command } => view::run(&command, &self.settings.load()?),
+            Command::Migrate => migrate::run(&self.settings.load()?),
             Command::Config { command: ConfigCommand::Check } => {
                 self.settings.load()?;
                 println!("the settings are valid");

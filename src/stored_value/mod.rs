@@ -11,6 +11,7 @@
 pub mod batch;
 pub mod contract;
 pub mod ledger;
+pub mod postgres;
 pub mod remote;
 
 pub use batch::TransferBatch;

@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod postgres;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
