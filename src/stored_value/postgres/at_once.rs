@@ -80,32 +80,43 @@ JOIN LATERAL (
 
 /// The order in which a batch is sent, and what it takes from whom.
 pub struct Plan {
-    /// Positions in the batch, by id.
+    /// Positions in the batch, by id, each id once.
     order: Vec<usize>,
+    /// Positions of repeats within the batch, and of what they repeat.
+    repeats: Vec<(usize, usize)>,
     needs: Vec<(String, Currency, i64)>,
 }
 
 impl Plan {
-    /// `None` for a batch that is to be decided entry by entry: another kind of transfer, or an account that
-    /// both pays and receives, where the order of the entries decides what fits.
+    /// `None` for a batch that is to be decided entry by entry: another kind of transfer, two bodies under one id,
+    /// or an account that both pays and receives, where the order of the entries decides what fits.
     pub fn of(entries: &[Entry<'_>]) -> Option<Plan> {
+        let mut sorted: Vec<usize> = (0..entries.len()).collect();
+        sorted.sort_unstable_by_key(|position| (entries[*position].id, *position));
+        let (mut order, mut repeats) = (Vec::with_capacity(entries.len()), Vec::new());
         let mut needs: BTreeMap<(&str, Currency), i64> = BTreeMap::new();
-        for entry in entries {
+        for position in sorted {
+            let entry = &entries[position];
             if entry.kind != TransferKind::Transfer || entry.amount == 0 || entry.debit == entry.credit {
                 return None;
             }
-            let need = needs.entry((entry.debit, entry.currency)).or_insert(0);
-            *need = need.checked_add(entry.amount)?;
+            match order.last().copied().filter(|first: &usize| entries[*first].id == entry.id) {
+                Some(first) if entries[first].digest == entry.digest => repeats.push((position, first)),
+                Some(_) => return None,
+                None => {
+                    let need = needs.entry((entry.debit, entry.currency)).or_insert(0);
+                    *need = need.checked_add(entry.amount)?;
+                    order.push(position);
+                }
+            }
         }
         let circular = |entry: &Entry<'_>| needs.contains_key(&(entry.credit, entry.currency));
         if entries.iter().any(circular) {
             return None;
         }
-        let mut order: Vec<usize> = (0..entries.len()).collect();
-        order.sort_unstable_by_key(|position| entries[*position].id);
         let needs = needs.into_iter().filter(|((name, _), _)| !may_go_below_zero(name));
         let needs = needs.map(|((name, currency), need)| (name.to_owned(), currency, need)).collect();
-        Some(Plan { order, needs })
+        Some(Plan { order, repeats, needs })
     }
 }
 
@@ -151,6 +162,9 @@ pub async fn decide(
         let position = plan.order[place];
         let record = Decided::read(row, 1)?;
         statuses[position] = record.map(|record| record.answer_to(&entries[position].digest));
+    }
+    for (repeat, first) in &plan.repeats {
+        statuses[*repeat] = statuses[*first];
     }
     Ok(statuses)
 }

@@ -58,7 +58,7 @@ SET balance = account.balance + excluded.balance, held = account.held + excluded
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// Decides the entries, whose ids are distinct, in order. After an error the connection stands outside the
+/// Decides the entries in order. After an error the connection stands outside the
 /// transaction, or is of no use.
 pub async fn decide(client: &Client, entries: &[Entry<'_>]) -> Result<Vec<TransferStatus>, Failure> {
     let decided = transact(client, entries).await;

@@ -22,7 +22,6 @@ mod pool;
 mod record;
 mod schema;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -39,7 +38,7 @@ use self::record::Entry;
 pub use self::schema::{MigrateError, Report, VERSION, migrate};
 use super::TransferBatch;
 use super::remote::{Answer, CallError, OnRecord, RemoteWallet, Reply};
-use crate::domain::{PayoutCode, TransferStatus};
+use crate::domain::TransferStatus;
 
 /// How often a transaction is sent that the server rolled back because of another one.
 const ATTEMPTS_MAX: u32 = 12;
@@ -191,57 +190,8 @@ fn answer(status: TransferStatus) -> Answer {
     Answer { status, wallet_ref: String::new() }
 }
 
-/// Decides a batch. Entries with an id that came before in the batch wait until the first of them is decided.
+/// Decides a batch: what one statement can, at once; the rest entry by entry.
 async fn decide(client: &Client, entries: &[Entry<'_>]) -> Result<Vec<TransferStatus>, Failure> {
-    let mut statuses = vec![TransferStatus::Unknown; entries.len()];
-    let mut waiting: Vec<usize> = (0..entries.len()).collect();
-    while !waiting.is_empty() {
-        let mut first_of: HashMap<&str, usize> = HashMap::with_capacity(waiting.len());
-        let mut repeats = Vec::new();
-        let mut round = Vec::with_capacity(waiting.len());
-        for index in waiting {
-            match first_of.entry(entries[index].id) {
-                std::collections::hash_map::Entry::Occupied(first) => repeats.push((index, *first.get())),
-                std::collections::hash_map::Entry::Vacant(vacant) => {
-                    vacant.insert(index);
-                    round.push(index);
-                }
-            }
-        }
-        let chosen: Vec<Entry<'_>> = round.iter().map(|index| entries[*index]).collect();
-        let decided = decide_distinct(client, &chosen).await?;
-        for (index, status) in round.into_iter().zip(decided) {
-            statuses[index] = status;
-        }
-        waiting = Vec::new();
-        for (index, first) in repeats {
-            match repeat_of(&entries[first], statuses[first], &entries[index]) {
-                Some(status) => statuses[index] = status,
-                None => waiting.push(index),
-            }
-        }
-    }
-    Ok(statuses)
-}
-
-/// What an entry gets whose id was decided a moment ago for another entry; `None` where only the record can tell.
-fn repeat_of(first: &Entry<'_>, status: TransferStatus, entry: &Entry<'_>) -> Option<TransferStatus> {
-    let burned = TransferStatus::Failed(PayoutCode::Burned);
-    if first.digest == entry.digest || status == burned {
-        return Some(status);
-    }
-    match status {
-        // Nothing is on record, or something that neither of them is.
-        TransferStatus::Unknown | TransferStatus::Failed(PayoutCode::IdConflict | PayoutCode::LowBalance) => {
-            None
-        }
-        TransferStatus::Succeeded | TransferStatus::Failed(_) => {
-            Some(TransferStatus::Failed(PayoutCode::IdConflict))
-        }
-    }
-}
-
-async fn decide_distinct(client: &Client, entries: &[Entry<'_>]) -> Result<Vec<TransferStatus>, Failure> {
     let mut statuses: Vec<Option<TransferStatus>> = vec![None; entries.len()];
     if let Some(plan) = at_once::Plan::of(entries) {
         let mut attempt = 0;
@@ -252,7 +202,7 @@ async fn decide_distinct(client: &Client, entries: &[Entry<'_>]) -> Result<Vec<T
                     statuses = decided;
                     break;
                 }
-                // Rolled back, nothing is decided: entry by entry then.
+                // Rolled back, nothing is decided.
                 Err(Failure::Unfit(_)) => break,
                 Err(failure) => recover(failure, attempt).await?,
             }
