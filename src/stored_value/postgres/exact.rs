@@ -62,8 +62,12 @@ type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 /// transaction, or is of no use.
 pub async fn decide(client: &Client, entries: &[Entry<'_>]) -> Result<Vec<TransferStatus>, Failure> {
     let decided = transact(client, entries).await;
-    if decided.is_err() {
-        client.batch_execute("ROLLBACK").await?;
+    if let Err(failure) = &decided {
+        let outside = client.batch_execute("ROLLBACK").await;
+        // To send it again on a connection that broke would only fail.
+        if let (Failure::Again(_), Err(error)) = (failure, outside) {
+            return Err(error.into());
+        }
     }
     decided
 }

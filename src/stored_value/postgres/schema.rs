@@ -74,6 +74,10 @@ pub enum MigrateError {
         "the wallet's schema in {place} has version {found}, and this hongbao knows {VERSION}: use the newer hongbao"
     )]
     Newer { place: String, found: i32 },
+    #[error(
+        "the database {place} keeps its text as {found}, and names need UTF8: create it with ENCODING 'UTF8'"
+    )]
+    Encoding { place: String, found: String },
     #[error("the wallet's schema in {place} could not be migrated: {source}")]
     Database { place: String, source: CallError },
 }
@@ -86,6 +90,11 @@ pub async fn migrate(url: &str) -> Result<Report, MigrateError> {
     let broken =
         |failure: Failure| MigrateError::Database { place: place.clone(), source: failure.into_call() };
     let (client, _task) = pool::connect(&config).await.map_err(broken)?;
+    let encoding = client.query_one("SELECT current_setting('server_encoding', true)", &[]).await;
+    let encoding: Option<String> = encoding.map_err(|error| broken(error.into()))?.get(0);
+    if let Some(found) = encoding.filter(|name| !["UTF8", "UTF-8"].contains(&name.as_str())) {
+        return Err(MigrateError::Encoding { place, found });
+    }
     let mut attempt = 0;
     let report = loop {
         attempt += 1;
