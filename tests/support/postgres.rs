@@ -42,18 +42,12 @@ fn unprivileged(program: &Path) -> Command {
 }
 
 /// How the server is to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Off is faster, and right wherever only the server's process may die, not the machine.
     pub fsync: bool,
     /// Further settings, `name=value`.
     pub settings: Vec<String>,
-}
-
-impl Default for Setup {
-    fn default() -> Setup {
-        Setup { fsync: false, settings: Vec::new() }
-    }
 }
 
 pub struct Postgres {
