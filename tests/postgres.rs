@@ -580,6 +580,51 @@ fn a_burn_races_a_first_attempt() {
     must_balance(&server, "race");
 }
 
+/// A hold that is posted and voided at the same moment ends once; reversals of one transfer at the same moment never
+/// take back more than was paid.
+#[test]
+fn a_hold_ends_once_and_a_transfer_is_reversed_once() {
+    let server = Postgres::start(Setup::default());
+    let url = server.database("ends");
+    runtime().block_on(async {
+        migrate(&url).await.expect("migrated");
+        let (one, two) = (Arc::new(wallet(&url, 2)), Arc::new(wallet(&url, 2)));
+        send(&one, &[Words::transfer("f", "funding:s", "campaign:c", 1_000_000)]).await.expect("funded");
+        // More stays set aside and paid than the race is about, so that no bound of an account can help.
+        let spare =
+            Words { kind: TransferKind::Hold, ..Words::transfer("spare", "campaign:c", "person:p", 5_000) };
+        send(&one, &[spare, Words::transfer("rich", "campaign:c", "person:p", 5_000)])
+            .await
+            .expect("answers");
+        for round in 0..40 {
+            let hold = format!("h{round}");
+            let paid = format!("t{round}");
+            let held =
+                Words { kind: TransferKind::Hold, ..Words::transfer(&hold, "campaign:c", "person:p", 10) };
+            send(&one, &[held, Words::transfer(&paid, "campaign:c", "person:p", 10)]).await.expect("answers");
+            let end = |kind, id: &str, of: &str, debit: &str, credit: &str| Words {
+                kind,
+                of: of.to_owned(),
+                ..Words::transfer(&format!("{id}{round}"), debit, credit, 10)
+            };
+            let ends = [
+                (one.clone(), end(TransferKind::Post, "post", &hold, "", "")),
+                (two.clone(), end(TransferKind::Void, "void", &hold, "", "")),
+                (one.clone(), end(TransferKind::Reverse, "back", &paid, "person:p", "campaign:c")),
+                (two.clone(), end(TransferKind::Reverse, "again", &paid, "person:p", "campaign:c")),
+            ];
+            let calls =
+                ends.map(|(wallet, words)| tokio::spawn(async move { send(&wallet, &[words]).await }));
+            let mut done = Vec::new();
+            for call in calls {
+                done.push(call.await.expect("no panic").expect("answers")[0] == TransferStatus::Succeeded);
+            }
+            assert!(done[0] != done[1] && done[2] != done[3], "round {round}: {done:?}");
+        }
+    });
+    must_balance(&server, "ends");
+}
+
 /// The server dies under load at random moments. Every id that was answered is there, once, and the books balance;
 /// what was unknown is settled by sending it again.
 #[test]

@@ -115,12 +115,13 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
+        let broken = connection.client.is_closed();
+        let cancel = connection.client.cancel_token();
         // The socket closes at once; a server that is in the middle of a statement notices only at its end.
         connection.task.abort();
-        if connection.client.is_closed() {
+        if broken {
             return;
         }
-        let cancel = connection.client.cancel_token();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 // It spares the server work; nothing depends on its arrival.
