@@ -658,7 +658,9 @@ fn the_server_is_killed_under_load() {
                     };
                     let words: Vec<Words> = (0..50).map(word).collect();
                     // The same ids and bodies until there is an answer.
+                    let began = std::time::Instant::now();
                     loop {
+                        assert!(began.elapsed() < support::PATIENCE, "no answer for batch {worker}-{sent}");
                         match send(&wallet, &words).await {
                             Ok(statuses) => {
                                 assert!(statuses.iter().all(|status| *status == TransferStatus::Succeeded));
