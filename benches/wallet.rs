@@ -34,7 +34,9 @@ impl Wallet {
     fn start(folder: &std::path::Path, faults: &[&str]) -> Wallet {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hongbao"));
         command.args(["wallet", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("wallet"));
-        faults.iter().for_each(|fault| drop(command.args(["--fault", fault])));
+        for fault in faults {
+            command.args(["--fault", fault]);
+        }
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the wallet starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("its address");

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::domain::TransferStatus;
 use crate::pipeline::Pipeline;
 use crate::stored_value::http::{HttpOptions, HttpWallet};
+use crate::stored_value::postgres::{PostgresOptions, PostgresWallet};
 use crate::stored_value::remote::{CallError, OnRecord, RemoteWallet};
 
 /// How long a start waits for the wallet before it goes on without.
@@ -48,6 +49,13 @@ pub fn adapter(config: &Config) -> anyhow::Result<Option<Arc<dyn RemoteWallet>>>
                 connections_max: 2 * settings.calls_max,
             };
             Ok(Some(Arc::new(HttpWallet::new(&http)?)))
+        }
+        "postgres" => {
+            let postgres = PostgresOptions {
+                url: settings.postgres.url.clone(),
+                connections_max: 2 * settings.calls_max,
+            };
+            Ok(Some(Arc::new(PostgresWallet::new(&postgres)?)))
         }
         other => bail!("stored_value.kind = {other:?} has no adapter"),
     }

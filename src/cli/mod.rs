@@ -4,6 +4,7 @@
 //! run (arguments, configuration, a folder in use).
 
 mod audit;
+mod migrate;
 mod reconcile;
 mod serve;
 mod view;
@@ -65,6 +66,8 @@ enum Command {
         #[command(subcommand)]
         command: view::ViewCommand,
     },
+    /// Make or migrate the tables of a wallet in PostgreSQL (stored_value.postgres.url).
+    Migrate,
     /// Check or print the settings.
     Config {
         #[command(subcommand)]
@@ -120,6 +123,7 @@ impl Cli {
             Command::Reconcile(args) => reconcile::run(&args, &self.settings.load()?),
             Command::Wallet(args) => wallet::run(args, &self.settings.load()?),
             Command::View { command } => view::run(&command, &self.settings.load()?),
+            Command::Migrate => migrate::run(&self.settings.load()?),
             Command::Config { command: ConfigCommand::Check } => {
                 self.settings.load()?;
                 println!("the settings are valid");

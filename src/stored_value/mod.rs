@@ -12,6 +12,7 @@ pub mod batch;
 pub mod contract;
 pub mod http;
 pub mod ledger;
+pub mod postgres;
 pub mod remote;
 
 pub use batch::TransferBatch;

@@ -3,8 +3,9 @@
 //! What an adapter promises: it sends what it is given once, under the ids it is given, answers entry by entry in
 //! the order of the batch, and calls a result `Succeeded` or `Failed` only on the service's word for that very id.
 //! Whatever else happens (a timeout, a broken connection, a 5xx, a reply it cannot read) is a [`CallError`], after
-//! which every entry is unknown: the transfer may have been done. It retries nothing and waits for nothing but the
-//! reply: when to send again, and how much at a time, is decided by whoever calls. No campaign and no queue is
+//! which every entry is unknown: the transfer may have been done. It sends again only what the service itself says it
+//! has rolled back whole, within the deadline: when else to send again, and how much at a time, is decided by
+//! whoever calls. No campaign and no queue is
 //! known here.
 
 use std::future::Future;
