@@ -94,6 +94,23 @@ fn turn_a_bit(journal: &Path) {
 }
 
 #[test]
+fn the_wallet_in_a_second_process_agrees() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("demo");
+    let arguments =
+        ["demo", "--wallet", "http", "--count", "3000", "--wallet-tps", "2000", "--json", "--data"];
+    let run = hongbao(&[&arguments[..], &[data.to_str().unwrap()]].concat());
+    let said = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert!(run.status.success(), "{said} {}", String::from_utf8_lossy(&run.stderr));
+    let summary: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!((number(&summary, "succeeded"), number(&summary, "lost")), (3_023, 0), "{summary}");
+    assert_eq!((number(&summary, "double_paid"), number(&summary, "pending")), (0, 0), "{summary}");
+    // The wallet is gone with the demo: an audit that cannot ask it does not say that all is well with it.
+    let alone = hongbao(&["audit", "--data", data.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&alone.stdout).contains("NOT compared"));
+}
+
+#[test]
 fn a_folder_of_somebody_else_is_left_alone() {
     let temp = tempfile::tempdir().unwrap();
     let data = temp.path().join("photos");

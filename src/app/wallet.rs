@@ -156,6 +156,13 @@ impl WalletLink {
     }
 }
 
+/// Refuses a wallet that is not the one whose books a data folder holds.
+pub fn must_be_of(folder: &Path, config: &Config, identity: &str) -> anyhow::Result<()> {
+    check_kind(folder, &config.raw.stored_value.kind)?;
+    let file = folder.join("WALLET");
+    if file.exists() { recognise(Some(&file), &config.raw.stored_value.kind, identity) } else { Ok(()) }
+}
+
 fn recognise(file: Option<&Path>, kind: &str, identity: &str) -> anyhow::Result<()> {
     let Some(file) = file else { return Ok(()) };
     match fs::read_to_string(file) {

@@ -3,8 +3,9 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
-use hongbao::app::wallet::WalletReader;
+use hongbao::app::wallet::{WalletReader, must_be_of};
 use hongbao::audit::{Options, audit, wallet_kind};
 use hongbao::config::Config;
 
@@ -40,6 +41,10 @@ pub fn run(args: &AuditArgs, config: &Config) -> anyhow::Result<Done> {
     let mut shown = -1;
     let is_its_wallet = wallet_kind(&options.data_dir) == config.raw.stored_value.kind;
     let wallet = if is_its_wallet { WalletReader::of(config)? } else { None };
+    if let Some(wallet) = &wallet {
+        let identity = wallet.identity().context("the wallet does not say who it is")?;
+        must_be_of(&options.data_dir, config, &identity)?;
+    }
     let mut ask = wallet.as_ref().map(|wallet| |ids: &[String]| wallet.audit_records(ids));
     let ask = ask.as_mut().map(|ask| ask as &mut hongbao::audit::Ask<'_>);
     let report = audit(&options, ask, &mut |share| {

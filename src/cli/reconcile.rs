@@ -74,6 +74,7 @@ pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<Done> {
     let history = History::open(&view, from, to)
         .with_context(|| format!("the outcome view {} cannot be read; is data.dir right?", view.display()))?;
     let identity = wallet.identity().context("the wallet does not say who it is")?;
+    app::wallet::must_be_of(&config.data_dir, config, &identity)?;
     let mut saved = match kept {
         Some(kept) if (kept.from, kept.to, &kept.wallet) == (from, to, &identity) => kept,
         Some(kept) => bail!(

@@ -10,9 +10,10 @@ mod support;
 
 mod faults;
 mod kills;
+mod postgres;
 mod race;
+mod reconcile;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -109,35 +110,36 @@ impl Scene {
 
     /// Stops the service in order, and audits its folder against the wallet.
     pub fn must_agree(mut self) {
-        let acks = self.folder.path().join("acks");
-        let mut file = std::io::BufWriter::new(std::fs::File::create(&acks).unwrap());
-        for (id, amount) in &self.acks {
-            writeln!(file, "default {id} {amount}").unwrap();
-        }
-        drop(file);
         assert!(self.service.take().unwrap().terminate().success());
         self.set_faults(
             json!({"drop_after_rate": 0, "drop_before_rate": 0, "timeout_rate": 0, "error_rate": 0}),
         );
-        let mut audit = hongbao();
         let url = format!("stored_value.http.url=http://{}", self.wallet().address);
-        audit.args(["audit", "--json", "--drained", "--data"]).arg(&self.setup.data).arg("--acks").arg(&acks);
-        for set in self.setup.sets.iter().chain([&url]) {
-            audit.args(["--set", set]);
-        }
-        let output = audit.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "the audit found a breach: {text} {said}");
-        let report: Value = serde_json::from_str(&text).unwrap();
-        // Every payout, and the funding.
-        assert_eq!(report["wallet"]["elsewhere"]["asked"], self.acks.len() + 1, "{report:#}");
-        assert_eq!(report["acks"]["missing"], 0, "{report:#}");
-        assert_eq!(report["succeeded"], self.acks.len() + 1, "a payable item failed: {report:#}");
+        must_be_paid(&self.setup.clone().set(&url), &self.acks);
         let paid: u64 = self.acks.iter().map(|(_, amount)| amount).sum();
         let accounts = self.wallet().must("GET /balances?account=campaign:default:k", "", 200);
         assert_eq!(accounts["accounts"][0]["balance"], (1u64 << 50) - paid, "paid twice? {accounts}");
     }
+}
+
+/// Audits a folder at rest against the wallet of its settings: every acknowledged request, and the funding, succeeded.
+pub fn must_be_paid(setup: &Setup, acks: &[(String, u64)]) {
+    let file = setup.data.with_extension("acks");
+    let lines: String = acks.iter().map(|(id, amount)| format!("default {id} {amount}\n")).collect();
+    std::fs::write(&file, lines).unwrap();
+    let mut audit = hongbao();
+    audit.args(["audit", "--json", "--drained", "--data"]).arg(&setup.data).arg("--acks").arg(&file);
+    for set in &setup.sets {
+        audit.args(["--set", set]);
+    }
+    let output = audit.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "the audit found a breach: {text} {said}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["wallet"]["elsewhere"]["asked"], acks.len() + 1, "{report:#}");
+    assert_eq!(report["acks"]["missing"], 0, "{report:#}");
+    assert_eq!(report["succeeded"], acks.len() + 1, "a payable item failed: {report:#}");
 }
 
 /// What a metric of the service says.

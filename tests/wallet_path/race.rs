@@ -97,7 +97,7 @@ fn take_over(lands_first: bool, cancels: bool) {
     assert!(first.terminate().success() && scene.service.take().unwrap().terminate().success());
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
