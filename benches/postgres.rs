@@ -1,21 +1,27 @@
-//! The claim it backs: the PostgreSQL adapter costs little beside the database, measured against `pgbench` that
-//! drives the very same statement with as many transfers a batch over as many connections.
+//! The claim it backs: the PostgreSQL adapter, and the whole service that settles through it, cost little beside the
+//! database, measured against `pgbench` that drives the very same statement with as many transfers a batch over as
+//! many connections.
 //!
 //! `cargo bench --bench postgres`, with `HONGBAO_BENCH_PG_BATCHES` (a round and side, default 200),
 //! `HONGBAO_BENCH_PG_ROUNDS` (default 5) and `HONGBAO_BENCH_PG_CONNECTIONS` (default `1,4`). Batches of 1,000 random
-//! ids, one hot campaign, 100,000 payees, fsync on. Rounds of the two sides alternate, each in a database of its
+//! ids, one hot campaign, 100,000 payees, fsync on. Rounds of the sides alternate, each in a database of its
 //! own on one server. `pgbench` fetches the arrays of a batch from a table, so that its client has nothing to make;
 //! what the fetching alone takes is measured and taken off its time.
 
+#[path = "support/mod.rs"]
+mod campaign;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use hongbao::app::{Extras, Service};
+use hongbao::config::{Sources, load};
 use hongbao::digest::{key_hash, money_digest};
 use hongbao::domain::{Amount, Currency, Transfer, TransferKind, TransferStatus};
 use hongbao::stored_value::TransferBatch;
@@ -65,6 +71,7 @@ fn main() {
     for (number, count) in connections.split(',').enumerate() {
         let count: u64 = count.trim().parse().expect("a number of connections");
         let names = [format!("sql{number}"), format!("adapter{number}")];
+        let whole = Whole::new(&server, &runtime, &format!("service{number}"), count);
         for name in &names {
             let url = server.database(name);
             runtime.block_on(migrate(&url)).expect("migrated");
@@ -78,28 +85,84 @@ fn main() {
         }
         server.sql(&names[0], &ARRAYS.replace("BATCHES", &(rounds * batches).to_string()));
         let side = Sql::new(&server, &names[0], &pgbench, count, batches);
-        measure(&server, &runtime, &side, &names[1], rounds);
+        measure(&server, &runtime, &side, &names[1], whole, rounds);
     }
 }
 
-fn measure(server: &Postgres, runtime: &tokio::runtime::Runtime, sql: &Sql<'_>, database: &str, rounds: u64) {
+/// The service, from a backlog to its outcomes.
+struct Whole {
+    service: Service,
+    producer: campaign::Producer,
+    _folder: tempfile::TempDir,
+}
+
+impl Whole {
+    fn new(server: &Postgres, runtime: &tokio::runtime::Runtime, database: &str, connections: u64) -> Whole {
+        let url = server.database(database);
+        runtime.block_on(migrate(&url)).expect("migrated");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let sets = vec![
+            format!("data.dir={}", folder.path().join("data").display()),
+            "stored_value.kind=postgres".to_owned(),
+            format!("stored_value.postgres.url={url}"),
+            format!("stored_value.batch_count_max={BATCH}"),
+            format!("stored_value.calls_max={connections}"),
+            // Above what it can do: the database is the bound.
+            "shaping.transfers_per_s=200000".to_owned(),
+            "parking.count_max=2000000".to_owned(),
+        ];
+        let config = load(&Sources { sets, ..Sources::default() }).expect("valid settings");
+        let service = Service::start(config, Extras::default()).expect("the service starts");
+        let mut producer = campaign::Producer::new(7);
+        producer.open(&service);
+        Whole { service, producer, _folder: folder }
+    }
+
+    /// Seconds from the first transfer to the last outcome.
+    fn round(&mut self, count: u64) -> f64 {
+        let counts = &self.service.pipeline.counts;
+        counts.paused.store(true, Ordering::Release);
+        self.producer.produce(&self.service, count);
+        let before = campaign::settled(&self.service);
+        let began = Instant::now();
+        counts.paused.store(false, Ordering::Release);
+        self.service.pipeline.ring();
+        campaign::wait_settled(&self.service, before + count);
+        began.elapsed().as_secs_f64()
+    }
+}
+
+fn measure(
+    server: &Postgres,
+    runtime: &tokio::runtime::Runtime,
+    sql: &Sql<'_>,
+    database: &str,
+    mut whole: Whole,
+    rounds: u64,
+) {
     let mut dice = Dice(7);
     let transfers = (sql.batches * BATCH) as f64;
-    let mut ratios = Vec::new();
+    let (mut ratios, mut whole_ratios) = (Vec::new(), Vec::new());
     println!("{} connections, {} batches of {BATCH} a round", sql.connections, sql.batches);
     for round in 0..rounds {
         server.sql("postgres", "CHECKPOINT");
         let took = sql.round(round);
         server.sql("postgres", "CHECKPOINT");
         let adapter = transfers / adapter(server, runtime, database, sql.connections, sql.batches, &mut dice);
-        let ratio = adapter / (transfers / took.without_fetch);
+        server.sql("postgres", "CHECKPOINT");
+        let service = transfers / whole.round(sql.batches * BATCH);
+        let pgbench = transfers / took.without_fetch;
         println!(
-            "round {round}: pgbench {:.0}/s (with the fetching {:.0}/s), adapter {adapter:.0}/s, ratio {ratio:.2}",
-            transfers / took.without_fetch,
+            "round {round}: pgbench {pgbench:.0}/s (with the fetching {:.0}/s), adapter {adapter:.0}/s = {:.2}, \
+             service {service:.0}/s = {:.2}",
             transfers / took.whole,
+            adapter / pgbench,
+            service / pgbench,
         );
-        ratios.push(ratio);
+        ratios.push(adapter / pgbench);
+        whole_ratios.push(service / pgbench);
     }
+    whole.service.stop(Duration::from_secs(30)).expect("the service stops");
     for name in [sql.database, database] {
         let sum = server
             .sql(name, "SELECT count(*), (SELECT sum(balance) FROM hongbao_accounts) FROM hongbao_transfers");
@@ -110,7 +173,12 @@ fn measure(server: &Postgres, runtime: &tokio::runtime::Runtime, sql: &Sql<'_>, 
         );
     }
     ratios.sort_by(f64::total_cmp);
-    println!("median ratio {:.2} over {rounds} rounds", ratios[ratios.len() / 2]);
+    whole_ratios.sort_by(f64::total_cmp);
+    let middle = ratios.len() / 2;
+    println!(
+        "median over {rounds} rounds: adapter {:.2}, service {:.2}",
+        ratios[middle], whole_ratios[middle]
+    );
 }
 
 struct Took {

@@ -45,6 +45,9 @@ fn take_over(lands_first: bool, cancels: bool) {
     await_until("the transfer to be held on its way", PATIENCE, || {
         (crate::metric(scene.service(), "hongbao_wallet_calls_under_way") > 0.0).then_some(())
     });
+    await_until("the transfer to wait before the proxy", PATIENCE, || {
+        has_unread(proxy.address().port()).then_some(())
+    });
     let first = scene.service.take().unwrap();
     first.signal(rustix::process::Signal::STOP);
     assert_eq!(scene.received()["transfers"], before, "it has not arrived");
@@ -95,6 +98,18 @@ fn take_over(lands_first: bool, cancels: bool) {
     });
     assert_eq!(woken["status"] == "SUCCEEDED", paid == 7, "{woken} and paid {paid}");
     assert!(first.terminate().success() && scene.service.take().unwrap().terminate().success());
+}
+
+/// Whether bytes wait to be read on a connection to this local port, by the kernel's table.
+fn has_unread(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let local = fields[1].rsplit(':').next().and_then(|hex| u16::from_str_radix(hex, 16).ok());
+        let unread = fields[4].rsplit(':').next().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        // Established; a listening socket counts what waits to be accepted there.
+        fields[3] == "01" && local == Some(port) && unread.is_some_and(|unread| unread > 0)
+    })
 }
 
 pub fn copy(from: &Path, to: &Path) {
