@@ -267,6 +267,7 @@ fn random_batch(dice: &mut Dice) -> Arc<TransferBatch> {
             amount: Amount::new(1 + dice.roll(1_000)).expect("small"),
             currency: Currency::parse("CNY").expect("a currency"),
             of: b"",
+            expires_in_s: 0,
         };
         transfer.digest = money_digest(&transfer, &mut Vec::new());
         batch.push(&transfer);

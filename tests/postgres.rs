@@ -10,91 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hongbao::digest::{key_hash, money_digest};
-use hongbao::domain::{Amount, Currency, PayoutCode, Transfer, TransferKind, TransferStatus};
+use hongbao::domain::{PayoutCode, TransferKind, TransferStatus};
 use hongbao::stored_value::ledger::state::{Records, State};
 use hongbao::stored_value::postgres::{
     MigrateError, PostgresOptions, PostgresSetupError, PostgresWallet, VERSION, migrate,
 };
 use hongbao::stored_value::remote::{CallError, RemoteWallet};
 use hongbao::stored_value::{StoredValueError, TransferBatch};
+use support::cases::{CASES, DEADLINE, Words, answer_words, batch, send};
 use support::postgres::{Postgres, Setup};
 use support::{Dice, await_until, env_number, seed};
-
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A transfer in words, `kind id debit credit amount currency of`; `-` is nothing.
-#[derive(Clone, Debug)]
-struct Words {
-    kind: TransferKind,
-    id: String,
-    debit: String,
-    credit: String,
-    amount: u64,
-    currency: &'static str,
-    of: String,
-}
-
-impl Words {
-    fn transfer(id: &str, debit: &str, credit: &str, amount: u64) -> Words {
-        Words {
-            kind: TransferKind::Transfer,
-            id: id.to_owned(),
-            debit: debit.to_owned(),
-            credit: credit.to_owned(),
-            amount,
-            currency: "CNY",
-            of: String::new(),
-        }
-    }
-
-    fn parse(line: &str) -> Words {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let word = |at: usize| words.get(at).copied().filter(|word| *word != "-").unwrap_or("").to_owned();
-        let kinds = (1..=6).filter_map(TransferKind::from_u8);
-        Words {
-            kind: kinds.into_iter().find(|kind| kind.as_str() == words[0]).expect("a kind"),
-            id: word(1),
-            debit: word(2),
-            credit: word(3),
-            amount: words[4].parse().expect("an amount"),
-            currency: if word(5) == "USD" { "USD" } else { "CNY" },
-            of: word(6),
-        }
-    }
-
-    fn push(&self, batch: &mut TransferBatch) {
-        let mut transfer = Transfer {
-            kind: self.kind,
-            id: self.id.as_bytes(),
-            key_hash: key_hash(self.id.as_bytes()),
-            digest: [0; 16],
-            debit: self.debit.as_bytes(),
-            credit: self.credit.as_bytes(),
-            amount: Amount::new(self.amount).expect("an amount"),
-            currency: Currency::parse(self.currency).expect("a currency"),
-            of: self.of.as_bytes(),
-        };
-        transfer.digest = money_digest(&transfer, &mut Vec::new());
-        batch.push(&transfer);
-    }
-}
-
-fn batch(words: &[Words]) -> Arc<TransferBatch> {
-    let mut batch = TransferBatch::default();
-    for transfer in words {
-        transfer.push(&mut batch);
-    }
-    Arc::new(batch)
-}
-
-fn told(status: TransferStatus) -> &'static str {
-    match status {
-        TransferStatus::Succeeded => "ok",
-        TransferStatus::Failed(code) => code.as_str(),
-        TransferStatus::Unknown => "unknown",
-    }
-}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
@@ -102,12 +27,6 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn wallet(url: &str, connections_max: usize) -> PostgresWallet {
     PostgresWallet::new(&PostgresOptions { url: url.to_owned(), connections_max }).expect("a wallet")
-}
-
-async fn send(wallet: &PostgresWallet, words: &[Words]) -> Result<Vec<TransferStatus>, CallError> {
-    let answers = wallet.transfer(batch(words), DEADLINE).await?;
-    assert_eq!(answers.len(), words.len());
-    Ok(answers.into_iter().map(|answer| answer.status).collect())
 }
 
 /// Money is neither made nor lost, nobody but funding accounts owes, and the balances are what the record says.
@@ -128,178 +47,12 @@ fn must_balance(server: &Postgres, database: &str) {
         SELECT 'held', a.name, a.held, s.total FROM hongbao_accounts a LEFT JOIN (
             SELECT debit AS name, currency, sum(amount) AS total FROM hongbao_transfers
             WHERE kind = 2 AND hold = 1 GROUP BY debit, currency) s ON a.name = s.name AND a.currency = s.currency
-        WHERE a.held <> coalesce(s.total, 0)",
+        WHERE a.held <> coalesce(s.total, 0);
+        SELECT 'expiry', e.id FROM hongbao_expiries e LEFT JOIN hongbao_transfers t
+            ON t.id = e.id AND t.hold = 1 AND t.debit = e.debit AND t.currency = e.currency
+        WHERE t.id IS NULL",
     );
     assert_eq!(wrong, "", "the books are wrong");
-}
-
-/// Each case: its calls, one line a batch, entries separated by `;`, and what they answer.
-const CASES: &[(&str, &[(&str, &str)])] = &[
-    (
-        "a repeat gets the recorded result, other money fields a conflict",
-        &[
-            ("transfer f funding:s campaign:c 100", "ok"),
-            ("transfer a campaign:c person:p 10", "ok"),
-            ("transfer a campaign:c person:p 10", "ok"),
-            ("transfer a campaign:c person:p 11", "id_conflict"),
-            ("transfer a campaign:c person:q 10", "id_conflict"),
-            ("transfer a campaign:c person:p 10 USD", "id_conflict"),
-            ("hold a campaign:c person:p 10", "id_conflict"),
-            ("transfer b campaign:c person:p 90; transfer a campaign:c person:p 10", "ok ok"),
-            ("transfer c campaign:c person:p 1", "low_balance"),
-        ],
-    ),
-    (
-        "a low balance is not recorded: the same id is paid later",
-        &[
-            ("transfer a campaign:c person:p 10", "low_balance"),
-            ("lookup a", "-"),
-            ("transfer f funding:s campaign:c 15", "ok"),
-            ("transfer a campaign:c person:p 10", "ok"),
-            ("lookup a", "ok:10"),
-        ],
-    ),
-    (
-        "what fits is paid, in order, where not all of it fits",
-        &[
-            ("transfer f funding:s campaign:c 100", "ok"),
-            (
-                "transfer a campaign:c person:p 60; transfer b campaign:c person:q 50; transfer c campaign:c person:q 40; transfer d campaign:c person:q 1",
-                "ok low_balance ok low_balance",
-            ),
-            (
-                "transfer f2 funding:s campaign:c 51; transfer b campaign:c person:q 50; transfer d campaign:c person:q 1",
-                "ok ok ok",
-            ),
-        ],
-    ),
-    (
-        "the order of a batch decides where an account both pays and receives",
-        &[
-            ("transfer a campaign:c person:p 10; transfer f funding:s campaign:c 10", "low_balance ok"),
-            ("transfer a campaign:c person:p 10; transfer m person:p merchant:m 10", "ok ok"),
-        ],
-    ),
-    (
-        "a repeat within a batch is a repeat",
-        &[
-            ("transfer f funding:s campaign:c 100; transfer f funding:s campaign:c 100", "ok ok"),
-            ("transfer a campaign:c person:p 60; transfer a campaign:c person:p 60", "ok ok"),
-            (
-                "transfer b campaign:c person:p 10; transfer b campaign:c person:p 11; transfer b campaign:c person:p 10",
-                "ok id_conflict ok",
-            ),
-            (
-                "transfer d campaign:c person:p 50; transfer d campaign:c person:p 30; transfer e campaign:c person:p 1",
-                "low_balance ok low_balance",
-            ),
-            ("transfer d campaign:c person:p 50; transfer d campaign:c person:p 30", "id_conflict ok"),
-        ],
-    ),
-    (
-        "a burned id is never paid, a paid one never burned",
-        &[
-            ("transfer f funding:s campaign:c 100", "ok"),
-            ("transfer a campaign:c person:p 1", "ok"),
-            ("burn x a x", "burned ok burned"),
-            ("transfer x campaign:c person:p 1; transfer y campaign:c person:p 1", "burned ok"),
-            ("transfer x campaign:c person:p 1; transfer x campaign:c person:p 2", "burned burned"),
-            ("hold x campaign:c person:p 1", "burned"),
-            ("burn x y", "burned ok"),
-            ("lookup x y z", "burned ok:1 -"),
-        ],
-    ),
-    (
-        "a hold sets aside, a post moves it, a void gives it back",
-        &[
-            ("transfer f funding:s campaign:c 100", "ok"),
-            ("hold h campaign:c person:p 70", "ok"),
-            ("hold h campaign:c person:p 70", "ok"),
-            ("transfer a campaign:c person:p 31", "low_balance"),
-            ("hold h2 campaign:c person:p 31", "low_balance"),
-            ("post p - - 69 CNY h", "amount_limit"),
-            ("post p - - 69 CNY h", "amount_limit"),
-            ("post q - - 70 CNY h", "ok"),
-            ("post q - - 70 CNY h", "ok"),
-            ("post r - - 70 CNY h", "wallet_refused"),
-            ("void v - - 70 CNY h", "wallet_refused"),
-            ("hold g campaign:c person:p 30", "ok"),
-            ("void w - - 30 CNY g", "ok"),
-            ("void w - - 30 CNY g", "ok"),
-            ("post s - - 30 CNY g", "wallet_refused"),
-            ("post t - - 30 CNY nothing", "wallet_refused"),
-            ("transfer b campaign:c person:p 30", "ok"),
-            ("hold i person:p merchant:m 5; post j - - 5 CNY i; void k - - 5 CNY i", "ok ok wallet_refused"),
-        ],
-    ),
-    (
-        "a reversal never takes back more than was paid",
-        &[
-            ("transfer f funding:s campaign:c 100", "ok"),
-            ("transfer a campaign:c person:p 50", "ok"),
-            ("reverse r1 person:p campaign:c 30 CNY a", "ok"),
-            ("reverse r1 person:p campaign:c 30 CNY a", "ok"),
-            ("reverse r2 person:p campaign:c 21 CNY a", "amount_limit"),
-            ("reverse r3 person:p campaign:c 20 CNY a", "ok"),
-            ("reverse r4 person:p campaign:c 1 CNY a", "amount_limit"),
-            ("reverse r5 person:q campaign:c 1 CNY a", "wallet_refused"),
-            ("reverse r6 person:p campaign:c 1 USD a", "wallet_refused"),
-            ("reverse r7 person:p campaign:c 1 CNY nothing", "wallet_refused"),
-            ("reverse r8 campaign:c person:p 1 CNY r1", "wallet_refused"),
-            (
-                "transfer b campaign:c person:q 10; reverse r9 person:q campaign:c 4 CNY b; reverse r10 person:q campaign:c 7 CNY b",
-                "ok ok amount_limit",
-            ),
-            ("transfer m person:q merchant:m 6", "ok"),
-            ("reverse r11 person:q campaign:c 6 CNY b", "low_balance"),
-            ("transfer g funding:s person:q 6; reverse r11 person:q campaign:c 6 CNY b", "ok ok"),
-        ],
-    ),
-    (
-        "an account has a balance for each currency",
-        &[
-            ("transfer f funding:s campaign:c 100; transfer g funding:s campaign:c 5 USD", "ok ok"),
-            ("transfer a campaign:c person:p 6 USD", "low_balance"),
-            ("transfer a campaign:c person:p 5 USD; transfer b campaign:c person:p 100", "ok ok"),
-        ],
-    ),
-    (
-        "names are data",
-        &[
-            ("transfer f funding:s campaign:c 100", "ok"),
-            ("transfer a';-- campaign:c person:红包\"{}\\,NULL 7", "ok"),
-            ("transfer NULL campaign:c person:% 7", "ok"),
-            ("lookup a';-- NULL", "ok:7 ok:7"),
-        ],
-    ),
-];
-
-async fn answer_words(wallet: &PostgresWallet, line: &str) -> String {
-    let (call, rest) = line.split_once(' ').expect("a call");
-    let ids: Vec<String> = rest.split_whitespace().map(str::to_owned).collect();
-    let words: Vec<String> = match call {
-        "burn" => {
-            let answers = wallet.burn(ids, DEADLINE).await.expect("answers");
-            answers.into_iter().map(|answer| told(answer.status).to_owned()).collect()
-        }
-        "lookup" => {
-            let found = wallet.lookup(ids, DEADLINE).await.expect("answers");
-            let word = |found: Option<hongbao::stored_value::remote::OnRecord>| match found {
-                None => "-".to_owned(),
-                Some(found) => {
-                    let amount = found.amount.map(|amount| format!(":{amount}")).unwrap_or_default();
-                    told(found.answer.status).to_owned() + &amount
-                }
-            };
-            found.into_iter().map(word).collect()
-        }
-        _ => {
-            let words: Vec<Words> = line.split("; ").map(Words::parse).collect();
-            let statuses = send(wallet, &words).await.expect("answers");
-            statuses.into_iter().map(|status| told(status).to_owned()).collect()
-        }
-    };
-    words.join(" ")
 }
 
 #[test]
@@ -589,11 +342,11 @@ fn a_hold_ends_once_and_a_transfer_is_reversed_once() {
     runtime().block_on(async {
         migrate(&url).await.expect("migrated");
         let (one, two) = (Arc::new(wallet(&url, 2)), Arc::new(wallet(&url, 2)));
-        send(&one, &[Words::transfer("f", "funding:s", "campaign:c", 1_000_000)]).await.expect("funded");
+        send(&*one, &[Words::transfer("f", "funding:s", "campaign:c", 1_000_000)]).await.expect("funded");
         // More stays set aside and paid than the race is about, so that no bound of an account can help.
         let spare =
             Words { kind: TransferKind::Hold, ..Words::transfer("spare", "campaign:c", "person:p", 5_000) };
-        send(&one, &[spare, Words::transfer("rich", "campaign:c", "person:p", 5_000)])
+        send(&*one, &[spare, Words::transfer("rich", "campaign:c", "person:p", 5_000)])
             .await
             .expect("answers");
         for round in 0..40 {
@@ -601,7 +354,9 @@ fn a_hold_ends_once_and_a_transfer_is_reversed_once() {
             let paid = format!("t{round}");
             let held =
                 Words { kind: TransferKind::Hold, ..Words::transfer(&hold, "campaign:c", "person:p", 10) };
-            send(&one, &[held, Words::transfer(&paid, "campaign:c", "person:p", 10)]).await.expect("answers");
+            send(&*one, &[held, Words::transfer(&paid, "campaign:c", "person:p", 10)])
+                .await
+                .expect("answers");
             let end = |kind, id: &str, of: &str, debit: &str, credit: &str| Words {
                 kind,
                 of: of.to_owned(),
@@ -614,7 +369,7 @@ fn a_hold_ends_once_and_a_transfer_is_reversed_once() {
                 (two.clone(), end(TransferKind::Reverse, "again", &paid, "person:p", "campaign:c")),
             ];
             let calls =
-                ends.map(|(wallet, words)| tokio::spawn(async move { send(&wallet, &[words]).await }));
+                ends.map(|(wallet, words)| tokio::spawn(async move { send(&*wallet, &[words]).await }));
             let mut done = Vec::new();
             for call in calls {
                 done.push(call.await.expect("no panic").expect("answers")[0] == TransferStatus::Succeeded);
@@ -623,6 +378,86 @@ fn a_hold_ends_once_and_a_transfer_is_reversed_once() {
         }
     });
     must_balance(&server, "ends");
+}
+
+/// Holds end by themselves while two instances post and void them, and pay out of what they set aside: each ends
+/// once, what is free is paid, and nobody waits in a circle. More are due than one transaction voids.
+#[test]
+fn holds_expire_while_they_are_posted() {
+    let server = Postgres::start(Setup::default());
+    let url = server.database("expiring");
+    let runtime = runtime();
+    runtime.block_on(async {
+        migrate(&url).await.expect("migrated");
+        let (one, two) = (Arc::new(wallet(&url, 4)), Arc::new(wallet(&url, 4)));
+        let campaign = |n: usize| format!("campaign:{}", n % 2);
+        let held = |kind, id: String, n: usize, expires_in_s| Words {
+            kind,
+            expires_in_s,
+            ..Words::transfer(&id, &campaign(n), &format!("person:{}", n % 7), 1)
+        };
+        let fund = [0, 1].map(|n| Words::transfer(&format!("f{n}"), "funding:s", &campaign(n), 1_500));
+        send(&*one, &fund).await.expect("funded");
+        let holds: Vec<Words> = (0..3_000).map(|n| held(TransferKind::Hold, format!("h{n}"), n, 1)).collect();
+        for part in holds.chunks(1_000) {
+            let statuses = send(&*one, part).await.expect("answers");
+            assert!(statuses.iter().all(|status| *status == TransferStatus::Succeeded));
+        }
+        // The first 600 are ended by hand about when they expire.
+        let mut calls = Vec::new();
+        for (round, part) in (0..600).collect::<Vec<usize>>().chunks(30).enumerate() {
+            let end = |n: &usize| {
+                let kind = if n.is_multiple_of(3) { TransferKind::Void } else { TransferKind::Post };
+                Words { kind, of: format!("h{n}"), ..Words::transfer(&format!("e{n}"), "", "", 1) }
+            };
+            let mut words: Vec<Words> = part.iter().map(end).collect();
+            words.push(Words::transfer(&format!("t{round}"), &campaign(round), "person:q", 40));
+            let wallets =
+                if round % 2 == 0 { [one.clone(), two.clone()] } else { [two.clone(), one.clone()] };
+            for wallet in wallets {
+                let words = words.clone();
+                calls.push(tokio::spawn(async move { send_until_answered(&wallet, &words).await }));
+            }
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+        for call in calls {
+            call.await.expect("no panic");
+        }
+    });
+    let free = |campaign: &str| {
+        let balance = format!("SELECT balance FROM hongbao_accounts WHERE name = '{campaign}'");
+        server.sql("expiring", &balance).parse::<u64>().expect("a number")
+    };
+    let wallet = wallet(&url, 1);
+    for n in 0..2 {
+        let campaign = format!("campaign:{n}");
+        let rest = Words::transfer(&format!("rest{n}"), &campaign, "person:q", free(&campaign));
+        runtime.block_on(async {
+            let paid = answer_until_paid(&wallet, &rest).await;
+            assert_eq!(paid, TransferStatus::Succeeded);
+        });
+    }
+    let left = "SELECT count(*) FROM hongbao_expiries; SELECT sum(held) FROM hongbao_accounts";
+    assert_eq!(server.sql("expiring", left), "0\n0");
+    // A hold is posted by as many entries as moved its money.
+    let posts = "SELECT count(*) FROM hongbao_transfers WHERE kind = 3 AND code IS NULL
+        UNION SELECT count(*) FROM hongbao_transfers WHERE hold = 2";
+    let posted = server.sql("expiring", posts);
+    println!("posted before they expired: {posted}");
+    assert_eq!(posted.lines().count(), 1, "{posted}");
+    assert_eq!(server.log().matches("deadlock detected").count(), 0, "rows are locked in one order");
+    must_balance(&server, "expiring");
+}
+
+async fn answer_until_paid(wallet: &PostgresWallet, words: &Words) -> TransferStatus {
+    let began = std::time::Instant::now();
+    loop {
+        let status = send(wallet, std::slice::from_ref(words)).await.expect("answers")[0];
+        if status != TransferStatus::Failed(PayoutCode::LowBalance) || began.elapsed() > support::PATIENCE {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// The server dies under load at random moments. Every id that was answered is there, once, and the books balance;
@@ -661,7 +496,7 @@ fn the_server_is_killed_under_load() {
                     let began = std::time::Instant::now();
                     loop {
                         assert!(began.elapsed() < support::PATIENCE, "no answer for batch {worker}-{sent}");
-                        match send(&wallet, &words).await {
+                        match send(&*wallet, &words).await {
                             Ok(statuses) => {
                                 assert!(statuses.iter().all(|status| *status == TransferStatus::Succeeded));
                                 break;
@@ -748,6 +583,50 @@ fn migrate_command(url: &str) -> support::Said {
     support::run(&["migrate", "--set", &format!("stored_value.postgres.url={url}")])
 }
 
+/// What stood in a wallet before holds could expire stands in it after, and goes on.
+fn version_1_goes_on_as_version_2(server: &Postgres, url: &str, runtime: &tokio::runtime::Runtime) {
+    let must_answer = |steps: &[(&str, &str)]| {
+        runtime.block_on(async {
+            let wallet = wallet(url, 1);
+            for (line, expected) in steps {
+                assert_eq!(answer_words(&wallet, line).await, *expected, "{line}");
+            }
+        });
+    };
+    must_answer(&[
+        ("transfer f funding:s campaign:c 100; transfer a campaign:c person:p 20", "ok ok"),
+        (
+            "hold h campaign:c person:p 30; hold g campaign:c person:p 50; transfer d campaign:c person:q 1",
+            "ok ok low_balance",
+        ),
+    ]);
+    let all = "SELECT * FROM hongbao_transfers ORDER BY id; SELECT * FROM hongbao_accounts ORDER BY 1, 2;
+        SELECT identity FROM hongbao_schema";
+    let before = server.sql("fresh", all);
+    server.sql("fresh", "DROP TABLE hongbao_expiries; UPDATE hongbao_schema SET version = 1");
+    let refused = runtime.block_on(wallet(url, 1).identity());
+    assert!(
+        matches!(&refused, Err(CallError::Rejected(text)) if text.contains("version 1") && text.contains("hongbao migrate")),
+        "{refused:?}"
+    );
+    let refused =
+        runtime.block_on(send(&wallet(url, 1), &[Words::transfer("b", "campaign:c", "person:p", 1)]));
+    assert!(matches!(refused, Err(CallError::Rejected(_))), "{refused:?}");
+    let report = runtime.block_on(migrate(url)).expect("migrated");
+    assert_eq!((report.from, report.to), (1, VERSION));
+    assert_eq!(server.sql("fresh", all), before);
+    must_answer(&[
+        ("transfer a campaign:c person:p 20; post p - - 30 CNY h; void v - - 50 CNY g", "ok ok ok"),
+        ("hold e campaign:c person:p 50 CNY - 1", "ok"),
+        ("until transfer b campaign:c person:p 50", "ok"),
+    ]);
+    // A release that knows nothing of expiries leaves the row of a hold that it ended.
+    let stale = "INSERT INTO hongbao_expiries VALUES ('h', 'campaign:c', 'CNY', now() - interval '1 minute')";
+    server.sql("fresh", stale);
+    must_answer(&[("transfer c campaign:c person:p 1", "low_balance")]);
+    must_balance(server, "fresh");
+}
+
 #[test]
 fn migrations_and_refusals() {
     let server =
@@ -787,6 +666,7 @@ fn migrations_and_refusals() {
     let said = support::run(&["migrate"]);
     assert!(said.code == Some(2) && said.err.contains("stored_value.postgres.url"), "{said:?}");
 
+    version_1_goes_on_as_version_2(&server, &url, &runtime);
     server.sql("fresh", "UPDATE hongbao_schema SET version = 0");
     assert!(matches!(ask(&url), Err(CallError::Rejected(text)) if text.contains("hongbao migrate")));
     server.sql("fresh", "UPDATE hongbao_schema SET version = 77");

@@ -62,6 +62,10 @@ pub struct Transfer<'a> {
     pub currency: Currency,
     /// The wallet id of the transfer that post, void and reverse are about.
     pub of: &'a [u8],
+    /// Seconds from its decision after which a hold is released by itself; 0: never. Not one of the money fields,
+    /// so it stands outside the digest: a hold that is sent again is the same hold, whatever time its sender
+    /// has left to give by then, and the first that was decided set the time.
+    pub expires_in_s: u32,
 }
 
 /// What the wallet says of one transfer.
@@ -126,6 +130,7 @@ impl Names {
             amount: request.amount,
             currency: request.currency,
             of: self.of(),
+            expires_in_s: 0,
         }
     }
 }
@@ -180,7 +185,7 @@ fn sides(request: &Request<'_>) -> (Account, Account) {
 }
 
 /// Appends the canonical money fields, over which the digest of a transfer is taken. Fields are separated by
-/// a zero byte, which no name can hold.
+/// a zero byte, which no name can hold. How long a hold lives is not one of them.
 pub fn write_money_fields(out: &mut Vec<u8>, transfer: &Transfer<'_>) {
     out.push(transfer.kind as u8);
     for name in [transfer.debit, transfer.credit, transfer.of] {

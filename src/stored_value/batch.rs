@@ -10,6 +10,7 @@ struct Row {
     digest: [u8; 16],
     amount: Amount,
     currency: Currency,
+    expires_in_s: u32,
     /// Where id, debit, credit and `of` end in the name buffer; each begins where the one before ends.
     start: usize,
     ends: [usize; 4],
@@ -47,6 +48,7 @@ impl TransferBatch {
             digest: transfer.digest,
             amount: transfer.amount,
             currency: transfer.currency,
+            expires_in_s: transfer.expires_in_s,
             start,
             ends,
         });
@@ -63,6 +65,7 @@ impl TransferBatch {
             amount: row.amount,
             currency: row.currency,
             of: &self.names[row.ends[2]..row.ends[3]],
+            expires_in_s: row.expires_in_s,
         })
     }
 }

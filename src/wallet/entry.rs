@@ -6,7 +6,6 @@
 
 use serde_json::{Map, Value};
 
-use super::teller;
 use crate::digest::{key_hash, money_digest};
 use crate::domain::money::AMOUNT_MAX;
 use crate::domain::{Amount, Currency, Refusal, Transfer, TransferKind};
@@ -22,7 +21,7 @@ pub const NAME_BYTES_MAX: usize = 200;
 pub const DEADLINE_MS_MAX: u64 = 300_000;
 const MEMO_BYTES_MAX: usize = 1_024;
 /// A hundred years.
-const EXPIRES_S_MAX: u64 = 3_155_760_000;
+const EXPIRES_S_MAX: u32 = 3_155_760_000;
 
 /// A body of `POST /v1/transfers` that can be decided.
 #[derive(Default)]
@@ -32,8 +31,8 @@ pub struct Asked {
     pub batch: TransferBatch,
 }
 
-/// Reads and checks `POST /v1/transfers`. `now_ms` is what holds count their time from.
-pub fn transfers(text: &str, now_ms: u64) -> Result<Asked, Problem> {
+/// Reads and checks `POST /v1/transfers`.
+pub fn transfers(text: &str) -> Result<Asked, Problem> {
     let body: Transfers<'_> = read(text, diagnose_transfers)?;
     check_count(body.transfers.len())?;
     let mut faults = Faults::default();
@@ -42,21 +41,15 @@ pub fn transfers(text: &str, now_ms: u64) -> Result<Asked, Problem> {
         faults.add(Place::Top, "deadline_ms", FaultCode::OutOfRange, detail);
     }
     let mut asked = Asked { deadline_ms: body.deadline_ms, ..Asked::default() };
-    let (mut scratch, mut expiry) = (Vec::new(), String::new());
+    let mut scratch = Vec::new();
     for (index, entry) in body.transfers.iter().enumerate() {
         let mut check = Check { place: Place::Transfer(index), faults: &mut faults };
         let Some(mut transfer) = check.entry(entry) else { continue };
         transfer.key_hash = key_hash(transfer.id);
         transfer.digest = money_digest(&transfer, &mut scratch);
-        if let Some(seconds) = entry.expires_in_s {
-            // Behind the digest: the time is not part of what the money is.
-            expiry = teller::expiry_mark(now_ms + seconds * 1_000);
-            transfer.of = expiry.as_bytes();
-        }
         asked.batch.push(&transfer);
         asked.ids.push(entry.id.clone().into_owned());
     }
-    drop(expiry);
     if faults.is_empty() { Ok(asked) } else { Err(Problem::faults(faults)) }
 }
 
@@ -86,6 +79,7 @@ pub fn burns(ids: &[String]) -> TransferBatch {
             // A burn is about no money; the stored form wants three letters.
             currency: Currency::parse("XXX").expect("three capital letters"),
             of: b"",
+            expires_in_s: 0,
         });
     }
     batch
@@ -253,7 +247,7 @@ impl Check<'_> {
             Some(_) if kind != TransferKind::Hold => {
                 self.wrong("expires_in_s", FaultCode::InvalidValue, "only a hold expires: leave it out");
             }
-            Some(seconds) if !(1..=EXPIRES_S_MAX).contains(&seconds) => {
+            Some(seconds) if !(1..=u64::from(EXPIRES_S_MAX)).contains(&seconds) => {
                 let detail = format!("must be from 1 to {EXPIRES_S_MAX}");
                 self.wrong("expires_in_s", FaultCode::OutOfRange, detail);
             }
@@ -276,6 +270,7 @@ impl Check<'_> {
             amount: Amount::new(entry.amount)?,
             currency,
             of: entry.of.as_bytes(),
+            expires_in_s: entry.expires_in_s.map_or(Some(0), |seconds| u32::try_from(seconds).ok())?,
         })
     }
 }
@@ -335,10 +330,10 @@ mod tests {
             (replaced("\"transfer\"", "\"post\""), "422", "\"/transfers/0/debit\""),
         ];
         for (body, status, says) in table {
-            let said = problem(transfers(&body, 0).map(|_| ()).unwrap_err());
+            let said = problem(transfers(&body).map(|_| ()).unwrap_err());
             assert!(said.starts_with(status) && said.contains(says), "{body}: {said}");
         }
-        assert!(transfers(&body(r#","memo":"hi","colour":"red""#), 0).is_ok());
+        assert!(transfers(&body(r#","memo":"hi","colour":"red""#)).is_ok());
         assert!(problem(ids(r#"{"ids":["a",""]}"#).unwrap_err()).contains("\"/ids/1\""));
         assert!(problem(ids(r#"{"ids":["a",7]}"#).unwrap_err()).contains("\"/ids/1\""));
         let many = format!(r#"{{"ids":[{}]}}"#, vec!["\"x\""; ENTRIES_MAX + 1].join(","));
@@ -356,7 +351,7 @@ mod tests {
         let mut names = Names::default();
         names.fill(&request);
         let text = body("").replace("\"a\"", "\"campaign:s:c\"").replace("\"b\"", "\"person:p\"");
-        let asked = transfers(&text, 0).unwrap();
+        let asked = transfers(&text).unwrap();
         assert_eq!(asked.batch.iter().next().unwrap(), names.transfer(&request));
     }
 }

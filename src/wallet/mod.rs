@@ -15,6 +15,7 @@ pub mod check;
 mod control;
 mod dice;
 mod entry;
+mod expiry;
 mod faults;
 mod folder;
 mod line;
@@ -98,7 +99,6 @@ struct Desk {
     received: Mutex<Received>,
     refused: Refused,
     started: Instant,
-    clock: teller::Clock,
 }
 
 impl Desk {
@@ -181,7 +181,7 @@ impl Wallet {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
         });
         let refused = Refused::default();
-        let books = Books { ledger, journal, expiries, refused: refused.clone(), clock: clock.clone() };
+        let books = Books { ledger, journal, expiries, refused: refused.clone(), clock };
         let (teller, thread) = teller::start(books, on_failure)?;
         let desk = Desk {
             identity: folder.identity.clone(),
@@ -191,7 +191,6 @@ impl Wallet {
             received: Mutex::default(),
             refused,
             started: Instant::now(),
-            clock,
         };
         desk.refuse_accounts(&options.faults);
         Ok(Wallet { desk: Arc::new(desk), thread, storage, _folder: folder })

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::WalletError;
-use super::teller::{Expiries, expiry_of};
+use super::expiry::{self, Expiries};
 use crate::domain::TransferKind;
 use crate::domain::bytes::{TAG_TRANSFER, entries};
 use crate::journal::index::PlaceIndex;
@@ -117,7 +117,7 @@ fn note_expiries(payload: &[u8], expiries: &mut Expiries) -> Result<(), String> 
         let entry = TransferEntry::decode(bytes).map_err(|error| error.to_string())?;
         if entry.kind == TransferKind::Hold
             && entry.code.is_none()
-            && let Some(at_ms) = expiry_of(entry.of)
+            && let Some(at_ms) = expiry::end_ms(entry.of)
         {
             expiries.push(Reverse((at_ms, entry.id.into())));
         }
@@ -173,6 +173,7 @@ mod tests {
             amount: Amount::new(5).unwrap(),
             currency: Currency::parse("CNY").unwrap(),
             of: of.as_bytes(),
+            expires_in_s: 0,
         };
         if kind == TransferKind::Reverse {
             (transfer.debit, transfer.credit) = (transfer.credit, transfer.debit);

@@ -54,7 +54,7 @@ async fn identity(State(desk): State<Arc<Desk>>, request: Request) -> Result<Res
 
 async fn transfers(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Problem> {
     let text = desk.open(request).await?;
-    let asked = entry::transfers(&text, (desk.clock)())?;
+    let asked = entry::transfers(&text)?;
     let slow = {
         let line = desk.line();
         let slow = &line.faults().slow_accounts;

@@ -8,7 +8,7 @@
 //! the call is refused (503).
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::WalletError;
+use super::expiry::{self, Expiries};
 use crate::digest::{key_hash, money_digest};
 use crate::domain::{Amount, Currency, PayoutCode, Transfer, TransferKind, TransferStatus};
 use crate::journal::Journal;
@@ -86,18 +87,6 @@ pub struct Balance {
 struct Job {
     ask: Ask,
     reply: oneshot::Sender<Told>,
-}
-
-/// When a hold ends by itself (Unix ms), earliest first.
-pub type Expiries = BinaryHeap<Reverse<(u64, Box<[u8]>)>>;
-
-/// How the ledger is told that a hold ends by itself: in its `of`, which it has no other use for.
-pub fn expiry_mark(at_ms: u64) -> String {
-    at_ms.to_string()
-}
-
-pub fn expiry_of(mark: &[u8]) -> Option<u64> {
-    std::str::from_utf8(mark).ok()?.parse().ok()
 }
 
 /// A handle on the thread.
@@ -199,12 +188,13 @@ impl Books {
 
     /// Decides every call of the group, waits for one sync, answers.
     fn carry_out(&mut self, group: &mut Vec<Job>) -> Result<(), WalletError> {
-        let mut end = self.end_expired_holds()?;
+        let now_ms = (self.clock)();
+        let mut end = self.end_expired_holds(now_ms)?;
         let mut replies = Vec::with_capacity(group.len());
         for job in group.drain(..) {
             let told = match job.ask {
                 Ask::Decide(batch) => {
-                    let (told, covered) = self.decide(&batch)?;
+                    let (told, covered) = self.decide(&batch, now_ms)?;
                     end = end.max(covered);
                     told
                 }
@@ -228,7 +218,9 @@ impl Books {
         Ok(())
     }
 
-    fn decide(&mut self, batch: &TransferBatch) -> Result<(Told, u64), WalletError> {
+    fn decide(&mut self, batch: &TransferBatch, now_ms: u64) -> Result<(Told, u64), WalletError> {
+        let marked = expiry::marked(batch, now_ms);
+        let batch = marked.as_ref().unwrap_or(batch);
         let (mut results, mut repeated) = (Vec::with_capacity(batch.len()), Vec::new());
         let refused = self.refused.read().unwrap_or_else(PoisonError::into_inner);
         let judge = |transfer: &Transfer<'_>| refused.get(transfer.credit).copied();
@@ -239,7 +231,7 @@ impl Books {
             if transfer.kind == TransferKind::Hold
                 && *result == TransferStatus::Succeeded
                 && repeated.binary_search(&(position as u32)).is_err()
-                && let Some(at_ms) = expiry_of(transfer.of)
+                && let Some(at_ms) = expiry::end_ms(transfer.of)
             {
                 self.expiries.push(Reverse((at_ms, transfer.id.into())));
             }
@@ -252,8 +244,7 @@ impl Books {
     }
 
     /// Voids the holds whose time has passed; says what offset covers it.
-    fn end_expired_holds(&mut self) -> Result<u64, WalletError> {
-        let now_ms = (self.clock)();
+    fn end_expired_holds(&mut self, now_ms: u64) -> Result<u64, WalletError> {
         let mut batch = TransferBatch::default();
         while let Some(Reverse((at_ms, _))) = self.expiries.peek()
             && *at_ms <= now_ms
@@ -261,7 +252,7 @@ impl Books {
             let Some(Reverse((_, id))) = self.expiries.pop() else { break };
             self.ledger.with_state(|state, _| push_void(state, &id, &mut batch))?;
         }
-        if batch.is_empty() { Ok(0) } else { Ok(self.decide(&batch)?.1) }
+        if batch.is_empty() { Ok(0) } else { Ok(self.decide(&batch, now_ms)?.1) }
     }
 }
 
@@ -279,6 +270,7 @@ fn push_void(state: &State, hold_id: &[u8], batch: &mut TransferBatch) {
         amount: Amount::new(hold.amount).expect("it was held as an amount"),
         currency: state.accounts.currency(hold.debit),
         of: hold_id,
+        expires_in_s: 0,
     };
     void.digest = money_digest(&void, &mut Vec::new());
     batch.push(&void);
@@ -341,7 +333,7 @@ mod tests {
         };
         let entries: Vec<String> = entries.iter().map(one).collect();
         let text = format!(r#"{{"deadline_ms":1000,"transfers":[{}]}}"#, entries.join(","));
-        let asked = entry::transfers(&text, (books.clock)()).unwrap();
+        let asked = entry::transfers(&text).unwrap();
         let (reply, mut told) = oneshot::channel();
         books.carry_out(&mut vec![Job { ask: Ask::Decide(asked.batch), reply }]).unwrap();
         match told.try_recv().unwrap() {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::domain::Transfer;
+use crate::domain::{Transfer, TransferKind};
 use crate::stored_value::TransferBatch;
 use crate::stored_value::contract::{Entry, Ids, Transfers};
 
@@ -32,6 +32,7 @@ fn json(value: &impl serde::Serialize, bytes_usual: usize) -> Vec<u8> {
 }
 
 fn entry<'a>(transfer: &'a Transfer<'a>) -> Result<Entry<'a>, String> {
+    let expires = transfer.kind == TransferKind::Hold && transfer.expires_in_s > 0;
     Ok(Entry {
         id: text(transfer.id)?,
         kind: Cow::Borrowed(transfer.kind.as_str()),
@@ -40,7 +41,7 @@ fn entry<'a>(transfer: &'a Transfer<'a>) -> Result<Entry<'a>, String> {
         amount: transfer.amount.minor_units(),
         currency: Cow::Borrowed(transfer.currency.as_str()),
         of: text(transfer.of)?,
-        expires_in_s: None,
+        expires_in_s: expires.then_some(u64::from(transfer.expires_in_s)),
         memo: None,
     })
 }

@@ -1,6 +1,8 @@
 //! Decides transfers in order over rows that were read under locks, by the rules of the embedded ledger
 //! (`ledger::state`), and keeps what is to be written back. Absent: the database.
 //!
+//! A hold that has expired is voided by [`Books::expire`], under the same locks, before what comes is decided.
+//!
 //! One rule is narrower than the ledger's, because the constraints of the tables say so: a movement of nothing,
 //! or from an account to itself, is refused for good (`wallet_refused`). The door makes neither.
 
@@ -37,6 +39,8 @@ pub struct Record {
     pub amount: i64,
     pub of: String,
     pub hold: Option<Hold>,
+    /// Of a hold that is new: seconds until it ends by itself; 0: never.
+    pub expires_in_s: u32,
     pub reversed: i64,
     pub stored: bool,
     pub changed: bool,
@@ -72,6 +76,7 @@ impl Books {
             amount: entry.amount,
             of: entry.of.to_owned(),
             hold: (entry.kind == TransferKind::Hold && outcome.is_ok()).then_some(Hold::Open),
+            expires_in_s: entry.expires_in_s,
             reversed: 0,
             stored: false,
             changed: false,
@@ -98,14 +103,14 @@ impl Books {
         let Some((sides, amount)) = hold.and_then(|hold| Some((hold.sides.clone()?, hold.amount))) else {
             return (None, Err(PayoutCode::WalletRefused));
         };
-        if entry.kind == TransferKind::Post && entry.amount != amount {
+        if sides.2 != entry.currency {
+            return (Some(sides), Err(PayoutCode::WalletRefused));
+        }
+        if entry.amount != amount {
             return (Some(sides), Err(PayoutCode::AmountLimit));
         }
         // Released first: what was set aside is what pays.
-        let account = self.account(&sides.0, sides.2);
-        account.held -= amount;
-        account.held_change -= amount;
-        assert!(account.held >= 0, "a hold is released once, by its own amount");
+        self.release(&sides, amount);
         let mut outcome = Ok(());
         let mut state = Hold::Voided;
         if entry.kind == TransferKind::Post {
@@ -122,6 +127,24 @@ impl Books {
         hold.hold = Some(state);
         hold.changed = true;
         (Some(sides), outcome)
+    }
+
+    /// Voids a hold whose time has passed; one that has ended otherwise stays as it is. No entry records it.
+    pub fn expire(&mut self, id: &str) {
+        let Some(hold) = self.records.get_mut(id).filter(|record| record.hold == Some(Hold::Open)) else {
+            return;
+        };
+        hold.hold = Some(Hold::Voided);
+        hold.changed = true;
+        let (sides, amount) = (hold.sides.clone(), hold.amount);
+        self.release(&sides.expect("a hold has sides"), amount);
+    }
+
+    fn release(&mut self, sides: &(String, String, Currency), amount: i64) {
+        let account = self.account(&sides.0, sides.2);
+        account.held -= amount;
+        account.held_change -= amount;
+        assert!(account.held >= 0, "a hold is released once, by its own amount");
     }
 
     fn decide_reverse(&mut self, entry: &Entry<'_>) -> (Option<(String, String, Currency)>, Outcome) {

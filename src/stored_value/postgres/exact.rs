@@ -1,4 +1,5 @@
-//! Decides a batch entry by entry, in one transaction: lock what it rests on, read, decide here, write.
+//! Decides a batch entry by entry, in one transaction: lock what it rests on, read, decide here, write. Holds in its
+//! way that have expired (`expiry`) are voided first.
 //!
 //! What holds: the transfers that others refer to are locked first, then the accounts, each in order, and the ids
 //! are read after that, so that nobody who moves this money can come between. Ids are claimed last: an id that
@@ -11,6 +12,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::books::{Account, Books, Hold, Record};
+use super::expiry;
 use super::failure::Failure;
 use super::record::{Decided, Entry, may_go_below_zero};
 use crate::domain::{Currency, TransferStatus};
@@ -56,12 +58,19 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::boo
 ON CONFLICT (name, currency) DO UPDATE
 SET balance = account.balance + excluded.balance, held = account.held + excluded.held";
 
-type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Decides the entries in order. After an error the connection stands outside the
 /// transaction, or is of no use.
 pub async fn decide(client: &Client, entries: &[Entry<'_>]) -> Result<Vec<TransferStatus>, Failure> {
-    let decided = transact(client, entries).await;
+    // Each round commits; all but the last void as many holds as one transaction may.
+    let decided = loop {
+        match transact(client, entries).await {
+            Ok(None) => {}
+            Ok(Some(statuses)) => break Ok(statuses),
+            Err(failure) => break Err(failure),
+        }
+    };
     if let Err(failure) = &decided {
         let outside = client.batch_execute("ROLLBACK").await;
         // To send it again on a connection that broke would only fail.
@@ -72,18 +81,23 @@ pub async fn decide(client: &Client, entries: &[Entry<'_>]) -> Result<Vec<Transf
     decided
 }
 
-async fn transact(client: &Client, entries: &[Entry<'_>]) -> Result<Vec<TransferStatus>, Failure> {
+/// `None`: so many holds had expired that only they were voided, and there may be more.
+async fn transact(client: &Client, entries: &[Entry<'_>]) -> Result<Option<Vec<TransferStatus>>, Failure> {
     client.batch_execute("BEGIN").await?;
-    let mut books = read(client, entries).await?;
-    let statuses = entries.iter().map(|entry| books.decide(entry)).collect();
-    write(client, &books).await?;
+    let due = expiry::due(client, entries).await?;
+    let entries = if due.len() < expiry::DUE_MAX { Some(entries) } else { None };
+    let mut books = read(client, entries.unwrap_or_default(), &due).await?;
+    due.iter().for_each(|id| books.expire(id));
+    let statuses = entries.map(|entries| entries.iter().map(|entry| books.decide(entry)).collect());
+    write(client, &books, &due).await?;
     client.batch_execute("COMMIT").await?;
     Ok(statuses)
 }
 
-async fn read(client: &Client, entries: &[Entry<'_>]) -> Result<Books, Failure> {
+async fn read(client: &Client, entries: &[Entry<'_>], due: &[String]) -> Result<Books, Failure> {
     let mut books = Books::default();
-    let of: Vec<&str> = entries.iter().map(|entry| entry.of).filter(|of| !of.is_empty()).collect();
+    let mut of: Vec<&str> = entries.iter().map(|entry| entry.of).filter(|of| !of.is_empty()).collect();
+    of.extend(due.iter().map(String::as_str));
     if !of.is_empty() {
         add_records(&mut books, &client.query_typed(LOCK_RECORDS, &[(&of, Type::TEXT_ARRAY)]).await?)?;
     }
@@ -138,6 +152,7 @@ fn add_records(books: &mut Books, rows: &[Row]) -> Result<(), Failure> {
             amount: row.try_get(7)?,
             of: row.try_get::<_, Option<String>>(8)?.unwrap_or_default(),
             hold,
+            expires_in_s: 0,
             reversed: row.try_get(10)?,
             stored: true,
             changed: false,
@@ -147,18 +162,18 @@ fn add_records(books: &mut Books, rows: &[Row]) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn write(client: &Client, books: &Books) -> Result<(), Failure> {
+async fn write(client: &Client, books: &Books, due: &[String]) -> Result<(), Failure> {
     let mut claimed: Vec<(&String, &Record)> =
         books.records.iter().filter(|(_, record)| !record.stored).collect();
     let changed: Vec<(&String, &Record)> =
         books.records.iter().filter(|(_, record)| record.stored && record.changed).collect();
-    if claimed.is_empty() {
-        return Ok(());
-    }
-    claimed.sort_unstable_by_key(|(id, _)| *id);
-    client.batch_execute(CLAIM_WAIT).await?;
-    if claim(client, &claimed).await? != claimed.len() as u64 {
-        return Err(Failure::Again("an id was decided at this moment".to_owned()));
+    if !claimed.is_empty() {
+        claimed.sort_unstable_by_key(|(id, _)| *id);
+        client.batch_execute(CLAIM_WAIT).await?;
+        if claim(client, &claimed).await? != claimed.len() as u64 {
+            return Err(Failure::Again("an id was decided at this moment".to_owned()));
+        }
+        expiry::note(client, &claimed).await?;
     }
     if !changed.is_empty() {
         let ids: Vec<&str> = changed.iter().map(|(id, _)| id.as_str()).collect();
@@ -170,6 +185,7 @@ async fn write(client: &Client, books: &Books) -> Result<(), Failure> {
         let rows = client.execute_typed(UPDATE_RECORDS, &params).await?;
         assert_eq!(rows, ids.len() as u64, "locked rows stay where they are");
     }
+    expiry::forget(client, &changed, due).await?;
     write_accounts(client, books).await
 }
 

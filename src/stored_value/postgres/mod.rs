@@ -11,12 +11,15 @@
 //! bytes). What the server says it rolled back because of somebody else is sent again, a few times and within
 //! the deadline; nothing else is.
 //!
-//! Absent: TLS (`sslmode=require` is refused; use a local proxy or a private network), and holds that expire by
-//! themselves, since the port has no word for them.
+//! A hold that has expired is voided by whoever next decides over its account or about it (`expiry`), by the
+//! database's clock; until then nobody misses the money.
+//!
+//! Absent: TLS (`sslmode=require` is refused; use a local proxy or a private network); any thread of its own.
 
 mod at_once;
 mod books;
 mod exact;
+mod expiry;
 mod failure;
 mod pool;
 mod record;

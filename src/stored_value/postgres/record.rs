@@ -18,6 +18,7 @@ pub struct Entry<'a> {
     pub amount: i64,
     pub currency: Currency,
     pub of: &'a str,
+    pub expires_in_s: u32,
 }
 
 /// The entries of a batch; an error if one has a name that no text column holds.
@@ -42,6 +43,7 @@ pub fn entries(batch: &TransferBatch) -> Result<Vec<Entry<'_>>, Failure> {
                     .map_err(|_| refused("has an amount past 2^63"))?,
                 currency: transfer.currency,
                 of: text(transfer.of)?,
+                expires_in_s: transfer.expires_in_s,
             })
         })
         .collect()

@@ -6,7 +6,7 @@
 //! speak PostgreSQL's protocol have all of it.
 //!
 //! Numbers in `kind` and `code` are those of `TransferKind` and `PayoutCode`; `hold` is 1 open, 2 posted,
-//! 3 voided. A refusal that is final is on record with its code; a burn is a row of kind 6. Names are compared
+//! 3 voided, by an entry or because it expired. A refusal that is final is on record with its code; a burn is a row of kind 6. Names are compared
 //! byte by byte (collation "C"), which every instance sorts alike.
 
 use tokio_postgres::{Client, Config};
@@ -16,7 +16,7 @@ use super::{PostgresSetupError, pool, read_url};
 use crate::stored_value::remote::CallError;
 
 /// What this code reads and writes.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 /// Rounds of a migration that others disturb.
 const ATTEMPTS_MAX: u32 = 20;
 
@@ -26,7 +26,9 @@ CREATE TABLE IF NOT EXISTS hongbao_schema (
     version integer NOT NULL,
     identity text NOT NULL)";
 
-const STEPS: [&str; VERSION as usize] = ["
+const STEPS: [&str; VERSION as usize] = [FIRST, EXPIRIES];
+
+const FIRST: &str = "
 CREATE TABLE IF NOT EXISTS hongbao_accounts (
     name text COLLATE \"C\" NOT NULL,
     currency text COLLATE \"C\" NOT NULL,
@@ -54,7 +56,17 @@ CREATE TABLE IF NOT EXISTS hongbao_transfers (
         (debit IS NOT NULL AND credit IS NOT NULL AND currency IS NOT NULL AND debit <> credit)),
     CONSTRAINT hongbao_amount CHECK (amount > 0 OR (amount = 0 AND (code IS NOT NULL OR kind IN (4, 6)))),
     CONSTRAINT hongbao_hold CHECK ((hold IS NOT NULL) = (kind = 2 AND code IS NULL) AND hold BETWEEN 1 AND 3),
-    CONSTRAINT hongbao_reversed CHECK (reversed BETWEEN 0 AND amount))"];
+    CONSTRAINT hongbao_reversed CHECK (reversed BETWEEN 0 AND amount))";
+
+/// When open holds end by themselves. A table of its own: the migration then rewrites, scans and locks nothing of a
+/// wallet that is in use, and a payout, which is no hold, has neither a column nor an index more to fill.
+const EXPIRIES: &str = "
+CREATE TABLE IF NOT EXISTS hongbao_expiries (
+    id text COLLATE \"C\" PRIMARY KEY,
+    debit text COLLATE \"C\" NOT NULL,
+    currency text COLLATE \"C\" NOT NULL,
+    expires_at timestamptz NOT NULL);
+CREATE INDEX IF NOT EXISTS hongbao_expiries_due ON hongbao_expiries (debit, currency, expires_at)";
 
 /// What a migration did.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -214,6 +214,7 @@ pub(super) fn batch(ids: &[&str]) -> Arc<TransferBatch> {
             amount: Amount::new(188).unwrap(),
             currency: Currency::parse("CNY").unwrap(),
             of: b"",
+            expires_in_s: 0,
         });
     }
     Arc::new(batch)

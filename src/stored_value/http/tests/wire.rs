@@ -89,6 +89,7 @@ async fn every_kind_goes_out_as_the_contract_spells_it() {
             amount: Amount::new(1).unwrap(),
             currency: Currency::parse("XAF").unwrap(),
             of: b"shop:0",
+            expires_in_s: 0,
         });
     }
     let server = Scripted::start(says(json("{}"))).await;
@@ -101,6 +102,42 @@ async fn every_kind_goes_out_as_the_contract_spells_it() {
     );
     for entry in &sent.transfers {
         assert_eq!((&*entry.id, &*entry.of, &*entry.credit), ("shop:\"1\\", "shop:0", "person:李"));
+    }
+}
+
+#[tokio::test]
+async fn only_a_hold_that_ends_by_itself_says_when() {
+    // Kind, seconds, what the entry says.
+    let table = [
+        (TransferKind::Hold, 900, Some(900)),
+        (TransferKind::Hold, u32::MAX, Some(4_294_967_295)),
+        (TransferKind::Hold, 0, None),
+        (TransferKind::Transfer, 900, None),
+        (TransferKind::Post, 900, None),
+        (TransferKind::Void, 900, None),
+        (TransferKind::Reverse, 900, None),
+    ];
+    let mut batch = TransferBatch::default();
+    for (kind, expires_in_s, _) in table {
+        batch.push(&Transfer {
+            kind,
+            id: b"shop:1",
+            key_hash: 0,
+            digest: [0; 16],
+            debit: b"campaign:shop:spring",
+            credit: b"person:li",
+            amount: Amount::new(1).unwrap(),
+            currency: Currency::parse("CNY").unwrap(),
+            of: b"",
+            expires_in_s,
+        });
+    }
+    let server = Scripted::start(says(json("{}"))).await;
+    server.wallet().transfer(batch.into(), PATIENCE).await.unwrap_err();
+    let body: Value = serde_json::from_slice(&server.requests().pop().unwrap().body).unwrap();
+    for (entry, (kind, given, expected)) in body["transfers"].as_array().unwrap().iter().zip(table) {
+        let said = entry.get("expires_in_s").map(|seconds| seconds.as_u64().unwrap());
+        assert_eq!(said, expected, "{kind:?} {given}");
     }
 }
 
