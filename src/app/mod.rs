@@ -293,6 +293,8 @@ fn wallet_of(
         began_at: journal.position().offset,
         settled: settled_unacknowledged(config, journal, intake)?,
         options: config.remote.clone(),
+        identity: link.identity.clone(),
+        slots_before: link.slots_before,
     }))
 }
 

@@ -6,8 +6,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -32,7 +32,10 @@ pub struct WalletLink {
     kind: String,
     /// Where the identity is kept; none in memory.
     file: Option<PathBuf>,
-    known: bool,
+    /// Set once the wallet has said who it is.
+    pub identity: Arc<OnceLock<String>>,
+    /// Slots of the ring that an earlier process over this folder may have had.
+    pub slots_before: u64,
 }
 
 /// The adapter that the configuration names; none for the ledger in this process.
@@ -99,10 +102,18 @@ impl WalletLink {
             .build()
             .context("the wallet's runtime")?;
         let file = folder.map(|folder| folder.join("WALLET"));
-        let mut link =
-            WalletLink { wallet, runtime, kind: config.raw.stored_value.kind.clone(), file, known: false };
+        let kind = config.raw.stored_value.kind.clone();
+        let slots_before = match folder {
+            Some(folder) => slots_before(folder, config.pipeline.slot_count as u64)?,
+            None => u64::MAX,
+        };
+        if let Some(file) = file.as_deref().filter(|file| !file.exists()) {
+            // From the first acceptance on the folder is this kind's, whether or not the wallet answers yet.
+            write(file, &format!("{kind}\n"))?;
+        }
+        let link = WalletLink { wallet, runtime, kind, file, identity: Arc::default(), slots_before };
         let deadline = Instant::now() + FIRST_WAIT;
-        while !link.known {
+        while link.identity.get().is_none() {
             match link.meet() {
                 Ok(identity) => link.recognise(&identity)?,
                 Err(error) if Instant::now() > deadline => {
@@ -122,19 +133,19 @@ impl WalletLink {
     }
 
     /// Checks the identity against the folder's, or keeps it there for good.
-    fn recognise(&mut self, identity: &str) -> anyhow::Result<()> {
+    fn recognise(&self, identity: &str) -> anyhow::Result<()> {
         recognise(self.file.as_deref(), &self.kind, identity)?;
-        self.known = true;
+        self.identity.get_or_init(|| identity.to_owned());
         Ok(())
     }
 
     /// Holds the feed until the wallet is known, if it is not yet; a wallet that proves to be another one holds it
     /// for good.
     pub fn watch(&self, pipeline: &Arc<Pipeline>, stopping: Arc<AtomicBool>) {
-        if self.known {
+        if self.identity.get().is_some() {
             return;
         }
-        pipeline.counts.wallet_unknown.store(true, Ordering::Release);
+        let known = self.identity.clone();
         let (wallet, file, kind) = (self.wallet.clone(), self.file.clone(), self.kind.clone());
         let pipeline = Arc::downgrade(pipeline);
         self.runtime.spawn(async move {
@@ -145,6 +156,7 @@ impl WalletLink {
                 match recognise(file.as_deref(), &kind, &identity) {
                     Ok(()) => {
                         tracing::info!(identity, "the wallet answers");
+                        known.get_or_init(|| identity);
                         pipeline.counts.wallet_unknown.store(false, Ordering::Release);
                         pipeline.ring();
                     }
@@ -165,27 +177,43 @@ pub fn must_be_of(folder: &Path, config: &Config, identity: &str) -> anyhow::Res
 
 fn recognise(file: Option<&Path>, kind: &str, identity: &str) -> anyhow::Result<()> {
     let Some(file) = file else { return Ok(()) };
-    match fs::read_to_string(file) {
-        Ok(text) => {
-            let held = text.split_whitespace().nth(1).unwrap_or_default();
-            if held != identity {
-                bail!(
-                    "the wallet says it is {identity}, and the books in {} are of the wallet {held}; check the \
-                     wallet's URL",
-                    file.display()
-                );
-            }
-            Ok(())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let fresh = file.with_extension("new");
-            fs::write(&fresh, format!("{kind} {identity}\n"))
-                .and_then(|()| fs::File::open(&fresh)?.sync_all())
-                .and_then(|()| fs::rename(&fresh, file))
-                .with_context(|| format!("writing {}", file.display()))
-        }
-        Err(error) => Err(error).with_context(|| format!("reading {}", file.display())),
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        text => text.with_context(|| format!("reading {}", file.display()))?,
+    };
+    match text.split_whitespace().nth(1) {
+        None => write(file, &format!("{kind} {identity}\n")),
+        Some(held) if held == identity => Ok(()),
+        Some(held) => bail!(
+            "the wallet says it is {identity}, and the books in {} are of the wallet {held}; check the wallet's URL",
+            file.display()
+        ),
     }
+}
+
+/// Puts a file in place whole, durably.
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    let fresh = file.with_extension("new");
+    fs::write(&fresh, text)
+        .and_then(|()| fs::File::open(&fresh)?.sync_all())
+        .and_then(|()| fs::rename(&fresh, file))
+        .and_then(|()| fs::File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all())
+        .with_context(|| format!("writing {}", file.display()))
+}
+
+/// The most slots that a ring over this folder ever had; remembers those of the one to come. What was under way
+/// when a process died lies within them.
+fn slots_before(folder: &Path, slot_count: u64) -> anyhow::Result<u64> {
+    let file = folder.join("RING");
+    let before = match fs::read_to_string(&file) {
+        Ok(text) => text.trim().parse().with_context(|| format!("{} holds no number", file.display()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => slot_count,
+        Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
+    };
+    if before != slot_count || !file.exists() {
+        write(&file, &format!("{}\n", before.max(slot_count)))?;
+    }
+    Ok(before.max(slot_count))
 }
 
 /// Looks up ids at a wallet elsewhere, for whoever compares books; from threads that may wait.
@@ -279,6 +307,17 @@ mod tests {
         fs::create_dir(used.path().join("journal")).unwrap();
         fs::write(used.path().join("journal/000"), "").unwrap();
         check_kind(used.path(), "embedded").expect("from before");
+        // A wallet that has never answered: the folder is its kind's all the same.
+        let waiting = tempfile::tempdir().unwrap();
+        fs::create_dir(waiting.path().join("journal")).unwrap();
+        fs::write(waiting.path().join("journal/000"), "").unwrap();
+        write(&waiting.path().join("WALLET"), "http\n").unwrap();
+        check_kind(waiting.path(), "http").expect("a restart before its first answer");
+        recognise(Some(&waiting.path().join("WALLET")), "http", "a").unwrap();
+        assert!(recognise(Some(&waiting.path().join("WALLET")), "http", "b").is_err());
+        for (slots, expected) in [(8, 8), (4, 8), (16, 16), (8, 16)] {
+            assert_eq!(slots_before(waiting.path(), slots).unwrap(), expected);
+        }
         assert!(check_kind(used.path(), "postgres").is_err());
     }
 }

@@ -209,5 +209,6 @@ fn check_calls(raw: &Raw) -> Result<(), ConfigError> {
     let wallet = &raw.stored_value;
     within("stored_value.batch_count_max", wallet.batch_count_max as u64, 1, 8_192)?;
     within("stored_value.calls_max", wallet.calls_max as u64, 1, 1_024)?;
-    within("stored_value.deadline_ms", wallet.deadline_ms, 10, 600_000)
+    // The contract bounds it; a wallet refuses a longer one.
+    within("stored_value.deadline_ms", wallet.deadline_ms, 10, 300_000)
 }

@@ -124,9 +124,9 @@ pub const fn transition(from: Status, to: Status) -> Option<Status> {
             false
         }
         (_, Status::Accepted | Status::Reversed) => false,
-        (Status::Unknown, Status::Queued | Status::Processing) => false,
-        (Status::Processing, Status::Processing) | (Status::Unknown, Status::Unknown) => false,
-        // A fresh reason or time to wait is news.
+        (Status::Unknown | Status::Processing, Status::Processing) => false,
+        // A fresh reason or time to wait is news. `Unknown → Queued` rests on the wallet's word: it refused the id and
+        // left it free.
         (
             Status::Accepted | Status::Queued | Status::Processing | Status::Unknown,
             Status::Queued
@@ -164,7 +164,7 @@ mod tests {
             (Accepted, &[Queued, Processing, Unknown, Succeeded, Failed, Canceled, Expired]),
             (Queued, &[Queued, Processing, Unknown, Succeeded, Failed, Canceled, Expired]),
             (Processing, &[Queued, Unknown, Succeeded, Failed, Canceled, Expired]),
-            (Unknown, &[Succeeded, Failed, Canceled, Expired]),
+            (Unknown, &[Queued, Unknown, Succeeded, Failed, Canceled, Expired]),
             (Succeeded, &[Reversed]),
             (Failed, &[]),
             (Canceled, &[]),

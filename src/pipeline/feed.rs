@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::slot::{Origin, Slot};
 use super::suspects::Suspects;
 use super::{Parts, PipelineOptions};
-use crate::domain::{Lane, UnixMs};
+use crate::domain::{Lane, UnixMs, WaitReason};
 use crate::intake::desk::Desk;
 use crate::intake::embedded::identity::Entries;
 use crate::intake::embedded::parking::Parked;
@@ -136,7 +136,6 @@ impl Feed {
             return;
         }
         let now_ns = self.now_ns();
-        self.pace.charge(now_ns, self.counts.sent_again.swap(0, Ordering::Relaxed));
         let want = room.saturating_sub(self.ready.len()) as u64;
         let granted = self.pace.take(now_ns, want) as usize;
         let before = self.ready.len();
@@ -181,7 +180,9 @@ impl Feed {
                 Ok((_, bytes)) => Bytes::copy_from_slice(bytes),
                 Err(_) => Bytes::new(),
             };
-            let origin = Origin::Parked { entry_place: parked.entry_place, attempts: parked.attempts };
+            let Parked { entry_place, attempts, reason, .. } = parked;
+            let is_unknown = reason == WaitReason::NoAnswer && attempts > 0;
+            let origin = Origin::Parked { entry_place, attempts, is_unknown };
             self.ready.push_back((record, parked.request_place, origin));
         }
     }
@@ -216,6 +217,9 @@ impl Feed {
 
 impl Feeder<Slot> for Feed {
     fn step(&mut self, feed: &mut ring::Feed<Slot>) -> bool {
+        // Also while nothing can be fed: an outage's retries must not be charged in one lump after it.
+        let sent_again = self.counts.sent_again.swap(0, Ordering::Relaxed);
+        self.pace.charge(self.now_ns(), sent_again);
         if self.is_held() && self.ready.is_empty() {
             return false;
         }

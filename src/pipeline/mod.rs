@@ -109,6 +109,8 @@ impl Pipeline {
                 stages.push(Box::new(commit::Commit::new(&parts, counts.clone(), teller)));
             }
             Wallet::Elsewhere(wallet) => {
+                let is_unknown = wallet.identity.get().is_none();
+                counts.wallet_unknown.store(is_unknown, std::sync::atomic::Ordering::Release);
                 let window = Arc::new(Window::new(options.slot_count));
                 let dispatch = wallet.dispatch(options, &parts, teller, &window, &counts, &remote, &bells);
                 stages.push(Box::new(dispatch));

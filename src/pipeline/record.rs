@@ -93,7 +93,7 @@ impl Stage<Slot> for Record {
             let verdict = slot.verdict().ok_or_else(|| StageError("a slot passed unchecked".to_owned()))?;
             let (follows_place, attempts) = match slot.origin {
                 Origin::Queue { .. } => (slot.place, 0),
-                Origin::Parked { entry_place, attempts } => (entry_place, attempts),
+                Origin::Parked { entry_place, attempts, .. } => (entry_place, attempts),
             };
             let retry_at = now + backoff_ms(self.retry_ms, attempts);
             let (status, code, reason, next_attempt_at) =

@@ -21,6 +21,8 @@ pub enum Origin {
     Parked {
         entry_place: u64,
         attempts: u32,
+        /// That outcome was UNKNOWN.
+        is_unknown: bool,
     },
 }
 
@@ -54,7 +56,7 @@ impl Default for Slot {
         Slot {
             record: Bytes::new(),
             place: 0,
-            origin: Origin::Parked { entry_place: 0, attempts: 0 },
+            origin: Origin::Parked { entry_place: 0, attempts: 0, is_unknown: false },
             verdict: AtomicU8::new(0),
             verdict_detail: AtomicU8::new(0),
             campaign_number: AtomicU64::new(0),

@@ -7,6 +7,9 @@
 /// The longest time whose unspent share may be spent at once.
 const BURST_NS: u64 = 10_000_000;
 
+/// The longest time that a charge may stop everything else for.
+const CHARGED_NS_MAX: u64 = 1_000_000_000;
+
 #[derive(Clone, Debug)]
 pub struct Pace {
     /// Transfers a second; 0: unlimited.
@@ -44,11 +47,11 @@ impl Pace {
         granted
     }
 
-    /// Counts as gone what went unasked: `take` grants less until it is made up for.
+    /// Counts as gone what went unasked: `take` grants less until it is made up for, at most for a second.
     pub fn charge(&mut self, now_ns: u64, count: u64) {
         if let (true, Some(ns)) = (count > 0, (count * 1_000_000_000).checked_div(self.rate_per_s)) {
             self.forget_unspent(now_ns);
-            self.spent_until_ns += ns;
+            self.spent_until_ns = (self.spent_until_ns + ns).min(now_ns + CHARGED_NS_MAX);
         }
     }
 

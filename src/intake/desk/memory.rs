@@ -121,6 +121,14 @@ impl Memory {
             // A cancel of an id that another request holds is not in the index itself.
             self.deferred.push_back(*row);
         }
+        if row.kind == Kind::Cancel {
+            // For the same reason: it waits, or is done waiting, whatever the index says.
+            if row.status.is_final() {
+                self.parking().remove(row.request_place);
+            } else {
+                self.park(row);
+            }
+        }
         if !news {
             return false;
         }
@@ -140,19 +148,23 @@ impl Memory {
                 self.parking().release(WaitReason::LowBalance, row.campaign_number);
             }
         } else if matches!(row.status, Status::Queued | Status::Unknown) {
-            // An unknown outcome is settled by sending the same again.
-            let reason = row.reason.unwrap_or(WaitReason::NoAnswer);
-            self.parking().park(Parked {
-                request_place: row.request_place,
-                entry_place: row.outcome_place,
-                due: row.next_attempt_at,
-                since: row.at,
-                reason,
-                attempts: row.attempts,
-                campaign_number: row.campaign_number,
-            });
+            self.park(row);
         }
         true
+    }
+
+    /// An unknown outcome is settled by sending the same again.
+    fn park(&self, row: &SettledRow) {
+        let reason = row.reason.unwrap_or(WaitReason::NoAnswer);
+        self.parking().park(Parked {
+            request_place: row.request_place,
+            entry_place: row.outcome_place,
+            due: row.next_attempt_at,
+            since: row.at,
+            reason,
+            attempts: row.attempts,
+            campaign_number: row.campaign_number,
+        });
     }
 
     pub fn parking(&self) -> std::sync::MutexGuard<'_, Parking> {

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::gate::{Gate, backoff};
+use super::gate::{Gate, GateState, backoff};
 use super::pulse::Pulse;
 use crate::domain::{PayoutCode, TransferStatus};
 use crate::stored_value::remote::{Answer, CallError};
@@ -28,6 +28,12 @@ const LINGER: Duration = Duration::from_millis(4);
 const ALONE_FAILURES_MAX: u32 = 3;
 /// Failures of a batch after which it is sent in parts.
 const WHOLE_FAILURES_MAX: u32 = 3;
+/// Calls at a lowered bound that must be taken before it is doubled.
+const FITTED_MAX: u32 = 64;
+/// A refusal of one call, this soon after another call was answered, says nothing of the wallet as a whole.
+const WELL_FOR: Duration = Duration::from_secs(2);
+/// Payees remembered as slow past which those whose time is over are forgotten.
+const SLOW_MAX: usize = 4_096;
 /// Entries sent early a second time, at most: a tenth of those answered.
 const EARLY_SHARE: f64 = 0.1;
 const EARLY_CREDIT_MAX: f64 = 4_000.0;
@@ -71,6 +77,8 @@ pub struct Done<T> {
     pub payload: T,
     /// How often it was sent.
     pub sends: u32,
+    /// Of these, those that count: a call that our credentials did not open does not.
+    pub attempts: u32,
     pub ended: Ended,
 }
 
@@ -78,6 +86,7 @@ struct Entry<T> {
     sequence: u64,
     party: u64,
     sends: u32,
+    attempts: u32,
     /// Times it failed in a call of its own while others succeeded.
     alone_failures: u32,
     /// In how many calls under way and groups waiting it is.
@@ -99,8 +108,6 @@ struct Flight {
 struct Group {
     errand: Errand,
     sequences: Vec<u64>,
-    /// How often these were sent in vain together.
-    failures: u32,
 }
 
 pub struct Calls<T> {
@@ -120,6 +127,10 @@ pub struct Calls<T> {
     pulse: Pulse,
     gate: Gate,
     number_next: u64,
+    /// Whether the last call was of requests sent before.
+    last_was_again: bool,
+    /// Calls at the bound that the wallet has taken since it last refused one as too large.
+    fitted: u32,
     dice: u64,
 }
 
@@ -141,6 +152,8 @@ impl<T> Calls<T> {
             pulse: Pulse::default(),
             gate: Gate::new(options.calls_max),
             number_next: 0,
+            last_was_again: false,
+            fitted: 0,
             dice: seed | 1,
             options,
         }
@@ -195,6 +208,7 @@ impl<T> Calls<T> {
             sequence,
             party,
             sends: 0,
+            attempts: 0,
             alone_failures: 0,
             places: 0,
             since: now,
@@ -232,7 +246,7 @@ impl<T> Calls<T> {
         let cell = self.cell(sequence);
         if let Some(entry) = self.table[cell].take_if(|entry| entry.sequence == sequence) {
             self.count -= 1;
-            done.push(Done { payload: entry.payload, sends: entry.sends, ended });
+            done.push(Done { payload: entry.payload, sends: entry.sends, attempts: entry.attempts, ended });
         }
     }
 
@@ -248,6 +262,7 @@ impl<T> Calls<T> {
             let entry = self.entry(*sequence).expect("picked a moment ago");
             is_repeat = entry.sends > 0;
             entry.sends += 1;
+            entry.attempts += 1;
             entry.places += 1;
             entry.sent_at = [Some(now), entry.sent_at[0]];
         }
@@ -259,7 +274,23 @@ impl<T> Calls<T> {
         Some(Call { id, errand, is_repeat, sequences })
     }
 
+    /// What goes next. While the wallet is not well and calls go one at a time, those that keep failing take turns
+    /// with the others: they must not starve them.
     fn pick(&mut self, now: Instant, done: &mut Vec<Done<T>>) -> Option<(Errand, Vec<u64>, bool)> {
+        let others_first = self.last_was_again && *self.gate.state() != GateState::Open;
+        if others_first && let Some(picked) = self.pick_first_timers(now, done) {
+            self.last_was_again = false;
+            return Some(picked);
+        }
+        if let Some((errand, sequences)) = self.pick_again(now) {
+            self.last_was_again = true;
+            return Some((errand, sequences, false));
+        }
+        self.last_was_again = false;
+        self.pick_first_timers(now, done)
+    }
+
+    fn pick_again(&mut self, now: Instant) -> Option<(Errand, Vec<u64>)> {
         while let Some(first) = self.again.first_entry().filter(|first| first.key().0 <= now) {
             let group = first.remove();
             let mut sequences = group.sequences;
@@ -269,12 +300,20 @@ impl<T> Calls<T> {
             }
             if sequences.len() > self.batch_count_max {
                 let rest = sequences.split_off(self.batch_count_max);
-                self.send_again(group.errand, rest, now, group.failures);
+                self.send_again(group.errand, rest, now);
             }
             if !sequences.is_empty() {
-                return Some((group.errand, sequences, false));
+                return Some((group.errand, sequences));
             }
         }
+        None
+    }
+
+    fn pick_first_timers(
+        &mut self,
+        now: Instant,
+        done: &mut Vec<Done<T>>,
+    ) -> Option<(Errand, Vec<u64>, bool)> {
         if !self.burns.is_empty() {
             let count = self.burns.len().min(self.batch_count_max);
             return Some((Errand::Burn, self.burns.drain(..count).collect(), false));
@@ -308,19 +347,19 @@ impl<T> Calls<T> {
         (!sequences.is_empty()).then_some(sequences)
     }
 
-    fn send_again(&mut self, errand: Errand, sequences: Vec<u64>, at: Instant, failures: u32) {
+    fn send_again(&mut self, errand: Errand, sequences: Vec<u64>, at: Instant) {
         for sequence in &sequences {
             if let Some(entry) = self.entry(*sequence) {
                 entry.places += 1;
             }
         }
         self.number_next += 1;
-        self.again.insert((at, self.number_next), Group { errand, sequences, failures });
+        self.again.insert((at, self.number_next), Group { errand, sequences });
     }
 
     fn send_again_in_parts(&mut self, errand: Errand, sequences: &[u64], at: Instant) {
         for part in sequences.chunks(sequences.len().div_ceil(PARTS).max(1)) {
-            self.send_again(errand, part.to_vec(), at, 0);
+            self.send_again(errand, part.to_vec(), at);
         }
     }
 
@@ -362,21 +401,14 @@ impl<T> Calls<T> {
         }
         let decided = total - unknown.len() - overloaded.len();
         self.early_credit = (self.early_credit + decided as f64 * EARLY_SHARE).min(EARLY_CREDIT_MAX);
-        if overloaded.is_empty() && decided > 0 {
+        if decided > 0 {
             self.pulse.record(now - flight.sent_at);
             self.gate.succeeded(now);
-        } else if overloaded.is_empty() {
-            if !self.gate.others_succeed_since(flight.sent_at) {
-                let error = CallError::Unknown("the wallet answered unknown for a whole batch".to_owned());
-                let jitter = self.roll();
-                self.gate.failed(&error, now, jitter);
-            }
+            self.note_fit(flight.errand, total);
         } else {
-            let reason = format!("the wallet answered wallet_overloaded for {} of {total}", overloaded.len());
-            let jitter = self.roll();
-            self.gate.failed(&CallError::Overloaded { reason, retry_after: None }, now, jitter);
+            self.note_undecided(&flight, overloaded.len(), now);
         }
-        self.requeue(flight.errand, overloaded, 1, now);
+        self.retry_overloaded(flight.errand, overloaded, flight.sent_at, now, done);
         // A wallet that keeps its deadline answers `unknown` when something held up the batch.
         let took = now - flight.sent_at;
         let error = if decided == 0 && took >= self.options.deadline / 2 {
@@ -387,13 +419,92 @@ impl<T> Calls<T> {
         self.retry(flight.errand, unknown, &error, flight.sent_at, now, done);
     }
 
+    /// A reply in which nothing was decided says that the wallet is not well, unless others are answered.
+    fn note_undecided(&mut self, flight: &Flight, overloaded: usize, now: Instant) {
+        if self.gate.others_succeed_since(flight.sent_at) {
+            return;
+        }
+        let total = flight.sequences.len();
+        let error = if overloaded > 0 {
+            let reason = format!("the wallet answered wallet_overloaded for {overloaded} of {total}");
+            CallError::Overloaded { reason, retry_after: None }
+        } else {
+            CallError::Unknown("the wallet answered unknown for a whole batch".to_owned())
+        };
+        let jitter = self.roll();
+        self.gate.failed(&error, now, jitter);
+    }
+
+    /// Each is sent again alone or with its like. One that is refused again and again while others are paid waits
+    /// elsewhere than in the ring.
+    fn retry_overloaded(
+        &mut self,
+        errand: Errand,
+        mut sequences: Vec<u64>,
+        sent_at: Instant,
+        now: Instant,
+        done: &mut Vec<Done<T>>,
+    ) {
+        let mut worn_out = Vec::new();
+        sequences.retain(|sequence| self.entry(*sequence).is_some_and(|entry| entry.places == 0));
+        sequences.retain(|sequence| {
+            let is_worn_out = self.count_failure(*sequence, sent_at) >= ALONE_FAILURES_MAX;
+            if is_worn_out {
+                worn_out.push(*sequence);
+            }
+            !is_worn_out
+        });
+        for sequence in worn_out {
+            let status = TransferStatus::Failed(PayoutCode::WalletOverloaded);
+            self.end(sequence, Ended::Answered(Answer { status, wallet_ref: String::new() }), done);
+        }
+        let sends = sequences.first().and_then(|first| self.entry(*first)).map_or(1, |entry| entry.sends);
+        self.requeue(errand, sequences, sends, now);
+    }
+
+    /// Counts a failure of one request if others were answered meanwhile, or since it was sent the time before: a
+    /// refusal comes back too fast for others to be answered meanwhile. Answers how many there were.
+    fn count_failure(&mut self, sequence: u64, sent_at: Instant) -> u32 {
+        let Some(entry) = self.entry(sequence) else { return 0 };
+        let before = entry.sent_at[1].unwrap_or(sent_at);
+        let others_succeeded = self.gate.others_succeed_since(before);
+        let Some(entry) = self.entry(sequence) else { return 0 };
+        entry.alone_failures += u32::from(others_succeeded);
+        entry.alone_failures
+    }
+
+    /// A bound that was lowered is tried again after a while.
+    fn note_fit(&mut self, errand: Errand, count: usize) {
+        if errand == Errand::Transfer && count >= self.batch_count_max {
+            self.fitted += 1;
+            if self.fitted >= FITTED_MAX {
+                self.fitted = 0;
+                self.batch_count_max = (2 * self.batch_count_max).min(self.options.batch_count_max);
+            }
+        }
+    }
+
     fn take_failure(&mut self, flight: Flight, error: &CallError, now: Instant, done: &mut Vec<Done<T>>) {
         let jitter = self.roll();
         // One that failed while others succeed says nothing of the wallet.
-        let is_its_own = self.gate.others_succeed_since(flight.sent_at)
-            && matches!(error, CallError::TimedOut { .. } | CallError::Unknown(_));
+        let is_its_own = match error {
+            CallError::TimedOut { .. } | CallError::Unknown(_) => {
+                self.gate.others_succeed_since(flight.sent_at)
+            }
+            CallError::Rejected(_) => {
+                now.checked_sub(WELL_FOR).is_some_and(|since| self.gate.others_succeed_since(since))
+            }
+            CallError::Unauthorized(_) | CallError::Overloaded { .. } | CallError::TooLarge(_) => false,
+        };
         if !is_its_own {
             self.gate.failed(error, now, jitter);
+        }
+        if matches!(error, CallError::Unauthorized(_)) {
+            for sequence in &flight.sequences {
+                if let Some(entry) = self.entry(*sequence) {
+                    entry.attempts = entry.attempts.saturating_sub(1);
+                }
+            }
         }
         self.retry(flight.errand, flight.sequences, error, flight.sent_at, now, done);
     }
@@ -413,21 +524,31 @@ impl<T> Calls<T> {
         let is_alone = sequences.len() == 1;
         let sends = self.entry(first).map_or(1, |entry| entry.sends);
         match error {
-            CallError::TooLarge(_) if is_alone => self.end(first, Ended::NoAnswer, done),
-            CallError::TooLarge(_) => {
-                self.batch_count_max = self.batch_count_max.min(sequences.len().div_ceil(2));
+            CallError::TooLarge(_) if !is_alone => {
+                if errand == Errand::Transfer {
+                    self.batch_count_max = self.batch_count_max.min(sequences.len().div_ceil(2));
+                    self.fitted = 0;
+                }
                 let rest = sequences.split_off(sequences.len().div_ceil(2));
-                self.send_again(errand, sequences, now, 0);
-                self.send_again(errand, rest, now, 0);
+                self.requeue(errand, sequences, 1, now);
+                self.requeue(errand, rest, 1, now);
             }
-            CallError::Unauthorized(_) | CallError::Rejected(_) | CallError::Overloaded { .. } => {
+            CallError::Unauthorized(_) | CallError::Overloaded { .. } => {
                 self.requeue(errand, sequences, 1, now);
             }
-            CallError::TimedOut { .. } | CallError::Unknown(_) if is_alone => {
+            CallError::TimedOut { .. }
+            | CallError::Unknown(_)
+            | CallError::Rejected(_)
+            | CallError::TooLarge(_)
+                if is_alone =>
+            {
                 let timed_out = matches!(error, CallError::TimedOut { .. });
                 self.retry_alone(errand, first, timed_out, sent_at, now, done);
             }
-            CallError::TimedOut { .. } | CallError::Unknown(_) => {
+            CallError::TimedOut { .. }
+            | CallError::Unknown(_)
+            | CallError::Rejected(_)
+            | CallError::TooLarge(_) => {
                 let timed_out = matches!(error, CallError::TimedOut { .. });
                 let held_up = timed_out && self.gate.others_succeed_since(sent_at);
                 if held_up || sends >= WHOLE_FAILURES_MAX {
@@ -450,13 +571,9 @@ impl<T> Calls<T> {
         done: &mut Vec<Done<T>>,
     ) {
         let others_succeed = self.gate.others_succeed_since(sent_at);
+        let failures = self.count_failure(sequence, sent_at);
         let Some(entry) = self.entry(sequence) else { return };
-        // A refusal comes back too fast for another call to succeed meanwhile: the time before counts too.
-        let before = entry.sent_at[1].unwrap_or(sent_at);
-        let others_succeeded = self.gate.others_succeed_since(before);
-        let Some(entry) = self.entry(sequence) else { return };
-        entry.alone_failures += u32::from(others_succeeded);
-        let (failures, sends, party) = (entry.alone_failures, entry.sends, entry.party);
+        let (sends, party) = (entry.sends, entry.party);
         // It has held the ring for a whole deadline, and would for another.
         let holds_up = timed_out && others_succeed;
         if holds_up {
@@ -472,18 +589,23 @@ impl<T> Calls<T> {
     fn requeue(&mut self, errand: Errand, sequences: Vec<u64>, failures: u32, now: Instant) {
         if !sequences.is_empty() {
             let at = now + self.pause(failures);
-            self.send_again(errand, sequences, at, failures);
+            self.send_again(errand, sequences, at);
         }
     }
 
-    /// The first time soon, for a lost reply is the likeliest cause; then with backoff.
+    /// The first time soon, for a lost reply is the likeliest cause; then with backoff. A wallet that is well is spared
+    /// less: what fails there holds up the ring, and is soon found out.
     fn pause(&mut self, failures: u32) -> Duration {
         let jitter = self.roll();
+        let failures = if *self.gate.state() == GateState::Open { failures.min(2) } else { failures };
         if failures <= 1 { backoff(0, jitter) / 5 } else { backoff(failures - 1, jitter) }
     }
 
     /// Looks for calls that are held up while others are answered.
-    pub fn tick(&mut self, now: Instant, done: &mut Vec<Done<T>>) {
+    pub fn tick(&mut self, now: Instant) {
+        if self.slow.len() > SLOW_MAX {
+            self.slow.retain(|_, until| *until > now);
+        }
         let late_after = self.late_after();
         let due: Vec<u64> = self
             .flying
@@ -496,17 +618,14 @@ impl<T> Calls<T> {
             let flight = self.flying.get_mut(&id).expect("listed a moment ago");
             flight.is_late = true;
             let (errand, sequences) = (flight.errand, flight.sequences.clone());
-            self.part_with(errand, &sequences, now, done);
+            self.part_with(errand, &sequences, now);
         }
     }
 
-    fn part_with(&mut self, errand: Errand, sequences: &[u64], now: Instant, done: &mut Vec<Done<T>>) {
+    fn part_with(&mut self, errand: Errand, sequences: &[u64], now: Instant) {
         if let [only] = sequences {
             let Some(party) = self.entry(*only).map(|entry| entry.party) else { return };
-            // The first may have its whole deadline; once the payee is known, it may not hold up the ring.
-            if self.is_slow(party, now) {
-                self.end(*only, Ended::NoAnswer, done);
-            }
+            // It may have its whole deadline; what else is for the payee travels alone, or waits elsewhere.
             self.slow.insert(party, now + SLOW_FOR);
             return;
         }

@@ -45,7 +45,7 @@ impl Scene {
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.calls.tick(self.now, &mut self.done);
+        self.calls.tick(self.now);
     }
 
     fn call(&mut self) -> Option<Call> {
@@ -149,7 +149,7 @@ fn an_outage_hands_nothing_back_and_holds_calls_back() {
     }
     assert!(scene.done.is_empty(), "nothing is given up in 30 s of silence");
     assert!(calls < 50, "{calls} calls at a wallet that is down");
-    assert!(matches!(scene.calls.gate().state(), super::super::gate::GateState::HeldBack(_)));
+    assert!(matches!(scene.calls.gate().state(), GateState::HeldBack(_)));
     let back_at = scene.now;
     scene.run(4_000, |_| None);
     assert_eq!(scene.done.len(), 400);
@@ -291,4 +291,142 @@ fn a_late_reply_after_the_parts_were_answered_changes_nothing() {
     scene.answer(&held);
     assert_eq!(scene.done.len(), 150, "each left once");
     assert!(scene.calls.is_empty() && scene.calls.flying() == 0);
+}
+
+#[test]
+fn requests_that_are_never_answered_do_not_starve_others_when_nothing_else_is_on() {
+    let mut scene = Scene::new();
+    let hopeless = |call: &Call| call.sequences.iter().any(|n| *n < 2);
+    // One call each, so that neither is held up by the other.
+    for party in [1, 2] {
+        scene.push(1, party);
+        let call = scene.call().unwrap();
+        scene.fail(&call, timed_out());
+    }
+    for _ in 0..600 {
+        scene.pass(50 * MS);
+        while let Some(call) = scene.call() {
+            scene.fail(&call, timed_out());
+        }
+    }
+    scene.push(1, 3);
+    for _ in 0..400 {
+        scene.pass(50 * MS);
+        while let Some(call) = scene.call() {
+            if hopeless(&call) { scene.fail(&call, timed_out()) } else { scene.answer(&call) }
+        }
+    }
+    assert!(scene.ended().iter().any(|(n, _, answered)| *n == 2 && *answered), "{:?}", scene.ended());
+}
+
+#[test]
+fn an_entry_that_is_refused_as_overload_again_and_again_leaves_the_ring() {
+    let mut scene = Scene::new();
+    scene.push(100, 0);
+    for _ in 0..400 {
+        if scene.next_sequence < 300 {
+            scene.push(1, 5_000 + scene.next_sequence);
+        }
+        scene.pass(20 * MS);
+        while let Some(call) = scene.call() {
+            let answer = |n: &u64| match n {
+                42 => Answer {
+                    status: TransferStatus::Failed(PayoutCode::WalletOverloaded),
+                    wallet_ref: String::new(),
+                },
+                _ => good(),
+            };
+            let answers = call.sequences.iter().map(answer).collect();
+            scene.calls.answered(call.id, Ok(answers), scene.now, &mut scene.done);
+        }
+    }
+    assert!(scene.calls.is_empty());
+    let left: Vec<_> = scene.done.iter().filter(|done| done.payload == 42).collect();
+    assert_eq!(left.len(), 1);
+    assert!(matches!(&left[0].ended, Ended::Answered(answer)
+        if answer.status == TransferStatus::Failed(PayoutCode::WalletOverloaded)));
+    assert_eq!(scene.calls.gate().state(), &GateState::Open, "one entry says nothing of the wallet");
+}
+
+#[test]
+fn one_entry_that_the_wallet_rejects_is_found_and_the_others_are_paid() {
+    let mut scene = Scene::new();
+    scene.push(100, 0);
+    for _ in 0..3_000 {
+        if scene.next_sequence < 600 {
+            scene.push(1, 5_000 + scene.next_sequence);
+        }
+        scene.pass(10 * MS);
+        while let Some(call) = scene.call() {
+            let rejected = CallError::Rejected("422".to_owned());
+            if call.sequences.contains(&42) { scene.fail(&call, rejected) } else { scene.answer(&call) }
+        }
+    }
+    let handed_back: Vec<_> = scene.ended().into_iter().filter(|(.., answered)| !answered).collect();
+    assert_eq!(handed_back.iter().map(|(n, ..)| *n).collect::<Vec<_>>(), [42]);
+    assert_eq!(scene.done.len(), 600);
+}
+
+#[test]
+fn a_passing_413_is_forgotten_and_hands_nothing_back() {
+    let mut scene = Scene::new();
+    scene.push(100, 0);
+    for _ in 0..50 {
+        scene.pass(20 * MS);
+        while let Some(call) = scene.call() {
+            scene.fail(&call, CallError::TooLarge("413".to_owned()));
+        }
+    }
+    assert!(scene.done.is_empty(), "the whole wallet failed, and not these requests");
+    scene.run(2_000, |_| None);
+    let mut largest = 0;
+    for _ in 0..3_000 {
+        if scene.next_sequence - (scene.done.len() as u64) < 400 {
+            scene.push(100, 0);
+        }
+        scene.pass(5 * MS);
+        while let Some(call) = scene.call() {
+            largest = largest.max(call.sequences.len());
+            scene.answer(&call);
+        }
+    }
+    assert_eq!(largest, 100, "the bound grew back");
+}
+
+#[test]
+fn a_solo_call_may_take_its_deadline() {
+    let mut scene = Scene::new();
+    for _ in 0..8 {
+        scene.push(10, 100 + scene.next_sequence);
+        let call = scene.call().unwrap();
+        scene.pass(5 * MS);
+        scene.answer(&call);
+    }
+    // Party 7 takes 300 ms each time, and is always answered.
+    for _ in 0..5 {
+        scene.push(1, 7);
+        let sequence = scene.next_sequence - 1;
+        let slow = loop {
+            match scene.call() {
+                Some(call) if call.sequences.contains(&sequence) => break call,
+                Some(call) => scene.answer(&call),
+                None => scene.pass(5 * MS),
+            }
+        };
+        for _ in 0..30 {
+            scene.push(1, 1_000 + scene.next_sequence);
+            scene.pass(10 * MS);
+            while let Some(call) = scene.call() {
+                assert!(!call.sequences.contains(&sequence));
+                scene.answer(&call);
+            }
+        }
+        scene.answer(&slow);
+        assert!(
+            scene
+                .done
+                .iter()
+                .any(|done| done.payload == sequence && matches!(done.ended, Ended::Answered(_)))
+        );
+    }
 }

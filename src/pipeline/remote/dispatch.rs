@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::calls::{Call, CallOptions, Calls, Done, Ended, Errand};
 use super::counts::RemoteCounts;
+use super::gate::GateState;
 use super::sender::{Outgoing, Sender};
 use super::sent_before::SentBefore;
 use super::window::Window;
@@ -41,6 +42,10 @@ pub struct Item {
     follows_place: u64,
     /// Attempts of earlier stays in the ring.
     attempts: u32,
+    /// An earlier process, or an earlier stay, may have sent it.
+    may_be_sent: bool,
+    /// It was UNKNOWN when it came.
+    is_unknown: bool,
     verdict: Verdict,
     due: UnixMs,
     campaign_number: u32,
@@ -50,6 +55,7 @@ pub struct Item {
 struct Finished {
     item: Item,
     sends: u32,
+    attempts: u32,
     result: TransferStatus,
     wallet_ref: String,
     no_answer: bool,
@@ -105,9 +111,9 @@ impl Dispatch {
         self.sequence_next += 1;
         self.working_on = slot.place;
         let verdict = slot.verdict().ok_or_else(|| StageError("a slot passed unchecked".to_owned()))?;
-        let (follows_place, attempts) = match slot.origin {
-            Origin::Queue { .. } => (slot.place, 0),
-            Origin::Parked { entry_place, attempts } => (entry_place, attempts),
+        let (follows_place, attempts, is_unknown) = match slot.origin {
+            Origin::Queue { .. } => (slot.place, 0, false),
+            Origin::Parked { entry_place, attempts, is_unknown } => (entry_place, attempts, is_unknown),
         };
         let may_be_sent = self.parts.sent_before.may_be_sent(slot.origin);
         if self.parts.sent_before.is_settled(slot.place) {
@@ -120,6 +126,8 @@ impl Dispatch {
             place: slot.place,
             follows_place,
             attempts,
+            may_be_sent,
+            is_unknown,
             verdict,
             due: slot.due(),
             campaign_number: slot.campaign_number(),
@@ -156,13 +164,16 @@ impl Dispatch {
     /// Whoever may hold up a call: the person that is paid or pays.
     fn party_of(&self, item: &Item) -> Result<u64, StageError> {
         let mut hasher = DefaultHasher::new();
-        decode(item)?.party.hash(&mut hasher);
+        let request = decode(item)?;
+        // Requests without a person have nothing in common that could hold them up.
+        let party = if request.party.is_empty() { request.key_hash } else { 0 };
+        (request.party, party).hash(&mut hasher);
         Ok(hasher.finish())
     }
 
     fn finish_here(&mut self, item: Item, result: TransferStatus) {
         let wallet_ref = String::new();
-        self.finished.push(Finished { item, sends: 0, result, wallet_ref, no_answer: false });
+        self.finished.push(Finished { item, sends: 0, attempts: 0, result, wallet_ref, no_answer: false });
     }
 
     /// Everything that can move, moves: replies, calls, outcomes, what became durable.
@@ -174,7 +185,7 @@ impl Dispatch {
             self.calls.answered(id, reply, now, &mut self.done);
             moved = true;
         }
-        self.calls.tick(now, &mut self.done);
+        self.calls.tick(now);
         while let Some(call) = self.calls.next(now, &mut self.done) {
             self.send(&call)?;
             moved = true;
@@ -212,24 +223,21 @@ impl Dispatch {
             Errand::Transfer => Outgoing::Transfers(batch),
             Errand::Burn => Outgoing::Burn(ids),
         };
-        self.parts.sender.send(call.id, outgoing);
+        // A wallet that was away may come back as another one.
+        let asks_who = *self.calls.gate().state() != GateState::Open;
+        self.parts.sender.send(call.id, outgoing, asks_who);
         Ok(())
     }
 
     /// What was answered becomes outcomes, and goes into the log.
     fn record(&mut self) -> Result<bool, StageError> {
         for done in self.done.drain(..) {
-            let (result, wallet_ref, no_answer) = match done.ended {
+            let Done { payload: item, sends, attempts, ended } = done;
+            let (result, wallet_ref, no_answer) = match ended {
                 Ended::Answered(answer) => (answer.status, answer.wallet_ref, false),
                 Ended::NoAnswer => (TransferStatus::Unknown, String::new(), true),
             };
-            self.finished.push(Finished {
-                item: done.payload,
-                sends: done.sends,
-                result,
-                wallet_ref,
-                no_answer,
-            });
+            self.finished.push(Finished { item, sends, attempts, result, wallet_ref, no_answer });
         }
         if self.finished.is_empty() {
             return Ok(false);
@@ -252,15 +260,24 @@ impl Dispatch {
     fn encode(&mut self, finished: &Finished, now: UnixMs) -> Result<(), StageError> {
         let item = &finished.item;
         let request = decode(item)?;
-        let attempts = item.attempts + finished.sends;
+        let is_sent = item.may_be_sent || item.is_unknown || finished.sends > 0;
+        let mut attempts = item.attempts + finished.attempts;
         let retry_at = now + backoff_ms(self.parts.retry_ms, item.attempts);
-        let (status, code, reason, next_attempt_at) = if finished.no_answer {
-            // Never sent, it is known not to be paid; else only the wallet knows.
-            let status = if attempts == 0 { Status::Queued } else { Status::Unknown };
-            (status, None, Some(WaitReason::NoAnswer), retry_at)
+        let (mut status, code, reason, next_attempt_at) = if finished.no_answer {
+            (Status::Queued, None, Some(WaitReason::NoAnswer), retry_at)
         } else {
             outcome_of(request.kind, item.verdict, item.due, finished.result, retry_at)
         };
+        let was_asked = !finished.no_answer && finished.sends > 0;
+        if status == Status::Queued && is_sent && !was_asked {
+            // Never sent, it would be known not to be paid; as it is, only the wallet knows.
+            let is_open = finished.no_answer || item.is_unknown;
+            status = if is_open { Status::Unknown } else { status };
+        }
+        if is_sent && !status.is_final() {
+            // An attempt at least: so the next look knows, in this process or another.
+            attempts = attempts.max(1);
+        }
         let outcome = Outcome {
             status,
             code,

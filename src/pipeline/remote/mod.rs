@@ -23,7 +23,7 @@ pub mod sent_before;
 pub mod window;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use self::calls::CallOptions;
@@ -54,6 +54,10 @@ pub struct Remote {
     pub wallet: Arc<dyn RemoteWallet>,
     pub runtime: tokio::runtime::Handle,
     pub options: RemoteOptions,
+    /// Who the wallet is, once it has said so; nothing is fed before.
+    pub identity: Arc<OnceLock<String>>,
+    /// Slots of the ring that the earlier process may have had.
+    pub slots_before: u64,
     /// Outcomes below this place were written by an earlier process.
     pub began_at: u64,
     /// Unacknowledged requests that have their final outcome, by place.
@@ -78,7 +82,7 @@ impl Remote {
         let queues =
             lanes.flat_map(|lane| (0..intake.fair_queue_count()).map(move |fair| QueueId { lane, fair }));
         let depths = queues.map(|queue| (queue, intake.depth(queue))).collect();
-        let sent_before = SentBefore::new(options.slot_count, depths, self.began_at, self.settled.clone());
+        let sent_before = SentBefore::new(self.slots_before, depths, self.began_at, self.settled.clone());
         let (calls_max, deadline) = (self.options.calls_max, self.options.deadline);
         Dispatch::new(DispatchParts {
             calls: CallOptions {
@@ -92,6 +96,7 @@ impl Remote {
                 self.runtime.clone(),
                 calls_max,
                 deadline,
+                self.identity.clone(),
                 bells.to_vec(),
             ),
             window: window.clone(),

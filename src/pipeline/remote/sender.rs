@@ -3,7 +3,7 @@
 //! What holds: every call that was begun comes back once, as a reply or as an error, soon after its deadline at
 //! the latest; also if the adapter panics.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
@@ -28,6 +28,7 @@ pub struct Sender {
     wallet: Arc<dyn RemoteWallet>,
     runtime: Handle,
     deadline: Duration,
+    identity: Arc<OnceLock<String>>,
     replies: Arc<ArrayQueue<Replied>>,
     bells: Vec<Bell>,
 }
@@ -38,15 +39,17 @@ impl Sender {
         runtime: Handle,
         calls_max: usize,
         deadline: Duration,
+        identity: Arc<OnceLock<String>>,
         bells: Vec<Bell>,
     ) -> Sender {
         // The gate lets twice as many fly when some are late.
         let replies = Arc::new(ArrayQueue::new(4 * calls_max));
-        Sender { wallet, runtime, deadline, replies, bells }
+        Sender { wallet, runtime, deadline, identity, replies, bells }
     }
 
-    /// Begins a call; its reply comes out of [`Sender::take`] under the same id.
-    pub fn send(&self, id: u64, outgoing: Outgoing) {
+    /// Begins a call; its reply comes out of [`Sender::take`] under the same id. With `asks_who`, the wallet is asked
+    /// who it is before anything is sent to it: what another wallet never saw, it would pay again.
+    pub fn send(&self, id: u64, outgoing: Outgoing, asks_who: bool) {
         let (reply, count): (Reply<Vec<Answer>>, usize) = match outgoing {
             Outgoing::Transfers(batch) => {
                 let count = batch.len();
@@ -58,15 +61,27 @@ impl Sender {
             }
         };
         let (replies, bells, deadline) = (self.replies.clone(), self.bells.clone(), self.deadline);
-        let work = self.runtime.spawn(async move { tokio::time::timeout(deadline + GRACE, reply).await });
+        let who = asks_who.then(|| (self.wallet.identity(), self.identity.clone()));
+        let work = self.runtime.spawn(async move {
+            if let Some((asked, known)) = who {
+                let identity = match tokio::time::timeout(deadline + GRACE, asked).await {
+                    Ok(answer) => answer?,
+                    Err(_) => return Err(timed_out(deadline)),
+                };
+                if known.get().is_some_and(|known| *known != identity) {
+                    let reason = format!("another wallet answers, {identity}, and nothing is sent to it");
+                    return Err(CallError::Rejected(reason));
+                }
+            }
+            tokio::time::timeout(deadline + GRACE, reply).await.unwrap_or_else(|_| Err(timed_out(deadline)))
+        });
         self.runtime.spawn(async move {
             let result = match work.await {
-                Ok(Ok(Ok(answers))) if answers.len() != count => Err(CallError::Unknown(format!(
+                Ok(Ok(answers)) if answers.len() != count => Err(CallError::Unknown(format!(
                     "the adapter gave {} answers for {count} entries",
                     answers.len()
                 ))),
-                Ok(Ok(result)) => result,
-                Ok(Err(_)) => Err(CallError::TimedOut { after_ms: (deadline + GRACE).as_millis() as u64 }),
+                Ok(result) => result,
                 Err(error) => Err(CallError::Unknown(format!("the adapter failed: {error}"))),
             };
             assert!(replies.push((id, result)).is_ok(), "there is room for every call under way");
@@ -81,4 +96,8 @@ impl Sender {
     pub fn has_replies(&self) -> bool {
         !self.replies.is_empty()
     }
+}
+
+fn timed_out(deadline: Duration) -> CallError {
+    CallError::TimedOut { after_ms: (deadline + GRACE).as_millis() as u64 }
 }

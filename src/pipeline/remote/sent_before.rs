@@ -11,6 +11,7 @@ use crate::pipeline::slot::Origin;
 
 #[derive(Debug, Default)]
 pub struct SentBefore {
+    /// Of the earlier process's ring.
     slot_count: u64,
     /// What waited in each queue at the start.
     depths: HashMap<QueueId, u64>,
@@ -24,12 +25,12 @@ pub struct SentBefore {
 
 impl SentBefore {
     pub fn new(
-        slot_count: usize,
+        slot_count: u64,
         depths: HashMap<QueueId, u64>,
         began_at: u64,
         settled: HashSet<u64>,
     ) -> SentBefore {
-        SentBefore { slot_count: slot_count as u64, depths, below: HashMap::new(), began_at, settled }
+        SentBefore { slot_count, depths, below: HashMap::new(), began_at, settled }
     }
 
     /// Whether an earlier process, or an earlier attempt, may have sent it. Ask in the order of the queue.
@@ -40,7 +41,7 @@ impl SentBefore {
                 let first = || index + depth.min(self.slot_count);
                 index < *self.below.entry(queue).or_insert_with(first)
             }
-            Origin::Parked { entry_place, attempts } => attempts > 0 || entry_place < self.began_at,
+            Origin::Parked { entry_place, attempts, .. } => attempts > 0 || entry_place < self.began_at,
         }
     }
 
@@ -75,7 +76,10 @@ mod tests {
             assert_eq!(sent.may_be_sent(Origin::Queue { queue, index }), expected, "{index}");
         }
         for (entry_place, attempts, expected) in [(999, 0, true), (1_000, 0, false), (1_000, 1, true)] {
-            assert_eq!(sent.may_be_sent(Origin::Parked { entry_place, attempts }), expected);
+            assert_eq!(
+                sent.may_be_sent(Origin::Parked { entry_place, attempts, is_unknown: false }),
+                expected
+            );
         }
         assert!(sent.is_settled(77) && !sent.is_settled(77) && !sent.is_settled(78));
     }

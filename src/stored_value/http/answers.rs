@@ -141,13 +141,15 @@ impl Item<'_> {
     }
 }
 
-/// Whether a wallet can refuse a transfer with this code. Three are decided on our side alone, where they stand
-/// for states that no wallet knows; a wallet that says one of them means something that we cannot read.
+/// Whether a wallet can refuse a transfer with this code. One is decided on our side alone; a wallet that says it
+/// means something that we cannot read.
 fn may_refuse_transfer(code: PayoutCode) -> bool {
     match code {
-        PayoutCode::CrashSuspect | PayoutCode::Expired | PayoutCode::CampaignClosed => false,
+        PayoutCode::CrashSuspect => false,
         PayoutCode::IdConflict
         | PayoutCode::Burned
+        | PayoutCode::Expired
+        | PayoutCode::CampaignClosed
         | PayoutCode::BudgetExhausted
         | PayoutCode::AmountLimit
         | PayoutCode::PayeeLimit

@@ -115,8 +115,8 @@ async fn entries_are_believed_one_by_one() {
         (r#""status":"failed""#, open()),
         (r#""status":"succeeded","code":"low_balance""#, open()),
         (r#""status":"failed","code":"crash_suspect""#, open()),
-        (r#""status":"failed","code":"expired""#, open()),
-        (r#""status":"failed","code":"campaign_closed""#, open()),
+        (r#""status":"failed","code":"expired""#, failed(PayoutCode::Expired)),
+        (r#""status":"failed","code":"campaign_closed""#, failed(PayoutCode::CampaignClosed)),
     ];
     for (rest, expect) in table {
         check(rest, says(second_says(rest)), expect).await;
