@@ -3,7 +3,7 @@
 //! EXPIRED (or CANCELED) and paid.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -45,8 +45,10 @@ fn take_over(lands_first: bool, cancels: bool) {
     await_until("the transfer to be held on its way", PATIENCE, || {
         (crate::metric(scene.service(), "hongbao_wallet_calls_under_way") > 0.0).then_some(())
     });
-    await_until("the transfer to wait before the proxy", PATIENCE, || {
-        has_unread(proxy.address().port()).then_some(())
+    // It waits before the proxy, or in its hands, where nothing shows it: there a second must do.
+    let since = Instant::now();
+    await_until("the transfer to be sent", PATIENCE, || {
+        (has_unread(proxy.address().port()) || since.elapsed() > Duration::from_secs(1)).then_some(())
     });
     let first = scene.service.take().unwrap();
     first.signal(rustix::process::Signal::STOP);
