@@ -27,6 +27,10 @@ struct Mood {
     lost_before: u64,
     silent: bool,
     unauthorized: bool,
+    /// Does not say who it is.
+    anonymous: bool,
+    /// Burns are never answered; whether they are carried out all the same.
+    burns_silent: bool,
     /// A call with this payee answers never.
     slow_payee: Option<String>,
     entries_max: usize,
@@ -94,7 +98,13 @@ impl TestWallet {
 
 impl RemoteWallet for TestWallet {
     fn identity(&self) -> Reply<String> {
-        Box::pin(async { Ok("7a2c3c7e-0000-4000-8000-000000000001".to_owned()) })
+        let anonymous = self.mood.lock().unwrap().anonymous;
+        Box::pin(async move {
+            if anonymous {
+                return Err(CallError::Unknown("refused".to_owned()));
+            }
+            Ok("7a2c3c7e-0000-4000-8000-000000000001".to_owned())
+        })
     }
 
     fn transfer(&self, batch: Arc<TransferBatch>, deadline: Duration) -> Reply<Vec<Answer>> {
@@ -131,9 +141,13 @@ impl RemoteWallet for TestWallet {
         })
     }
 
-    fn burn(&self, ids: Vec<String>, _deadline: Duration) -> Reply<Vec<Answer>> {
+    fn burn(&self, ids: Vec<String>, deadline: Duration) -> Reply<Vec<Answer>> {
         let wallet = self.clone();
         Box::pin(async move {
+            if wallet.mood.lock().unwrap().burns_silent {
+                tokio::time::sleep(deadline).await;
+                return Err(CallError::TimedOut { after_ms: deadline.as_millis() as u64 });
+            }
             let mut books = wallet.books.lock().unwrap();
             let answers = ids.into_iter().map(|id| {
                 let status = match books.records.entry(id).or_insert(None) {
@@ -422,4 +436,76 @@ fn a_wallet_that_cannot_burn_lets_expire_only_what_was_never_sent() {
     std::thread::sleep(Duration::from_millis(500));
     scene.wallet.mood(|mood| mood.lost_after = 0);
     scene.await_status("sent", Status::Succeeded);
+}
+
+#[test]
+fn a_restart_before_the_wallet_ever_answered_is_no_other_wallet() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = format!("data.dir={}", folder.path().join("own").display());
+    let mut scene = Scene::start(&["stored_value.burn=true"]);
+    scene.service.take().unwrap().stop(Duration::from_secs(5)).unwrap();
+    scene.sets.push(data);
+    scene.wallet.mood(|mood| mood.anonymous = true);
+    scene.restart();
+    let campaign = Campaign::new("shop", "c", Currency::parse("CNY").unwrap(), amount(1 << 40));
+    let change = CampaignChange::Put(Box::new(campaign));
+    scene.runtime.block_on(scene.service().desk.campaign("shop", "c", Some(change))).unwrap();
+    scene.fund("fund", 1_000);
+    scene.pay(0, 100);
+    assert_eq!(scene.wallet.calls.load(Ordering::Relaxed), 0, "nothing is paid to who knows whom");
+    scene.restart();
+    scene.wallet.mood(|mood| mood.anonymous = false);
+    scene.await_drained();
+    scene.check_paid(100);
+}
+
+#[test]
+fn a_cancel_whose_burn_is_not_answered_is_carried_out_in_the_end() {
+    let mut scene = Scene::start(&[]);
+    scene.open(100);
+    // Without money, it waits; and is canceled.
+    scene.wallet.mood(|mood| mood.burns_silent = true);
+    let poor = scene.request("poor", "ann");
+    scene.fund("more", 0x1_0000);
+    scene.service().pipeline.counts.paused.store(true, Ordering::Release);
+    scene.submit(vec![poor]);
+    let cancel =
+        Request::new(Kind::Cancel, "shop", "poor", "", Amount::ZERO, Currency::parse("XXX").unwrap());
+    let cancel = scene.stamper.encode(Request { original: "poor", lane: Lane::Control, ..cancel });
+    let decisions = scene.runtime.block_on(scene.service().desk.submit(None, vec![cancel])).unwrap();
+    assert!(matches!(decisions[0], Decision::Accepted { .. }), "{decisions:?}");
+    scene.wallet.mood(|mood| mood.lost_before = 100);
+    scene.service().pipeline.counts.paused.store(false, Ordering::Release);
+    scene.service().pipeline.ring();
+    scene.await_that("the burn to be tried", |scene| {
+        scene.service().pipeline.remote.failures[0].load(Ordering::Relaxed) >= 2
+    });
+    scene.wallet.mood(|mood| (mood.lost_before, mood.burns_silent) = (0, false));
+    scene.await_that("the request to be final", |scene| scene.status("poor").is_some_and(Status::is_final));
+    scene.await_drained();
+    let books = scene.wallet.books.lock().unwrap();
+    let burned = books.records.get("shop:poor") == Some(&None);
+    drop(books);
+    // Whichever came first at the wallet: the two agree, and nothing is left over.
+    let expected = if burned { Status::Canceled } else { Status::Succeeded };
+    assert_eq!(scene.status("poor"), Some(expected));
+}
+
+#[test]
+fn without_burns_a_pause_does_not_make_a_sent_request_unsent() {
+    let mut scene = Scene::start(&["stored_value.burn=false"]);
+    scene.open(1_000_000);
+    scene.wallet.mood(|mood| mood.lost_after = 100);
+    scene.pay(0, 1);
+    scene.await_that("it to be executed", |scene| {
+        scene.wallet.books.lock().unwrap().executions.contains_key("shop:r-0")
+    });
+    scene.runtime.block_on(scene.service().desk.campaign("shop", "c", Some(CampaignChange::Pause))).unwrap();
+    scene.service.take().unwrap().stop(Duration::from_millis(100)).unwrap();
+    scene.restart();
+    // What comes again after the restart is not sent: its campaign is paused.
+    scene.await_that("it to wait", |scene| scene.service().desk.parking().len() == 1);
+    scene.runtime.block_on(scene.service().desk.campaign("shop", "c", Some(CampaignChange::Close))).unwrap();
+    scene.wallet.mood(|mood| mood.lost_after = 0);
+    scene.await_status("r-0", Status::Succeeded);
 }
