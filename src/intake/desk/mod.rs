@@ -31,8 +31,8 @@ pub struct DeskOptions {
     pub wait_ms_max: u64,
     /// Requests that may be accepted and unfinished.
     pub backlog_max: u64,
-    /// Requests that may be parked; past it, what would have to park is refused.
-    pub parked_max: u64,
+    /// Requests that may be parked; what would have to park in a queue without room is refused.
+    pub parked_max: usize,
     /// How long the ids of a closed campaign are remembered.
     pub retention_ms: u64,
     /// The configured pace, 0 for none: what a wait is computed from before anything was measured.

@@ -7,7 +7,7 @@ use super::campaigns::SavedCampaign;
 use super::decide::Clerk;
 use super::memory::Memory;
 use super::spans::Spans;
-use crate::domain::WaitReason;
+use crate::domain::{Kind, Lane, WaitReason};
 use crate::intake::IntakeError;
 use crate::intake::embedded::Restoring;
 use crate::intake::embedded::parking::Parked;
@@ -39,9 +39,14 @@ struct SavedParked {
     reason: u8,
     attempts: u32,
     campaign_number: u32,
+    /// Since version 2.
+    #[serde(default)]
+    lane: Option<u8>,
 }
 
-const VERSION: u32 = 1;
+/// Version 1 does not say the lane of what is parked.
+const VERSION: u32 = 2;
+const VERSION_OLDEST: u32 = 1;
 
 impl Clerk {
     pub fn checkpoint(&mut self) -> Result<DeskCheckpoint, IntakeError> {
@@ -60,6 +65,7 @@ impl Clerk {
                 reason: parked.reason as u8,
                 attempts: parked.attempts,
                 campaign_number: parked.campaign_number,
+                lane: Some(parked.queue.lane as u8),
             })
             .collect();
         let saved = Saved {
@@ -89,7 +95,7 @@ pub fn restore(
     let damaged =
         |reason: String| IntakeError::Damaged { place: 0, reason: format!("snapshot of the desk: {reason}") };
     let saved: Saved = serde_json::from_slice(state).map_err(|error| damaged(error.to_string()))?;
-    if saved.version != VERSION {
+    if !(VERSION_OLDEST..=VERSION).contains(&saved.version) {
         return Err(damaged(format!("version {} is unknown to this release", saved.version)));
     }
     memory.campaigns.restore(saved.campaigns).map_err(damaged)?;
@@ -97,6 +103,8 @@ pub fn restore(
     memory.reversed = saved.reversed.into_iter().collect();
     for parked in saved.parked {
         let reason = WaitReason::from_u8(parked.reason).ok_or_else(|| damaged("a wait reason".to_owned()))?;
+        let lane = parked.lane.and_then(Lane::from_u8);
+        let queue = memory.queue_of(parked.campaign_number, Kind::Disbursement, lane);
         memory.parking().park(Parked {
             request_place: parked.request_place,
             entry_place: parked.entry_place,
@@ -105,6 +113,7 @@ pub fn restore(
             reason,
             attempts: parked.attempts,
             campaign_number: parked.campaign_number,
+            queue,
         });
     }
     queues.restore(queue_state)

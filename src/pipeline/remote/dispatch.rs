@@ -23,7 +23,8 @@ use crate::domain::{Outcome, PayoutCode, Request, Status, TransferStatus, UnixMs
 use crate::outcome::OutcomeLog;
 use crate::pipeline::commit::Teller;
 use crate::pipeline::feed::FeedCounts;
-use crate::pipeline::record::{backoff_ms, outcome_of};
+use crate::pipeline::record::outcome_of;
+use crate::pipeline::retry::{self, Retry};
 use crate::pipeline::slot::{Origin, Slot, Verdict};
 use crate::pipeline::suspects::{NOBODY, Suspects};
 use crate::ring::chain::StageError;
@@ -66,7 +67,7 @@ pub struct DispatchParts {
     pub remote: Arc<RemoteCounts>,
     pub sent_before: SentBefore,
     pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
-    pub retry_ms: u64,
+    pub retry: Retry,
     /// Whether the wallet can take an id out of use.
     pub can_burn: bool,
 }
@@ -253,7 +254,7 @@ impl Dispatch {
         let item = &finished.item;
         let request = decode(item)?;
         let attempts = item.attempts + finished.sends;
-        let retry_at = now + backoff_ms(self.parts.retry_ms, item.attempts);
+        let retry_at = self.parts.retry.at(now, item.attempts, item.place);
         let (status, code, reason, next_attempt_at) = if finished.no_answer {
             // Never sent, it is known not to be paid; else only the wallet knows.
             let status = if attempts == 0 { Status::Queued } else { Status::Unknown };
@@ -266,11 +267,12 @@ impl Dispatch {
             code,
             reason,
             kind: request.kind,
+            lane: Some(request.lane),
             request_place: item.place,
             follows_place: item.follows_place,
             key_hash: request.key_hash,
             at: now,
-            next_attempt_at,
+            next_attempt_at: retry::within(request.not_after, next_attempt_at, now),
             attempts,
             campaign_number: item.campaign_number,
             amount: request.amount.minor_units(),
