@@ -36,7 +36,14 @@ pub fn gateway(service: &Service) -> anyhow::Result<Gateway> {
         clock: service.clock.clone(),
         instance: service.config.raw.instance.name.clone(),
     });
-    Ok(Gateway::new(&service.config.gateway, office.clone(), office, vitals, service.clock.clone())?)
+    Ok(Gateway::new(
+        &service.config.gateway,
+        office.clone(),
+        office.clone(),
+        office,
+        vitals,
+        service.clock.clone(),
+    )?)
 }
 
 /// Serves until `stop` resolves; then nothing new is accepted, and open calls are finished.

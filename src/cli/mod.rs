@@ -4,6 +4,8 @@
 //! run (arguments, configuration, a folder in use).
 
 mod audit;
+mod call;
+mod parked;
 mod serve;
 mod view;
 
@@ -29,6 +31,7 @@ Examples:
   hongbao demo                                   a whole campaign in half a minute, with a picture and an audit
   hongbao serve --set shaping.transfers_per_s=20000
   hongbao audit --data data --acks acks.txt      were the promises kept?
+  hongbao parked list --reason low_balance       what waits, since when, until when
   hongbao config print                           every setting, and what is in force
 
 Settings come from flags, the environment (HONGBAO__SECTION__KEY), the file, and defaults, in that order.";
@@ -55,6 +58,11 @@ enum Command {
     View {
         #[command(subcommand)]
         command: view::ViewCommand,
+    },
+    /// What waits for a time or a balance, in a running service.
+    Parked {
+        #[command(subcommand)]
+        command: parked::ParkedCommand,
     },
     /// Check or print the settings.
     Config {
@@ -109,6 +117,7 @@ impl Cli {
             }
             Command::Audit(args) => audit::run(&args, &self.settings.load()?),
             Command::View { command } => view::run(&command, &self.settings.load()?),
+            Command::Parked { command } => parked::run(&command, &self.settings.load()?),
             Command::Config { command: ConfigCommand::Check } => {
                 self.settings.load()?;
                 println!("the settings are valid");
