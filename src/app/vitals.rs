@@ -132,6 +132,8 @@ impl Vitals for ServiceVitals {
     fn readiness(&self) -> Readiness {
         let reason = self.not_ready();
         let desk = self.desk.counts();
+        let parked_count = self.desk.parking().len();
+        let full_queue_count = self.full_queues().len();
         let facts = vec![
             ("instance", self.instance.clone()),
             ("durability", self.durability().to_owned()),
@@ -139,8 +141,8 @@ impl Vitals for ServiceVitals {
             ("wallet", "embedded".to_owned()),
             ("backlog", desk.backlog.to_string()),
             ("drain_per_s", desk.drain_per_s.to_string()),
-            ("parked", self.desk.parking().len().to_string()),
-            ("parking_full_queues", self.full_queues().len().to_string()),
+            ("parked", parked_count.to_string()),
+            ("parking_full_queues", full_queue_count.to_string()),
         ];
         Readiness { ready: reason.is_none(), reason, facts }
     }

@@ -118,3 +118,51 @@ pub fn restore(
     }
     queues.restore(queue_state)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Amount, Campaign, Currency, UnixMs};
+    use crate::intake::QueueId;
+
+    #[test]
+    fn what_is_parked_comes_back_from_this_version_and_the_one_before() {
+        let mut memory = Memory { fair_queue_count: 8, ..Memory::default() };
+        let currency = Currency::parse("CNY").unwrap();
+        let campaign = Campaign::new("shop", "c", currency, Amount::new(9).unwrap());
+        memory.campaigns.define(0, Campaign { lane: Lane::Bulk, ..campaign });
+        let lane = Some(Lane::Realtime as u8);
+        let (due, since): (UnixMs, UnixMs) = (70, 60);
+        let (reason, attempts, campaign_number) = (WaitReason::LowBalance as u8, 5, 0);
+        let (request_place, entry_place) = (8, 16);
+        let parked =
+            SavedParked { request_place, entry_place, due, since, reason, attempts, campaign_number, lane };
+        let saved = Saved {
+            version: VERSION,
+            campaigns: memory.campaigns.save(),
+            parked: vec![parked],
+            reversed: Vec::new(),
+            spans: Spans::default(),
+        };
+        let this = serde_json::to_value(&saved).unwrap();
+        let mut before = this.clone();
+        before["version"] = 1.into();
+        before["parked"][0].as_object_mut().unwrap().remove("lane");
+        let mut next = this.clone();
+        next["version"] = (VERSION + 1).into();
+        // Before the lane was kept, it was as a rule the campaign's own.
+        for (state, expected) in [(this, Some(Lane::Realtime)), (before, Some(Lane::Bulk)), (next, None)] {
+            let mut memory = Memory { fair_queue_count: 8, ..Memory::default() };
+            let mut queues = Restoring::new(1);
+            let mut queue_state = 3u64.to_le_bytes().to_vec();
+            queue_state.resize(8 + 3 * 32, 0);
+            let state = state.to_string();
+            let restored = restore(&mut memory, &mut queues, state.as_bytes(), &queue_state);
+            assert_eq!(restored.is_ok(), expected.is_some(), "{restored:?}");
+            let parking = memory.parking();
+            let queue = expected.map(|lane| QueueId::of(lane, "c", 8));
+            assert_eq!(parking.get(8).map(|parked| parked.queue), queue);
+            assert_eq!(parking.get(8).map(|p| (p.due, p.since, p.attempts)), expected.map(|_| (70, 60, 5)));
+        }
+    }
+}
