@@ -53,6 +53,7 @@
 //! | [`config`] | settings to a validated configuration | |
 //! | [`app`], [`server`] | composition root; the only place that names adapters | decisions |
 //! | [`audit`] | an independent reading of a data folder | any code of the rooms it checks |
+//! | [`wallet`] | the reference stored-value service over HTTP, its faults, the check of any wallet | campaigns |
 //! | [`demo`] | a whole campaign against a service of its own | |
 //!
 //! Imports point one way, down this list's dependencies (`tests/architecture.rs` checks it): `domain` ←
@@ -83,7 +84,9 @@ pub mod intake;
 pub mod journal;
 pub mod outcome;
 pub mod pipeline;
+pub mod reconcile;
 pub mod ring;
 pub mod server;
 pub mod shaping;
 pub mod stored_value;
+pub mod wallet;

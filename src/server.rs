@@ -35,6 +35,7 @@ pub fn gateway(service: &Service) -> anyhow::Result<Gateway> {
         accepting: service.accepting.clone(),
         clock: service.clock.clone(),
         instance: service.config.raw.instance.name.clone(),
+        wallet: service.config.raw.stored_value.kind.clone(),
     });
     Ok(Gateway::new(
         &service.config.gateway,

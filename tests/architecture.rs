@@ -8,7 +8,7 @@ const FILE_BYTES_MAX: u64 = 40 << 10;
 const FUNCTION_LINES_MAX: usize = 90;
 
 /// How high a room stands: it may import its own rank and below, with the exceptions named beside it.
-const RANKS: [(&str, u32); 17] = [
+const RANKS: [(&str, u32); 19] = [
     ("domain", 0),
     ("crash", 0),
     ("digest", 1),
@@ -22,8 +22,10 @@ const RANKS: [(&str, u32); 17] = [
     ("pipeline", 3),
     ("gateway", 4),
     ("audit", 4),
+    ("reconcile", 4),
     ("config", 5),
     ("app", 6),
+    ("wallet", 6),
     ("server", 7),
     ("demo", 8),
 ];

@@ -364,7 +364,7 @@ fn audit(left: &SimStorage, notes: &Notes) -> Result<(), String> {
         anchor: None,
         expect_drained: true,
     };
-    let report = hongbao::audit::audit(&options, &mut |_| {}).map_err(|error| error.to_string())?;
+    let report = hongbao::audit::audit(&options, None, &mut |_| {}).map_err(|error| error.to_string())?;
     if report.is_clean() { Ok(()) } else { Err(format!("{report}")) }
 }
 

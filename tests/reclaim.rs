@@ -127,7 +127,7 @@ fn a_closed_campaign_is_forgotten_and_its_space_given_up() {
 
     let options =
         audit::Options { data_dir: data.clone(), expect_drained: true, ..audit::Options::default() };
-    let report = audit(&options, &mut |_| {}).unwrap();
+    let report = audit(&options, None, &mut |_| {}).unwrap();
     assert!(report.from_checkpoint && report.is_clean(), "{report}");
 
     let mut night = Night::start(&data);

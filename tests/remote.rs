@@ -11,7 +11,8 @@ use hongbao::app::{Extras, Service};
 use hongbao::config::{Sources, load};
 use hongbao::digest::Stamper;
 use hongbao::domain::{
-    Amount, Campaign, Currency, Kind, PayoutCode, Request, Status, TransferKind, TransferStatus,
+    Amount, Campaign, Currency, Kind, Lane, PayoutCode, Refusal, Request, Status, TransferKind,
+    TransferStatus,
 };
 use hongbao::intake::desk::{CampaignChange, Decision};
 use hongbao::stored_value::TransferBatch;
@@ -402,6 +403,14 @@ fn a_wallet_that_cannot_burn_lets_expire_only_what_was_never_sent() {
     scene.service().pipeline.ring();
     scene.await_status("never-sent", Status::Expired);
     assert!(!scene.wallet.books.lock().unwrap().records.contains_key("shop:never-sent"));
+    let currency = Currency::parse("XXX").unwrap();
+    let cancel = Request::new(Kind::Cancel, "shop", "never-sent", "", Amount::ZERO, currency);
+    let cancel = scene.stamper.encode(Request { original: "other", lane: Lane::Control, ..cancel });
+    let decisions = scene.runtime.block_on(scene.service().desk.submit(None, vec![cancel])).unwrap();
+    assert!(
+        matches!(&decisions[0], Decision::Refused(refused) if refused.code == Refusal::NotCancelable),
+        "what could not be kept is not promised: {decisions:?}"
+    );
     // Sent, its reply lost, and expired meanwhile, across a restart: paid, however late.
     scene.wallet.mood(|mood| mood.lost_after = 100);
     let second = expired(&mut scene, "sent");

@@ -275,7 +275,7 @@ fn link(
     let path = folder.map(|folder| folder.path.as_path());
     let wallet = match given {
         Some(wallet) => Some(wallet),
-        None => adapter(config)?,
+        None => wallet::adapter(config)?,
     };
     wallet.map(|wallet| WalletLink::new(wallet, config, path)).transpose()
 }
@@ -295,15 +295,6 @@ fn wallet_of(
         settled: settled_unacknowledged(config, journal, intake)?,
         options: config.remote.clone(),
     }))
-}
-
-/// The adapter that the configuration names; none for the ledger in this process.
-fn adapter(config: &Config) -> anyhow::Result<Option<Arc<dyn RemoteWallet>>> {
-    let settings = &config.raw.stored_value;
-    match settings.kind.as_str() {
-        "embedded" => Ok(None),
-        other => anyhow::bail!("stored_value.kind = {other:?} has no adapter"),
-    }
 }
 
 /// Requests whose final outcome was written and whose acknowledgement was not: with a wallet that cannot burn, they

@@ -13,9 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
 
+use crate::audit::WalletRecord;
 use crate::config::Config;
+use crate::domain::TransferStatus;
 use crate::pipeline::Pipeline;
-use crate::stored_value::remote::RemoteWallet;
+use crate::stored_value::http::{HttpOptions, HttpWallet};
+use crate::stored_value::remote::{CallError, OnRecord, RemoteWallet};
 
 /// How long a start waits for the wallet before it goes on without.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
@@ -29,6 +32,25 @@ pub struct WalletLink {
     /// Where the identity is kept; none in memory.
     file: Option<PathBuf>,
     known: bool,
+}
+
+/// The adapter that the configuration names; none for the ledger in this process.
+pub fn adapter(config: &Config) -> anyhow::Result<Option<Arc<dyn RemoteWallet>>> {
+    let settings = &config.raw.stored_value;
+    match settings.kind.as_str() {
+        "embedded" => Ok(None),
+        "http" => {
+            let http = HttpOptions {
+                url: settings.http.url.clone(),
+                authorization: settings.http.authorization.clone(),
+                ca_file: settings.http.ca_file.clone(),
+                // The gate lets twice as many fly when some are late.
+                connections_max: 2 * settings.calls_max,
+            };
+            Ok(Some(Arc::new(HttpWallet::new(&http)?)))
+        }
+        other => bail!("stored_value.kind = {other:?} has no adapter"),
+    }
 }
 
 /// Refuses a folder whose books are of another kind of wallet.
@@ -148,6 +170,77 @@ fn recognise(file: Option<&Path>, kind: &str, identity: &str) -> anyhow::Result<
                 .with_context(|| format!("writing {}", file.display()))
         }
         Err(error) => Err(error).with_context(|| format!("reading {}", file.display())),
+    }
+}
+
+/// Looks up ids at a wallet elsewhere, for whoever compares books; from threads that may wait.
+pub struct WalletReader {
+    wallet: Arc<dyn RemoteWallet>,
+    runtime: Runtime,
+    deadline: Duration,
+    entries_max: usize,
+}
+
+/// How often a look-up is tried; the pauses grow to a second and add up to about fifteen.
+const LOOKUPS_MAX: u32 = 25;
+
+impl WalletReader {
+    /// None for the ledger in this process.
+    pub fn of(config: &Config) -> anyhow::Result<Option<WalletReader>> {
+        let Some(wallet) = adapter(config)? else { return Ok(None) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (deadline, entries_max) = (config.remote.deadline, config.remote.batch_count_max);
+        Ok(Some(WalletReader { wallet, runtime, deadline, entries_max }))
+    }
+
+    pub fn identity(&self) -> Result<String, CallError> {
+        self.runtime.block_on(self.wallet.identity())
+    }
+
+    /// What is on record for each id, in order. Asks again where the wallet does not answer: a look-up has no effect.
+    pub fn look_up(&self, ids: &[String]) -> Result<Vec<Option<OnRecord>>, CallError> {
+        let mut records = Vec::with_capacity(ids.len());
+        for page in ids.chunks(self.entries_max) {
+            records.extend(self.runtime.block_on(self.look_up_page(page))?);
+        }
+        Ok(records)
+    }
+
+    async fn look_up_page(&self, ids: &[String]) -> Result<Vec<Option<OnRecord>>, CallError> {
+        let mut tries = 1;
+        loop {
+            let error = match self.wallet.lookup(ids.to_vec(), self.deadline).await {
+                Ok(records) if records.len() == ids.len() => return Ok(records),
+                Ok(records) => {
+                    let (got, asked) = (records.len(), ids.len());
+                    CallError::Unknown(format!("the wallet gave {got} records for {asked} ids"))
+                }
+                Err(error) => error,
+            };
+            let may_pass = matches!(
+                error,
+                CallError::TimedOut { .. } | CallError::Unknown(_) | CallError::Overloaded { .. }
+            );
+            if !may_pass || tries == LOOKUPS_MAX {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(50 * u64::from(tries.min(20)))).await;
+            tries += 1;
+        }
+    }
+
+    /// The same for the audit, which knows no adapter.
+    pub fn audit_records(&self, ids: &[String]) -> Result<Vec<WalletRecord>, String> {
+        let records = self.look_up(ids).map_err(|error| error.to_string())?;
+        let words = records.into_iter().map(|record| match record {
+            None => WalletRecord::Nothing,
+            Some(OnRecord { answer, amount }) => match answer.status {
+                TransferStatus::Succeeded => WalletRecord::Done { amount },
+                TransferStatus::Failed(_) => WalletRecord::Refused,
+                TransferStatus::Unknown => WalletRecord::Undecided,
+            },
+        });
+        Ok(words.collect())
     }
 }
 

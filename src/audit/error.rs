@@ -17,6 +17,8 @@ pub enum AuditError {
     AnchorInside(PathBuf),
     #[error("the checkpoint {path} cannot be used: {reason}", path = path.display())]
     Checkpoint { path: PathBuf, reason: String },
+    #[error("the wallet cannot be compared: {reason}")]
+    Wallet { reason: String },
 }
 
 impl AuditError {

@@ -9,7 +9,7 @@
 //! What holds: nothing here comes from the code that settles. Frames and entries are decoded from the words
 //! that describe them, balances are added up from nothing, and expected transfers are computed from the stored
 //! requests. The folder is only read. Memory grows with ids (about 100 bytes a request), never with strings or
-//! the length of the journal. Absent: repair, and a wallet that is kept elsewhere.
+//! the length of the journal. Absent: repair.
 
 mod acks;
 mod anchor;
@@ -18,6 +18,7 @@ mod books;
 mod breach;
 mod campaigns;
 mod chain;
+mod elsewhere;
 mod entry;
 mod error;
 mod frame;
@@ -36,10 +37,13 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 pub use acks::AckCounts;
 pub use base::Removed;
 pub use books::Totals;
 pub use breach::{Breach, BreachKind};
+pub use elsewhere::{Ask, WalletRecord, wallet_kind};
 pub use error::AuditError;
 pub use ledger::TransferCounts;
 pub use report::Report;
@@ -64,8 +68,13 @@ pub struct Options {
 }
 
 /// Audits a data folder. What it finds stands in the report; an error means that it could not look.
-/// `progress` is told the share of the journal walked, 0 to 1.
-pub fn audit(options: &Options, progress: &mut dyn FnMut(f64)) -> Result<Report, AuditError> {
+/// `progress` is told the share of the journal walked, 0 to 1. A wallet that is kept elsewhere is compared if there
+/// is a way to `ask` it; if not, the report says so.
+pub fn audit(
+    options: &Options,
+    ask: Option<&mut Ask<'_>>,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Report, AuditError> {
     let mut segments = Segments::open(&options.data_dir)?;
     let anchor = match &options.anchor {
         Some(path) => Anchor::read(path, &options.data_dir)?,
@@ -92,11 +101,40 @@ pub fn audit(options: &Options, progress: &mut dyn FnMut(f64)) -> Result<Report,
     let walked = chain::walk(&mut segments, start, &mut replay)?;
     check_anchor(replay.watch.as_ref(), &start, &walked, &mut replay.breaches);
     let unlisted = if knows_ids { 0 } else { replay.removed.requests };
-    let report = conclude(options, replay, &segments, &walked, from_checkpoint, unlisted)?;
+    let wallet = match (wallet_kind(&options.data_dir).as_str(), ask) {
+        ("embedded", _) => Wallet::Here,
+        (_, None) => Wallet::NotAsked,
+        (_, Some(ask)) => {
+            let Replay { requests, ids, .. } = &mut replay;
+            Wallet::Elsewhere { asked: elsewhere::enter(requests, ids, &segments, ask)? }
+        }
+    };
+    let end = End { walked: &walked, from_checkpoint, unlisted, wallet };
+    let report = conclude(options, replay, &segments, &end)?;
     if let (Some(path), 0) = (&options.anchor, report.breaches_total) {
         advance_anchor(path, &walked.link, &segments)?;
     }
     Ok(report)
+}
+
+/// Where the transfers were looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wallet {
+    /// In the journal.
+    Here,
+    /// At the wallet, by this many ids.
+    Elsewhere { asked: u64 },
+    /// Nowhere: what was paid is not compared.
+    NotAsked,
+}
+
+/// What is known when the walk is over.
+struct End<'a> {
+    walked: &'a Walked,
+    from_checkpoint: bool,
+    unlisted: u64,
+    wallet: Wallet,
 }
 
 /// Judges what the walk has gathered, and reports.
@@ -104,12 +142,11 @@ fn conclude(
     options: &Options,
     mut replay: Replay<'_>,
     segments: &Segments,
-    walked: &Walked,
-    from_checkpoint: bool,
-    unlisted: u64,
+    end: &End<'_>,
 ) -> Result<Report, AuditError> {
+    let End { walked, from_checkpoint, unlisted, wallet } = *end;
     let Replay { breaches, ids, ledger, requests, campaigns, .. } = &mut replay;
-    let tally = verdict::judge(requests, ids, ledger, breaches);
+    let tally = verdict::judge(requests, ids, ledger, wallet, breaches);
     // A journal that only serves as a wallet has no requests, and one with a checkpoint may have lost them.
     if !requests.rows().is_empty() && !from_checkpoint {
         breaches.add_all(ledger.not_requested.clone());
@@ -124,7 +161,7 @@ fn conclude(
         Some(path) => Some(acks::check(path, &acks::Accepted { ids, requests, unlisted }, breaches)?),
         None => None,
     };
-    Ok(report::make(replay, report::Rest { tally, totals, acks, from_checkpoint, walked, segments }))
+    Ok(report::make(replay, report::Rest { tally, totals, acks, from_checkpoint, wallet, walked, segments }))
 }
 
 /// The frame that was noted must be here and unchanged, unless it was reclaimed.

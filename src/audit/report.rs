@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::Wallet;
 use super::acks::AckCounts;
 use super::base::Removed;
 use super::books::Totals;
@@ -40,6 +41,7 @@ pub struct Report {
     /// At the end: what is no valid frame and was never durable. Cut at the next start; not a breach.
     pub torn_tail_bytes: u64,
     pub from_checkpoint: bool,
+    pub wallet: Wallet,
     pub removed: Removed,
     pub requests: u64,
     pub requests_by_kind: Vec<Count>,
@@ -80,12 +82,13 @@ pub struct Rest<'a> {
     pub totals: Vec<Totals>,
     pub acks: Option<AckCounts>,
     pub from_checkpoint: bool,
+    pub wallet: Wallet,
     pub walked: &'a Walked,
     pub segments: &'a Segments,
 }
 
 pub fn make(replay: Replay<'_>, rest: Rest<'_>) -> Report {
-    let Rest { tally, totals, acks, from_checkpoint, walked, segments } = rest;
+    let Rest { tally, totals, acks, from_checkpoint, wallet, walked, segments } = rest;
     let breaches_total = replay.breaches.total();
     let lost = replay.breaches.count(BreachKind::Lost);
     let books_balanced = replay.breaches.count(BreachKind::Unbalanced) == 0;
@@ -104,6 +107,7 @@ pub fn make(replay: Replay<'_>, rest: Rest<'_>) -> Report {
         next_sequence: walked.link.sequence,
         torn_tail_bytes: walked.torn_bytes,
         from_checkpoint,
+        wallet,
         removed: replay.removed,
         requests: replay.requests.rows().len() as u64,
         requests_by_kind: kinds.filter(|count| count.count > 0).collect(),
@@ -143,7 +147,7 @@ fn name_requests(ids: &mut [String], segments: &Segments) {
     }
 }
 
-fn request_name(segments: &Segments, place: u64) -> Option<String> {
+pub fn request_name(segments: &Segments, place: u64) -> Option<String> {
     let head = segments.bytes_at(place, 8).filter(|head| head.len() == 8)?;
     let bytes = segments.bytes_at(place, u32_at(&head, 0) as usize)?;
     match entry::next(&bytes, &mut 0)? {
@@ -195,18 +199,32 @@ impl Report {
             f,
             "pending    {pending}, of them {waiting_visibly} waiting for a told reason, {paid_pending} paid"
         )?;
-        let TransferCounts { done, refused, burned, reverses, retryable, conflicts, .. } = self.transfers;
-        writeln!(f, "transfers  {done} done ({reverses} reverses), {refused} refused ({burned} burned)")?;
-        writeln!(f, "           {retryable} to be retried and {conflicts} conflicts, which record nothing")?;
-        writeln!(f, "accounts   {}, and {} campaigns", self.accounts, self.campaigns)?;
-        for Totals { currency, debits, credits, held, .. } in &self.totals {
-            writeln!(f, "books      {currency}: debits {debits}, credits {credits}, held {held}")?;
+        match self.wallet {
+            Wallet::Here => self.write_ledger(f)?,
+            Wallet::Elsewhere { asked } => {
+                writeln!(f, "wallet     elsewhere: its record of {asked} ids compared")?
+            }
+            Wallet::NotAsked => writeln!(
+                f,
+                "wallet     elsewhere, NOT compared: give its settings, or run `hongbao reconcile`"
+            )?,
         }
         if let Some(AckCounts { lines, settled, pending, removed, missing }) = self.acks {
             writeln!(
                 f,
                 "acks       {lines} lines: {settled} settled, {pending} pending, {removed} removed, {missing} missing"
             )?;
+        }
+        Ok(())
+    }
+
+    fn write_ledger(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TransferCounts { done, refused, burned, reverses, retryable, conflicts, .. } = self.transfers;
+        writeln!(f, "transfers  {done} done ({reverses} reverses), {refused} refused ({burned} burned)")?;
+        writeln!(f, "           {retryable} to be retried and {conflicts} conflicts, which record nothing")?;
+        writeln!(f, "accounts   {}, and {} campaigns", self.accounts, self.campaigns)?;
+        for Totals { currency, debits, credits, held, .. } in &self.totals {
+            writeln!(f, "books      {currency}: debits {debits}, credits {credits}, held {held}")?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 //!
 //! Absent: the walk, which is over.
 
+use super::Wallet;
 use super::breach::{BreachKind, Breaches};
 use super::entry::{KINDS, Kind};
 use super::ids::{Id, Ids, Recorded};
@@ -31,7 +32,13 @@ pub struct Tally {
     pub amount_succeeded: u128,
 }
 
-pub fn judge(requests: &Requests, ids: &Ids, ledger: &Ledger, breaches: &mut Breaches) -> Tally {
+pub fn judge(
+    requests: &Requests,
+    ids: &Ids,
+    ledger: &Ledger,
+    wallet: Wallet,
+    breaches: &mut Breaches,
+) -> Tally {
     let mut tally = Tally::default();
     for row in requests.rows() {
         tally.kinds[row.kind as usize - 1] += 1;
@@ -41,7 +48,17 @@ pub fn judge(requests: &Requests, ids: &Ids, ledger: &Ledger, breaches: &mut Bre
             tally.waiting_visibly += u64::from(row.is_acked && row.waits_visibly);
         }
         let Some(id) = ids.get(row.id) else { continue };
-        let reversed = if row.status == Status::Reversed { ledger.reversed_of(row.id) } else { 0 };
+        let reversed = match (row.status, wallet) {
+            (Status::Reversed, Wallet::Here) => ledger.reversed_of(row.id),
+            // The reversal is a transfer of its own, and compared as such.
+            (Status::Reversed, _) => id.amount,
+            _ => 0,
+        };
+        if wallet == Wallet::NotAsked {
+            let is_paid = matches!(row.status, Status::Succeeded | Status::Reversed);
+            tally.amount_succeeded += if is_paid { u128::from(row.amount) } else { 0 };
+            continue;
+        }
         if let Some((kind, fault)) = compare(row, id, reversed, &mut tally) {
             let place = row.place;
             breaches.add(kind, || format!("place {place}"), || format!("a request that is {fault}"));

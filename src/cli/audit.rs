@@ -4,7 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use hongbao::audit::{Options, audit};
+use hongbao::app::wallet::WalletReader;
+use hongbao::audit::{Options, audit, wallet_kind};
 use hongbao::config::Config;
 
 use super::Done;
@@ -37,7 +38,11 @@ pub fn run(args: &AuditArgs, config: &Config) -> anyhow::Result<Done> {
     };
     let shows_progress = std::io::stderr().is_terminal();
     let mut shown = -1;
-    let report = audit(&options, &mut |share| {
+    let is_its_wallet = wallet_kind(&options.data_dir) == config.raw.stored_value.kind;
+    let wallet = if is_its_wallet { WalletReader::of(config)? } else { None };
+    let mut ask = wallet.as_ref().map(|wallet| |ids: &[String]| wallet.audit_records(ids));
+    let ask = ask.as_mut().map(|ask| ask as &mut hongbao::audit::Ask<'_>);
+    let report = audit(&options, ask, &mut |share| {
         let percent = (share * 100.0) as i32;
         if shows_progress && percent > shown {
             shown = percent;

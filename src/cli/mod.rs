@@ -6,8 +6,10 @@
 mod audit;
 mod call;
 mod parked;
+mod reconcile;
 mod serve;
 mod view;
+mod wallet;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +34,9 @@ Examples:
   hongbao serve --set shaping.transfers_per_s=20000
   hongbao audit --data data --acks acks.txt      were the promises kept?
   hongbao parked list --reason low_balance       what waits, since when, until when
+  hongbao reconcile --from 2026-11-11T12:00:00Z  does the wallet agree with our outcomes?
+  hongbao wallet                                 a wallet service of its own, for trying things out
+  hongbao wallet check http://127.0.0.1:8090     does a wallet keep the contract's promises?
   hongbao config print                           every setting, and what is in force
 
 Settings come from flags, the environment (HONGBAO__SECTION__KEY), the file, and defaults, in that order.";
@@ -54,6 +59,10 @@ enum Command {
     Demo(hongbao::demo::DemoArgs),
     /// Check a data folder with code of its own: nothing lost, nothing paid twice, books balanced.
     Audit(audit::AuditArgs),
+    /// Compare our outcomes of a span of time with the record of a wallet elsewhere.
+    Reconcile(reconcile::ReconcileArgs),
+    /// Run the reference wallet service, or check another one.
+    Wallet(wallet::WalletArgs),
     /// The outcome view (status, counts and listings).
     View {
         #[command(subcommand)]
@@ -116,6 +125,8 @@ impl Cli {
                 Ok(if hongbao::demo::run(&args, config)? { Done::Well } else { Done::FoundWrong })
             }
             Command::Audit(args) => audit::run(&args, &self.settings.load()?),
+            Command::Reconcile(args) => reconcile::run(&args, &self.settings.load()?),
+            Command::Wallet(args) => wallet::run(args, &self.settings.load()?),
             Command::View { command } => view::run(&command, &self.settings.load()?),
             Command::Parked { command } => parked::run(&command, &self.settings.load()?),
             Command::Config { command: ConfigCommand::Check } => {

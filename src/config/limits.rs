@@ -86,6 +86,7 @@ impl Config {
                 backlog_max: raw.accept.backlog_max,
                 parked_max: raw.parking.count_max,
                 retention_ms: raw.data.retention_s * 1_000,
+                can_cancel: raw.stored_value.kind == "embedded" || raw.stored_value.burn,
                 transfers_per_s: raw.shaping.transfers_per_s,
             },
             pipeline: PipelineOptions {

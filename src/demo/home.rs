@@ -15,6 +15,8 @@ use crate::audit::{Options, audit};
 pub struct Home {
     pub data: PathBuf,
     pub acks: PathBuf,
+    /// Of a wallet in a process of its own.
+    pub wallet_data: PathBuf,
     is_temporary: bool,
     acks_are_temporary: bool,
 }
@@ -41,7 +43,8 @@ impl Home {
             data.map_or_else(|| std::env::temp_dir().join(format!("hongbao-demo-{run}")), PathBuf::from);
         let acks_are_temporary = is_temporary && acks.is_none();
         let acks = acks.map_or_else(|| acks_beside(&data), PathBuf::from);
-        Home { data, acks, is_temporary, acks_are_temporary }
+        let wallet_data = super::wallet::data_beside(&data);
+        Home { data, acks, wallet_data, is_temporary, acks_are_temporary }
     }
 
     /// What is there already; nothing, as a rule.
@@ -50,7 +53,8 @@ impl Home {
             return Ok(Before::default());
         }
         let options = Options { data_dir: self.data.clone(), ..Options::default() };
-        let report = audit(&options, &mut |_| {}).context("looking at what the folder holds already")?;
+        let report =
+            audit(&options, None, &mut |_| {}).context("looking at what the folder holds already")?;
         Ok(Before {
             requests: report.requests + report.removed.requests,
             succeeded: report.succeeded,
@@ -67,6 +71,7 @@ impl Home {
             // Rubbish in the temporary folder is a nuisance, not a failure.
             let _ = fs::remove_file(&self.acks);
         }
+        let _ = fs::remove_dir_all(&self.wallet_data);
         fs::remove_dir_all(&self.data).is_err()
     }
 }
@@ -92,6 +97,7 @@ mod tests {
         assert!(named.leave(true));
         for (ended_well, is_kept) in [(false, true), (true, false)] {
             let home = Home {
+                wallet_data: temp.path().join("none"),
                 is_temporary: true,
                 acks_are_temporary: true,
                 ..Home::new(Some(&temp.path().join("e")), None, "r")

@@ -30,6 +30,7 @@ mod screen;
 mod script;
 mod summary;
 mod tally;
+mod wallet;
 mod watch;
 
 use std::io::IsTerminal;
@@ -37,11 +38,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::audit::{Options, audit};
+use crate::app::wallet::WalletReader;
+use crate::audit::{Ask, Options, audit};
 use crate::config::Config;
 use home::Home;
 use picture::{Ink, Scene};
 use summary::{Seen, Summary};
+use wallet::WalletProcess;
 
 #[derive(Debug, clap::Args)]
 pub struct DemoArgs {
@@ -52,6 +55,10 @@ pub struct DemoArgs {
     /// Transfers a second that the wallet is given; a pace that takes about 18 seconds if not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     wallet_tps: Option<u64>,
+    /// Where the money is: the ledger in the service, or `hongbao wallet` in a second process that loses 5 % of its
+    /// replies after it has carried out what they were for.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = DemoWallet::Embedded)]
+    wallet: DemoWallet,
     /// Keep the data in this folder; a temporary one, removed at the end, if not given.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -61,6 +68,12 @@ pub struct DemoArgs {
     /// Print one line of JSON at the end, and no picture.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum DemoWallet {
+    Embedded,
+    Http,
 }
 
 /// Seconds that settling takes where no pace is given.
@@ -74,12 +87,22 @@ impl DemoArgs {
 }
 
 /// The user's settings, in a folder and on a port of its own, open to nobody else, at the given pace.
-fn own_config(config: &Config, home: &Home, wallet_per_s: u64) -> anyhow::Result<Config> {
+fn own_config(
+    config: &Config,
+    home: &Home,
+    wallet_per_s: u64,
+    wallet: Option<&WalletProcess>,
+) -> anyhow::Result<Config> {
     let mut raw = config.raw.clone();
     raw.data.dir = home.data.to_str().context("the path of the data folder is not UTF-8")?.to_owned();
     raw.gateway.listen = "127.0.0.1:0".to_owned();
     raw.gateway.clients.clear();
     raw.shaping.transfers_per_s = wallet_per_s;
+    raw.stored_value = Default::default();
+    if let Some(wallet) = wallet {
+        raw.stored_value.kind = "http".to_owned();
+        raw.stored_value.http.url.clone_from(&wallet.url);
+    }
     Ok(Config::from_raw(raw)?)
 }
 
@@ -94,7 +117,12 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
     let home = Home::new(args.data.as_deref(), args.acks.as_deref(), &run);
     let before = home.before()?;
     let wallet_per_s = args.wallet_per_s();
-    let config = own_config(&config, &home, wallet_per_s)?;
+    let wallet = match args.wallet {
+        DemoWallet::Embedded => None,
+        DemoWallet::Http => Some(WalletProcess::start(&home.wallet_data)?),
+    };
+    let config = own_config(&config, &home, wallet_per_s, wallet.as_ref())?;
+    let reader = WalletReader::of(&config)?;
     if !args.json {
         println!("data in {}, acknowledged requests in {}", home.data.display(), home.acks.display());
     }
@@ -105,7 +133,10 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
         anchor: None,
         expect_drained: !done.interrupted,
     };
-    let report = audit(&options, &mut |_| {}).context("the audit")?;
+    let mut ask = reader.as_ref().map(|reader| |ids: &[String]| reader.audit_records(ids));
+    let ask = ask.as_mut().map(|ask| ask as &mut Ask<'_>);
+    let report = audit(&options, ask, &mut |_| {}).context("the audit")?;
+    drop(wallet);
     let seen = Seen {
         counts: &done.counts,
         accept_us: &done.accept_us,

@@ -250,6 +250,7 @@ mod tests {
             next_sequence: 9,
             torn_tail_bytes: 0,
             from_checkpoint: false,
+            wallet: crate::audit::Wallet::Here,
             removed: Default::default(),
             requests: 100,
             requests_by_kind: Vec::new(),

@@ -39,6 +39,8 @@ pub struct Fault {
 pub enum Place {
     Top,
     Item(usize),
+    /// In a batch to a wallet.
+    Transfer(usize),
     /// In the list of a lookup.
     Id(usize),
     Query,
@@ -50,6 +52,7 @@ impl Place {
         let prefix = match self {
             Place::Top => String::new(),
             Place::Item(index) => format!("/items/{index}"),
+            Place::Transfer(index) => format!("/transfers/{index}"),
             Place::Id(index) => format!("/ids/{index}"),
             Place::Query => return format!("?{field}"),
         };

@@ -14,18 +14,18 @@
 
 mod answer;
 mod batches;
-mod body;
+pub mod body;
 mod campaigns;
 mod client;
 mod diagnose;
-mod fault;
+pub mod fault;
 mod judge;
 mod lists;
 mod openapi;
 mod parked;
 mod payouts;
 pub mod port;
-mod problem;
+pub mod problem;
 pub mod rfc3339;
 mod routes;
 mod serve;

@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -21,17 +23,44 @@ use tokio::task::JoinSet;
 
 use super::Options;
 
+/// What can be served: a router, or one with something around it.
+pub trait Service:
+    tower::Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Service for S where
+    S: tower::Service<
+            Request<Incoming>,
+            Response = Response<Body>,
+            Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static
+{
+}
+
 /// How long accepting rests when the process is out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `router` on `listener` until `shutdown`, and then until the last connection ended or the drain
-/// bound is over.
-pub async fn serve(
+/// Serves `service` on `listener` until `shutdown`, and then until the last connection ended or the drain
+/// bound is over. Where the service answers with an error, the connection is closed without a word.
+pub async fn serve<S>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     options: &Options,
     shutdown: impl Future<Output = ()>,
-) {
+) where
+    S: Service,
+{
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).keep_alive(true);
     let slots = Arc::new(Semaphore::new(options.connections_max));
@@ -45,8 +74,8 @@ pub async fn serve(
             Some(_) = connections.join_next() => continue,
             taken = take(&listener, &slots) => taken,
         };
-        let (http, router) = (http.clone(), router.clone());
-        connections.spawn(connection(stream, permit, http, router, graceful.watcher()));
+        let (http, service) = (http.clone(), service.clone());
+        connections.spawn(connection(stream, permit, http, service, graceful.watcher()));
     }
     drop(listener);
     if tokio::time::timeout(options.drain_timeout, graceful.shutdown()).await.is_err() {
@@ -75,18 +104,18 @@ fn is_theirs(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
 }
 
-async fn connection(
+async fn connection<S: Service>(
     stream: TcpStream,
     permit: OwnedSemaphorePermit,
     http: http1::Builder,
-    router: Router,
+    service: S,
     watcher: Watcher,
 ) {
     let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
     }
-    let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     if let Err(error) = watcher.watch(serving).await {
         // Timeouts and broken connections: the caller's affair, and of interest only when looking for them.
         tracing::debug!(%peer, %error, "a connection ended early");

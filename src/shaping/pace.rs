@@ -35,11 +35,7 @@ impl Pace {
         if self.rate_per_s == 0 {
             return want;
         }
-        // A slow pace must be able to save up one whole transfer.
-        let floor = now_ns.saturating_sub(BURST_NS.max(1_000_000_000 / self.rate_per_s + 1));
-        if self.spent_until_ns < floor {
-            (self.spent_until_ns, self.remainder) = (floor, 0);
-        }
+        self.forget_unspent(now_ns);
         let free_ns = u128::from(now_ns.saturating_sub(self.spent_until_ns));
         let granted = (free_ns * u128::from(self.rate_per_s) / 1_000_000_000).min(u128::from(want)) as u64;
         let scaled = u128::from(granted) * 1_000_000_000 + u128::from(self.remainder);
@@ -50,9 +46,17 @@ impl Pace {
 
     /// Counts as gone what went unasked: `take` grants less until it is made up for.
     pub fn charge(&mut self, now_ns: u64, count: u64) {
-        if let Some(ns) = (count * 1_000_000_000).checked_div(self.rate_per_s) {
-            let floor = now_ns.saturating_sub(BURST_NS);
-            self.spent_until_ns = self.spent_until_ns.max(floor) + ns;
+        if let (true, Some(ns)) = (count > 0, (count * 1_000_000_000).checked_div(self.rate_per_s)) {
+            self.forget_unspent(now_ns);
+            self.spent_until_ns += ns;
+        }
+    }
+
+    fn forget_unspent(&mut self, now_ns: u64) {
+        // A slow pace must be able to save up one whole transfer.
+        let floor = now_ns.saturating_sub(BURST_NS.max(1_000_000_000 / self.rate_per_s + 1));
+        if self.spent_until_ns < floor {
+            (self.spent_until_ns, self.remainder) = (floor, 0);
         }
     }
 
@@ -81,6 +85,17 @@ mod tests {
     /// Asks as often as it may and returns how many went in each millisecond.
     fn greedy(pace: &mut Pace, from_ns: u64, for_ms: u64) -> Vec<u64> {
         (0..for_ms).map(|ms| pace.take(from_ns + ms * 1_000_000, u64::MAX >> 1)).collect()
+    }
+
+    #[test]
+    fn charging_nothing_costs_a_slow_pace_nothing() {
+        let mut pace = Pace::new(2);
+        let mut granted = 0;
+        for ms in 0..3_000 {
+            pace.charge(S + ms * 1_000_000, 0);
+            granted += pace.take(S + ms * 1_000_000, 1);
+        }
+        assert!((6..=7).contains(&granted), "{granted}");
     }
 
     #[test]

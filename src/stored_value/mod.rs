@@ -10,6 +10,7 @@
 
 pub mod batch;
 pub mod contract;
+pub mod http;
 pub mod ledger;
 pub mod remote;
 

@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod proxy;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -130,6 +132,13 @@ impl Setup {
             command.args(["--set", set]);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        Server::listening(command, &self.data)
+    }
+}
+
+impl Server {
+    /// Runs a command that serves, and waits until it listens; what it said if it ended before.
+    pub fn listening(mut command: Command, data: &Path) -> Result<Server, Said> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let err = Arc::new(Mutex::new(String::new()));
@@ -149,7 +158,7 @@ impl Setup {
                 let _ = tell.send(line);
             }
         });
-        let mut server = Server { child, address: String::new(), data: self.data.clone(), err };
+        let mut server = Server { child, address: String::new(), data: data.to_owned(), err };
         let listening = told.recv_timeout(PATIENCE);
         match listening.as_deref().map(|line| line.strip_prefix("listening on http://")) {
             Ok(Some(address)) => {

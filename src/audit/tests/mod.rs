@@ -49,7 +49,7 @@ impl Site {
     }
 
     fn audit(&self) -> Result<Report, AuditError> {
-        audit(&self.options, &mut |share| assert!((0.0..=1.0).contains(&share)))
+        audit(&self.options, None, &mut |share| assert!((0.0..=1.0).contains(&share)))
     }
 
     /// The kinds of breach found.

@@ -152,7 +152,7 @@ fn speed() {
     let data_dir = folder.path().join("data");
     let begun = Instant::now();
     let options = Options { data_dir, acks: Some(path), expect_drained: true, ..Options::default() };
-    let report = audit(&options, &mut |_| {}).unwrap();
+    let report = audit(&options, None, &mut |_| {}).unwrap();
     let took = begun.elapsed();
     println!("{report}");
     let status = fs::read_to_string("/proc/self/status").unwrap();

@@ -149,6 +149,11 @@ impl Clerk {
         {
             return Ok(decision);
         }
+        if request.kind == Kind::Cancel && !self.options.can_cancel {
+            let detail = "the wallet of this service cannot take an id out of use (stored_value.burn = false), so \
+                          nothing can be canceled; ask for its status";
+            return Ok(refused(Refusal::NotCancelable, detail.to_owned()));
+        }
         let number = self.memory.campaigns.number(request.client, request.campaign);
         let lane = match (request.kind, number) {
             (Kind::Cancel | Kind::Fund | Kind::Defund, _) => Lane::Control,

@@ -33,6 +33,8 @@ pub struct DeskOptions {
     pub backlog_max: u64,
     /// Requests that may be parked; what would have to park in a queue without room is refused.
     pub parked_max: usize,
+    /// Whether the wallet can take an id out of use.
+    pub can_cancel: bool,
     /// How long the ids of a closed campaign are remembered.
     pub retention_ms: u64,
     /// The configured pace, 0 for none: what a wait is computed from before anything was measured.

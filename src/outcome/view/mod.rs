@@ -12,6 +12,7 @@
 
 mod apply;
 mod cursor;
+pub mod history;
 mod keys;
 mod list;
 mod names;

@@ -377,7 +377,13 @@ impl<T> Calls<T> {
             self.gate.failed(&CallError::Overloaded { reason, retry_after: None }, now, jitter);
         }
         self.requeue(flight.errand, overloaded, 1, now);
-        let error = CallError::Unknown("the wallet answered unknown".to_owned());
+        // A wallet that keeps its deadline answers `unknown` when something held up the batch.
+        let took = now - flight.sent_at;
+        let error = if decided == 0 && took >= self.options.deadline / 2 {
+            CallError::TimedOut { after_ms: took.as_millis() as u64 }
+        } else {
+            CallError::Unknown("the wallet answered unknown".to_owned())
+        };
         self.retry(flight.errand, unknown, &error, flight.sent_at, now, done);
     }
 

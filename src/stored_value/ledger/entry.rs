@@ -15,6 +15,9 @@
 //! | 53..56 | zero |
 //! | 56.. | id, of |
 //!
+//! A hold is about no other transfer; its `of` may say when it ends by itself (Unix ms, decimal digits), which
+//! whoever runs the ledger sees to. The digest does not cover it.
+//!
 //! Account (tag 4): 6 length of the name · 7 zero · 8..12 number · 12..15 currency · 16.. name. Numbers are
 //! given out from zero without gaps, so an account's number is its place in the order of opening.
 

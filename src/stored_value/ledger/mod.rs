@@ -13,7 +13,7 @@ pub mod state;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::entry::{FRAME_TRANSFERS, TRANSFER_BYTES_MAX};
-use self::state::{Records, State};
+use self::state::{Judge, OnRecord, Records, State};
 use super::{Durable, Recorded, StoredValue, StoredValueError, TransferBatch};
 use crate::crash;
 use crate::domain::TransferStatus;
@@ -89,6 +89,42 @@ impl Ledger {
         inner.records.begins_at = offset;
         Ok(())
     }
+
+    /// Decides a batch as [`StoredValue::transfer`] does, with a judge in front of the books. `repeated` gets the
+    /// positions whose ids were on record already.
+    pub fn transfer_judged(
+        &self,
+        batch: &TransferBatch,
+        judge: Judge<'_>,
+        results: &mut Vec<TransferStatus>,
+        repeated: &mut Vec<u32>,
+    ) -> Result<Durable, StoredValueError> {
+        let mut guard = self.lock()?;
+        let inner = &mut *guard;
+        inner.stopped = Some("it failed in the middle of a batch".to_owned());
+        inject_panic(batch);
+        inner.state.decide(batch, judge, &mut inner.records, results)?;
+        if !inner.state.written.is_empty() {
+            crash::point("ledger::before_append");
+            let Appended { payload_at, end, .. } =
+                self.journal.append(FRAME_TRANSFERS, &[&inner.state.written])?;
+            crash::point("ledger::after_append");
+            inner.state.placed(payload_at);
+            inner.appended = end;
+        }
+        inner.stopped = None;
+        repeated.clone_from(&inner.state.repeated);
+        // Repeats rest on earlier frames, which the same offset covers.
+        Ok(Durable::AtOffset(inner.appended))
+    }
+
+    /// What is on record for these ids.
+    pub fn on_record(&self, ids: &[&[u8]]) -> Result<Vec<Option<OnRecord>>, StoredValueError> {
+        let mut guard = self.lock()?;
+        let inner = &mut *guard;
+        let look = |id: &&[u8]| inner.state.lookup(crate::digest::key_hash(id), id, &mut inner.records);
+        ids.iter().map(look).collect()
+    }
 }
 
 impl StoredValue for Ledger {
@@ -101,33 +137,15 @@ impl StoredValue for Ledger {
         batch: &TransferBatch,
         results: &mut Vec<TransferStatus>,
     ) -> Result<Durable, StoredValueError> {
-        let mut guard = self.lock()?;
-        let inner = &mut *guard;
-        inner.stopped = Some("it failed in the middle of a batch".to_owned());
-        inject_panic(batch);
-        inner.state.decide(batch, &mut inner.records, results)?;
-        if !inner.state.written.is_empty() {
-            crash::point("ledger::before_append");
-            let Appended { payload_at, end, .. } =
-                self.journal.append(FRAME_TRANSFERS, &[&inner.state.written])?;
-            crash::point("ledger::after_append");
-            inner.state.placed(payload_at);
-            inner.appended = end;
-        }
-        inner.stopped = None;
-        // Repeats rest on earlier frames, which the same offset covers.
-        Ok(Durable::AtOffset(inner.appended))
+        self.transfer_judged(batch, &|_| None, results, &mut Vec::new())
     }
 
     fn lookup(&self, ids: &[&[u8]]) -> Result<Vec<Recorded>, StoredValueError> {
-        let mut guard = self.lock()?;
-        let inner = &mut *guard;
-        ids.iter()
-            .map(|id| {
-                let found = inner.state.lookup(crate::digest::key_hash(id), id, &mut inner.records)?;
-                Ok(found.map_or(Recorded::NotFound, Recorded::Found))
-            })
-            .collect()
+        let found = self.on_record(ids)?;
+        Ok(found
+            .into_iter()
+            .map(|on| on.map_or(Recorded::NotFound, |on| Recorded::Found(on.status)))
+            .collect())
     }
 }
 

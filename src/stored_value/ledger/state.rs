@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use super::accounts::{Accounts, MoveError};
 use super::entry::{AccountEntry, NO_ACCOUNT, TransferEntry};
 use crate::domain::bytes::{TAG_ACCOUNT, TAG_TRANSFER, entries};
+use crate::domain::code::Class;
 use crate::domain::{PayoutCode, Transfer, TransferKind, TransferStatus};
 use crate::journal::index::PlaceIndex;
 use crate::stored_value::{StoredValueError, TransferBatch};
@@ -19,6 +20,19 @@ pub trait Records {
     fn transfer_at(&mut self, place: u64) -> Result<&[u8], StoredValueError>;
     /// Where the journal begins: what stood below was given up, its ids with it.
     fn begins_at(&self) -> u64;
+}
+
+/// Asked about a new `transfer` or `hold` before the books are: a refusal for reasons of the wallet's own. What
+/// it refuses with a recorded code is final.
+pub type Judge<'a> = &'a dyn Fn(&Transfer<'_>) -> Option<PayoutCode>;
+
+/// What is on record for an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnRecord {
+    pub kind: TransferKind,
+    pub status: TransferStatus,
+    /// Minor units.
+    pub amount: u64,
 }
 
 /// An amount set aside, and where it will go if it is posted.
@@ -71,6 +85,8 @@ pub struct State {
     pub reversed: HashMap<Box<[u8]>, u64>,
     /// The entries of the batch being decided, and where each id stands in them.
     pub written: Vec<u8>,
+    /// Positions in the batch decided last whose ids were on record already.
+    pub repeated: Vec<u32>,
     fresh: HashMap<u64, u32>,
     /// `(key hash, position in written)` of the batch, for the index once the place is known.
     pub fresh_places: Vec<(u64, u32)>,
@@ -82,21 +98,26 @@ impl State {
     pub fn decide(
         &mut self,
         batch: &TransferBatch,
+        judge: Judge<'_>,
         records: &mut dyn Records,
         results: &mut Vec<TransferStatus>,
     ) -> Result<(), StoredValueError> {
         self.written.clear();
         self.fresh.clear();
         self.fresh_places.clear();
+        self.repeated.clear();
         results.clear();
-        for transfer in batch.iter() {
+        for (position, transfer) in batch.iter().enumerate() {
             let found = self.find(transfer.key_hash, transfer.id, records)?;
+            if found.is_some() {
+                self.repeated.push(position as u32);
+            }
             results.push(match found {
                 Some(found) if transfer.kind == TransferKind::Burn => found.status(),
                 Some(found) if found.kind == TransferKind::Burn => found.status(),
                 Some(found) if found.digest == transfer.digest => found.status(),
                 Some(_) => TransferStatus::Failed(PayoutCode::IdConflict),
-                None => self.decide_new(&transfer, records)?,
+                None => self.decide_new(&transfer, judge, records)?,
             });
         }
         Ok(())
@@ -116,8 +137,9 @@ impl State {
         key_hash: u64,
         id: &[u8],
         records: &mut dyn Records,
-    ) -> Result<Option<TransferStatus>, StoredValueError> {
-        Ok(self.find(key_hash, id, records)?.map(|found| found.status()))
+    ) -> Result<Option<OnRecord>, StoredValueError> {
+        let found = self.find(key_hash, id, records)?;
+        Ok(found.map(|found| OnRecord { kind: found.kind, status: found.status(), amount: found.amount }))
     }
 
     fn find(
@@ -155,13 +177,18 @@ impl State {
     fn decide_new(
         &mut self,
         transfer: &Transfer<'_>,
+        judge: Judge<'_>,
         records: &mut dyn Records,
     ) -> Result<TransferStatus, StoredValueError> {
         let (debit, credit, outcome) = match transfer.kind {
             TransferKind::Transfer | TransferKind::Hold => {
                 let debit = self.account(transfer.debit, transfer);
                 let credit = self.account(transfer.credit, transfer);
-                (debit, credit, self.apply_new(transfer, debit, credit))
+                let outcome = match judge(transfer) {
+                    Some(code) => Err(code),
+                    None => self.apply_new(transfer, debit, credit),
+                };
+                (debit, credit, outcome)
             }
             TransferKind::Post | TransferKind::Void => self.decide_hold_end(transfer),
             TransferKind::Reverse => self.decide_reverse(transfer, records)?,
@@ -169,7 +196,7 @@ impl State {
         };
         let code = match outcome {
             Ok(()) => None,
-            Err(PayoutCode::LowBalance) => return Ok(TransferStatus::Failed(PayoutCode::LowBalance)),
+            Err(code) if code.class() == Class::Retryable => return Ok(TransferStatus::Failed(code)),
             Err(code) => Some(code),
         };
         let entry = TransferEntry {
@@ -203,7 +230,10 @@ impl State {
         let Some(hold) = self.holds.get(transfer.of).copied() else {
             return (NO_ACCOUNT, NO_ACCOUNT, Err(PayoutCode::WalletRefused));
         };
-        if transfer.kind == TransferKind::Post && transfer.amount.minor_units() != hold.amount {
+        if self.accounts.currency(hold.debit) != transfer.currency {
+            return (hold.debit, hold.credit, Err(PayoutCode::WalletRefused));
+        }
+        if transfer.amount.minor_units() != hold.amount {
             return (hold.debit, hold.credit, Err(PayoutCode::AmountLimit));
         }
         (hold.debit, hold.credit, self.apply_new(transfer, hold.debit, hold.credit))
