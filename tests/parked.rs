@@ -69,7 +69,7 @@ fn attempts(server: &Server, id: &str) -> u64 {
 
 fn await_attempts(server: &Server, id: &str, count: u64) {
     await_until(&format!("{id} to be tried {count} times"), PATIENCE, || {
-        (attempts(server, id) == count).then_some(())
+        (attempts(server, id) >= count).then_some(())
     });
 }
 
@@ -94,7 +94,11 @@ fn a_starved_campaign_stops_only_its_own_queue() {
     pay(&server, &poorer, 0..500);
     stopped(&server, 1);
     // Once more after a restart: the parking knows what each queue holds.
-    let before = (ready(&server, "parked"), ids(&list(&server, "?limit=1000")).len() as u64);
+    let before = await_until("what is under way to be parked", PATIENCE, || {
+        let (count, page) = (ready(&server, "parked"), list(&server, "?limit=1000"));
+        let metrics = server.call("GET /metrics", "").text;
+        (metrics.contains("hongbao_ring_slots_used 0") && ids(&page).len() as u64 == count).then_some(count)
+    });
     server.kill();
     server = setup.start();
     for fair in [0, 1] {
@@ -102,7 +106,8 @@ fn a_starved_campaign_stops_only_its_own_queue() {
     }
     assert!(!is_full(&server, 2) && ready(&server, "parking_full_queues") == 2);
     let after = ready(&server, "parked");
-    assert!(before.0 == before.1 && after >= before.0 && after <= 200, "{before:?} {after}");
+    // A queue that fills up may have a ring's worth under way.
+    assert!(after >= before && after <= 200 + 64, "{before} {after}");
     // One that holds nothing is paid at once, now and behind others of its own.
     let began = Instant::now();
     pay(&server, &rich, 0..200);

@@ -219,8 +219,8 @@ impl Feed {
             let queue = QueueId { lane, fair };
             let turn = if in_turns { TURN_COUNT } else { usize::MAX };
             self.elements.clear();
-            let room = &mut self.rooms[queue.position(fair_count)];
-            let count = turn.min(wanted - self.ready.len()).min(*room);
+            let room = self.rooms[queue.position(fair_count)];
+            let count = turn.min(wanted - self.ready.len()).min(room);
             if count == 0 {
                 empty += 1;
                 continue;
@@ -234,7 +234,9 @@ impl Feed {
                 continue;
             }
             empty = 0;
-            *room -= self.elements.len();
+            // Whichever queue they came from, they take of what is free for all.
+            let count = self.elements.len();
+            self.rooms.iter_mut().for_each(|room| *room = room.saturating_sub(count));
             for element in self.elements.drain(..) {
                 let origin = Origin::Queue { queue, index: element.index };
                 self.ready.push_back((element.record, element.place, origin));

@@ -96,10 +96,11 @@ impl Parking {
 
     /// How many more may be read from a queue while `under_way` requests, of any queue, may still park.
     pub fn room(&self, queue: QueueId, under_way: usize) -> usize {
+        let free = self.count_max.saturating_sub(self.len() + under_way);
         match self.by_queue.get(&queue) {
-            None => usize::MAX,
-            Some(_) if queue.lane == Lane::Control => usize::MAX,
-            Some(held) => self.count_max.saturating_sub(self.len() + under_way).saturating_sub(*held),
+            _ if queue.lane == Lane::Control => usize::MAX,
+            None => free.max(1),
+            Some(held) => free.saturating_sub(*held),
         }
     }
 

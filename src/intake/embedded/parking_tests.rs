@@ -100,11 +100,8 @@ fn a_queue_holds_as_many_as_are_free() {
     assert_eq!(fill(control, 3_000), 200, "control is never stopped");
     assert_eq!(parking.full_queues(0), [first, second]);
     assert_eq!(parking.count_in_lane(Lane::Control), 200);
-    assert_eq!(
-        parking.room(queue(Lane::Realtime, 1), 0),
-        usize::MAX,
-        "one that holds nothing is not stopped"
-    );
+    let empty = queue(Lane::Realtime, 1);
+    assert_eq!(parking.room(empty, 0), 1, "one that holds nothing is not stopped");
     for place in 3_000..3_200 {
         parking.remove(place);
     }
@@ -116,6 +113,7 @@ fn a_queue_holds_as_many_as_are_free() {
         parking.remove(place);
     }
     assert_eq!((parking.room(first, 0), parking.room(second, 0)), (90 - 38 - 15, 90 - 38 - 23));
+    assert_eq!((parking.room(empty, 0), parking.room(empty, 50)), (90 - 38, 2));
     assert_eq!(parking.room(first, 30), 90 - 38 - 15 - 30, "what is under way counts as taken");
     assert_eq!(take(&mut parking, 5, 99).len(), 38, "due ones are fed, full or not");
 }
