@@ -77,6 +77,7 @@ impl Burst {
             code: None,
             reason: None,
             kind: Kind::Disbursement,
+            lane: None,
             request_place: number * STRIDE,
             follows_place: number * STRIDE,
             key_hash: self.hashes[number as usize],

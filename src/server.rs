@@ -37,7 +37,14 @@ pub fn gateway(service: &Service) -> anyhow::Result<Gateway> {
         instance: service.config.raw.instance.name.clone(),
         wallet: service.config.raw.stored_value.kind.clone(),
     });
-    Ok(Gateway::new(&service.config.gateway, office.clone(), office, vitals, service.clock.clone())?)
+    Ok(Gateway::new(
+        &service.config.gateway,
+        office.clone(),
+        office.clone(),
+        office,
+        vitals,
+        service.clock.clone(),
+    )?)
 }
 
 /// Serves until `stop` resolves; then nothing new is accepted, and open calls are finished.

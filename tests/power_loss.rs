@@ -39,7 +39,7 @@ fn small_config() -> Config {
     // Far below what a configuration may say, so that a short script meets new segments and snapshots.
     config.segment_bytes = 64 << 10;
     config.checkpoint_bytes = 12 << 10;
-    config.pipeline.retry_ms = 20;
+    config.pipeline.retry.first_ms = 20;
     config.pipeline.slot_count = 256;
     config
 }

@@ -107,7 +107,7 @@ fn index(storage: &dyn Storage, names: &[String]) -> Result<PlaceIndex, Checkpoi
 
 /// Reads the last snapshot, or makes an empty state.
 pub fn restore(storage: &Arc<dyn Storage>, fair_queue_count: u8) -> Result<Restored, CheckpointError> {
-    let mut memory = Memory::default();
+    let mut memory = Memory { fair_queue_count, ..Memory::default() };
     let mut queues = embedded::Restoring::new(fair_queue_count);
     let mut ledger = ledger::Restoring::default();
     let Some(bytes) = read_blob(&**storage, MANIFEST)? else {

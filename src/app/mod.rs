@@ -3,12 +3,13 @@
 //!
 //! Start: folder, snapshot, journal (replaying the tail into desk, queues and ledger), desk, pipeline, view,
 //! checkpoints. Stop, in order: the door, the feed, the ring (drained), the desk, a last snapshot, the journal.
-//! [`office`] gives the gateway what it needs, [`vitals`] tells how the service is, [`checkpoint`] takes
+//! [`office`] and [`parked`] give the gateway what it needs, [`vitals`] tells how the service is, [`checkpoint`] takes
 //! snapshots, [`wallet`] knows a wallet elsewhere, [`reclaim`] gives up journal that nobody needs, [`folder`] guards the data folder.
 
 pub mod checkpoint;
 pub mod folder;
 pub mod office;
+mod parked;
 pub mod reclaim;
 pub mod vitals;
 pub mod wallet;

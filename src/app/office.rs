@@ -76,7 +76,7 @@ impl Office {
         }
     }
 
-    fn standing(&self, held: &Held) -> Standing {
+    pub(super) fn standing(&self, held: &Held) -> Standing {
         let request = held.request();
         let outcome = held.outcome();
         let (mut status, mut reason) = match &outcome {

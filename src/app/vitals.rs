@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::Clock;
 use crate::domain::Status;
 use crate::gateway::port::{Readiness, Vitals};
+use crate::intake::QueueId;
 use crate::intake::desk::Desk;
 use crate::journal::Journal;
 use crate::outcome::view::ViewHandle;
@@ -49,6 +50,12 @@ impl ServiceVitals {
             return Some("the service is stopping".to_owned());
         }
         None
+    }
+
+    /// Queues that hold all they may of the parking.
+    fn full_queues(&self) -> Vec<QueueId> {
+        let in_ring = self.pipeline.upgrade().map_or(0, |pipeline| pipeline.counts.in_ring());
+        self.desk.parking().full_queues(in_ring as usize)
     }
 
     fn register_door(&self, registry: &mut Registry) {
@@ -95,12 +102,12 @@ impl ServiceVitals {
         }
         registry.register("hongbao_parked", "Requests waiting for a time or a balance", parked);
         registry.register("hongbao_parked_oldest_seconds", "Age of the oldest of them", oldest);
-        let full = i64::from(pipeline.counts.parking_full.load(Ordering::Relaxed));
-        registry.register(
-            "hongbao_parking_full",
-            "1 while a full parking holds the feed",
-            ConstGauge::new(full),
-        );
+        let full = Family::<Labels, Gauge>::default();
+        for queue in self.full_queues() {
+            let labels = vec![("lane", queue.lane.as_str().to_owned()), ("fair", queue.fair.to_string())];
+            full.get_or_create(&labels).set(1);
+        }
+        registry.register("hongbao_parking_full", "1 for each queue that is not read for want of room", full);
     }
 
     /// Of a wallet elsewhere.
@@ -167,6 +174,8 @@ impl Vitals for ServiceVitals {
     fn readiness(&self) -> Readiness {
         let reason = self.not_ready();
         let desk = self.desk.counts();
+        let parked_count = self.desk.parking().len();
+        let full_queue_count = self.full_queues().len();
         let facts = vec![
             ("instance", self.instance.clone()),
             ("durability", self.durability().to_owned()),
@@ -175,7 +184,8 @@ impl Vitals for ServiceVitals {
             ("wallet_state", self.pipeline.upgrade().map_or_else(String::new, |p| self.wallet_state(&p))),
             ("backlog", desk.backlog.to_string()),
             ("drain_per_s", desk.drain_per_s.to_string()),
-            ("parked", self.desk.parking().len().to_string()),
+            ("parked", parked_count.to_string()),
+            ("parking_full_queues", full_queue_count.to_string()),
         ];
         Readiness { ready: reason.is_none(), reason, facts }
     }

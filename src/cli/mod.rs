@@ -4,7 +4,9 @@
 //! run (arguments, configuration, a folder in use).
 
 mod audit;
+mod call;
 mod migrate;
+mod parked;
 mod reconcile;
 mod serve;
 mod view;
@@ -32,6 +34,7 @@ Examples:
   hongbao demo                                   a whole campaign in half a minute, with a picture and an audit
   hongbao serve --set shaping.transfers_per_s=20000
   hongbao audit --data data --acks acks.txt      were the promises kept?
+  hongbao parked list --reason low_balance       what waits, since when, until when
   hongbao reconcile --from 2026-11-11T12:00:00Z  does the wallet agree with our outcomes?
   hongbao wallet                                 a wallet service of its own, for trying things out
   hongbao wallet check http://127.0.0.1:8090     does a wallet keep the contract's promises?
@@ -68,6 +71,11 @@ enum Command {
     },
     /// Make or migrate the tables of a wallet in PostgreSQL (stored_value.postgres.url).
     Migrate,
+    /// What waits for a time or a balance, in a running service.
+    Parked {
+        #[command(subcommand)]
+        command: parked::ParkedCommand,
+    },
     /// Check or print the settings.
     Config {
         #[command(subcommand)]
@@ -124,6 +132,7 @@ impl Cli {
             Command::Wallet(args) => wallet::run(args, &self.settings.load()?),
             Command::View { command } => view::run(&command, &self.settings.load()?),
             Command::Migrate => migrate::run(&self.settings.load()?),
+            Command::Parked { command } => parked::run(&command, &self.settings.load()?),
             Command::Config { command: ConfigCommand::Check } => {
                 self.settings.load()?;
                 println!("the settings are valid");

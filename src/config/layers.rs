@@ -204,6 +204,7 @@ mod tests {
             ("gateway.clients.shop=short", "16 or more"),
             ("log.filter=!!", "log.filter"),
             ("parking.count_max=100", "parking.count_max"),
+            ("parking.retry_ms_max=10", "parking.retry_ms_max"),
             ("pipeline.batch_count_max=65536", "pipeline.batch_count_max"),
         ];
         for (assignment, expected) in table {

@@ -9,6 +9,7 @@ use super::raw::Raw;
 use crate::intake::desk::DeskOptions;
 use crate::pipeline::PipelineOptions;
 use crate::pipeline::remote::RemoteOptions;
+use crate::pipeline::retry::Retry;
 use crate::{gateway, journal};
 
 /// Everything the service is built from. `raw` stays for printing.
@@ -83,7 +84,7 @@ impl Config {
                 ops_bytes_max: raw.accept.ops_bytes_max,
                 wait_ms_max: raw.accept.wait_s_max * 1_000,
                 backlog_max: raw.accept.backlog_max,
-                parked_max: (raw.parking.count_max - slot_count) as u64 * 9 / 10,
+                parked_max: raw.parking.count_max,
                 retention_ms: raw.data.retention_s * 1_000,
                 can_cancel: raw.stored_value.kind == "embedded" || raw.stored_value.burn,
                 transfers_per_s: raw.shaping.transfers_per_s,
@@ -93,8 +94,7 @@ impl Config {
                 thread_count: pipeline_threads,
                 batch_count_max: raw.pipeline.batch_count_max,
                 transfers_per_s: raw.shaping.transfers_per_s,
-                retry_ms: raw.parking.retry_ms,
-                parked_max: raw.parking.count_max,
+                retry: Retry { first_ms: raw.parking.retry_ms, ms_max: raw.parking.retry_ms_max },
             },
             remote: RemoteOptions {
                 batch_count_max: raw.stored_value.batch_count_max,
@@ -152,6 +152,7 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
         return Err(invalid("parking.count_max", "it must be at least twice pipeline.ring_slot_count"));
     }
     within("parking.retry_ms", raw.parking.retry_ms, 1, 86_400_000)?;
+    within("parking.retry_ms_max", raw.parking.retry_ms_max, raw.parking.retry_ms, 86_400_000)?;
     within("accept.ops_max", raw.accept.ops_max as u64, 1, 1 << 20)?;
     within("accept.ops_bytes_max", raw.accept.ops_bytes_max as u64, 1 << 16, 1 << 34)?;
     within("accept.wait_s_max", raw.accept.wait_s_max, 1, 31_536_000)?;

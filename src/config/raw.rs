@@ -133,11 +133,12 @@ pub struct Shaping {
 pub struct Parking {
     pub count_max: usize,
     pub retry_ms: u64,
+    pub retry_ms_max: u64,
 }
 
 impl Default for Parking {
     fn default() -> Parking {
-        Parking { count_max: 1_000_000, retry_ms: 1_000 }
+        Parking { count_max: 1_000_000, retry_ms: 1_000, retry_ms_max: 60_000 }
     }
 }
 

@@ -11,11 +11,12 @@
 //! | 48..52, 52..56 | attempts, number of the campaign |
 //! | 56..64 | amount, minor units |
 //! | 64, 65, 66 | reason of waiting (0: none), length of the wallet's reference, kind of the request |
-//! | 67..72 | zero |
+//! | 67 | lane of the request, from 1 (0: written before it was kept) |
+//! | 68..72 | zero |
 //! | 72.. | the wallet's reference |
 
 use super::bytes::{EntryError, TAG_OUTCOME, entry, padded, u32_at, u64_at};
-use super::{Kind, PayoutCode, Status, UnixMs, WaitReason};
+use super::{Kind, Lane, PayoutCode, Status, UnixMs, WaitReason};
 
 const HEADER_BYTES: usize = 72;
 /// An upper bound of a stored outcome.
@@ -28,6 +29,8 @@ pub struct Outcome<'a> {
     pub code: Option<PayoutCode>,
     pub reason: Option<WaitReason>,
     pub kind: Kind,
+    /// Absent in what was written before it was kept.
+    pub lane: Option<Lane>,
     pub request_place: u64,
     pub follows_place: u64,
     pub key_hash: u64,
@@ -60,6 +63,7 @@ impl<'a> Outcome<'a> {
         header[64] = self.reason.map_or(0, |reason| reason as u8);
         header[65] = u8::try_from(self.wallet_ref.len()).expect("references are cut to 64 bytes on arrival");
         header[66] = self.kind as u8;
+        header[67] = self.lane.map_or(0, |lane| lane as u8 + 1);
         out.extend_from_slice(&header);
         out.extend_from_slice(self.wallet_ref.as_bytes());
         out.resize(start + length, 0);
@@ -79,6 +83,10 @@ impl<'a> Outcome<'a> {
                 byte => Some(WaitReason::from_u8(byte).ok_or(EntryError::Field("reason"))?),
             },
             kind: Kind::from_u8(bytes[66]).ok_or(EntryError::Field("kind"))?,
+            lane: match bytes[67] {
+                0 => None,
+                byte => Some(Lane::from_u8(byte - 1).ok_or(EntryError::Field("lane"))?),
+            },
             request_place: u64_at(bytes, 8),
             follows_place: u64_at(bytes, 16),
             key_hash: u64_at(bytes, 24),
@@ -105,6 +113,7 @@ mod tests {
             code: Some(PayoutCode::PayeeFrozen),
             reason: Some(WaitReason::LowBalance),
             kind: Kind::Collection,
+            lane: Some(Lane::Bulk),
             request_place: 8,
             follows_place: 16,
             key_hash: u64::MAX,
@@ -119,6 +128,9 @@ mod tests {
         outcome.encode(&mut bytes);
         assert_eq!(bytes.len() % 8, 0);
         assert_eq!(Outcome::decode(&bytes), Ok(outcome));
+        let mut older = bytes.clone();
+        older[67] = 0;
+        assert_eq!(Outcome::decode(&older), Ok(Outcome { lane: None, ..outcome }));
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] = 0xff;

@@ -98,6 +98,15 @@ impl WaitReason {
         WaitReason::NoAnswer,
     ];
 
+    /// Those for which a request is parked.
+    pub const PARKED: [WaitReason; 5] = [
+        WaitReason::NotDue,
+        WaitReason::LowBalance,
+        WaitReason::CampaignPaused,
+        WaitReason::WalletOverloaded,
+        WaitReason::NoAnswer,
+    ];
+
     pub fn from_u8(byte: u8) -> Option<WaitReason> {
         WaitReason::ALL.get(usize::from(byte).checked_sub(1)?).copied()
     }

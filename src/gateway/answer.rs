@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::fault::Fault;
-use super::port::{BatchStanding, CampaignStanding, Standing, Tally};
+use super::port::{BatchStanding, CampaignStanding, ParkedPage, Standing, Tally};
 use super::rfc3339::Rfc3339;
-use crate::domain::{Status, UnixMs};
+use crate::domain::{Status, UnixMs, WaitReason};
 
 /// A response with a body of this type.
 pub fn with_body(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response {
@@ -370,6 +370,61 @@ pub struct PageBody<'a> {
     pub data: Vec<StatusBody<'a>>,
     pub next_cursor: Option<&'a str>,
     pub has_more: bool,
+}
+
+/// A request that waits.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Parked)]
+pub struct ParkedBody<'a> {
+    #[serde(flatten)]
+    status: StatusBody<'a>,
+    /// When it was parked first, whatever it waited for then.
+    #[schema(value_type = String, format = DateTime)]
+    waiting_since: Rfc3339,
+}
+
+/// A number for each reason that has any, by its name.
+struct ByReason<'a>(&'a [(WaitReason, u64)]);
+
+impl Serialize for ByReason<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let some = self.0.iter().filter(|(_, count)| *count > 0);
+        serializer.collect_map(some.map(|(reason, count)| (reason.as_str(), count)))
+    }
+}
+
+/// A page of what waits, the oldest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ParkedPage)]
+pub struct ParkedPageBody<'a> {
+    data: Vec<ParkedBody<'a>>,
+    next_cursor: Option<&'a str>,
+    has_more: bool,
+    /// Of all that match the filters.
+    #[schema(value_type = std::collections::BTreeMap<String, u64>)]
+    counts: ByReason<'a>,
+}
+
+impl<'a> From<&'a ParkedPage> for ParkedPageBody<'a> {
+    fn from(page: &'a ParkedPage) -> ParkedPageBody<'a> {
+        let body = |row: &'a super::port::ParkedRow| ParkedBody {
+            status: StatusBody::from(&row.standing),
+            waiting_since: Rfc3339(row.waiting_since),
+        };
+        ParkedPageBody {
+            data: page.data.iter().map(body).collect(),
+            next_cursor: page.next_cursor.as_deref(),
+            has_more: page.next_cursor.is_some(),
+            counts: ByReason(&page.counts),
+        }
+    }
+}
+
+/// How many were waiting and are due now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Released)]
+pub struct ReleasedBody {
+    pub released: u64,
 }
 
 /// The answer to a lookup.

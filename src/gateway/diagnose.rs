@@ -230,7 +230,7 @@ fn read<'a>(
     let text = raw.get();
     let first = text.as_bytes().first().copied().unwrap_or_default();
     let fits = match form {
-        Form::Id | Form::Text(_) | Form::Currency | Form::Lane | Form::Time => first == b'"',
+        Form::Id | Form::Text(_) | Form::Currency | Form::Lane | Form::Reason | Form::Time => first == b'"',
         Form::Amount | Form::Count => first == b'-' || first.is_ascii_digit(),
         Form::Ids | Form::Items => first == b'[',
         // Any value is kept here; the judge asks for an object, on both paths.
@@ -244,7 +244,7 @@ fn read<'a>(
     match form {
         Form::Amount | Form::Count => whole(text, form, field, place, faults).map(Slot::Whole),
         Form::Object(_) | Form::Ids | Form::Items => Some(Slot::Raw(raw)),
-        Form::Id | Form::Text(_) | Form::Currency | Form::Lane | Form::Time => {
+        Form::Id | Form::Text(_) | Form::Currency | Form::Lane | Form::Reason | Form::Time => {
             let read = serde_json::from_str(text).map(Slot::Text);
             if read.is_err() {
                 let detail = "holds an escape that stands for no character";

@@ -5,7 +5,7 @@
 //! or order (campaigns, budgets, identity) and the expiry of `not_after`, because a repeat of an accepted id
 //! must get its state even when its time has passed, and only the accept side can tell a repeat.
 
-use super::fault::{FaultCode, Faults, Place};
+use super::fault::{FaultCode, Faults, Place, nearest, shown};
 use super::port::Submission;
 use super::shape::{COLLECTION, DISBURSEMENT, ITEM, Shape};
 use super::wire::{Payout, Text};
@@ -13,7 +13,7 @@ use super::{diagnose, rfc3339};
 use crate::digest::Stamper;
 use crate::domain::money::AMOUNT_MAX;
 use crate::domain::record::{METADATA_BYTES_MAX, REMARK_BYTES_MAX};
-use crate::domain::{Amount, Currency, Kind, Lane, Request, UnixMs, ids};
+use crate::domain::{Amount, Currency, Kind, Lane, Request, UnixMs, WaitReason, ids};
 
 /// Which payouts are taken where it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,21 @@ impl Bench<'_> {
             self.fault("lane", FaultCode::InvalidValue, "must be \"realtime\" or \"bulk\"");
         }
         lane
+    }
+
+    /// Why a request is parked.
+    pub fn reason(&mut self, field: &str, text: Option<&str>) -> Option<WaitReason> {
+        let text = text?;
+        let known = WaitReason::PARKED.map(|reason| reason.as_str());
+        let reason = WaitReason::PARKED.into_iter().find(|reason| reason.as_str() == text);
+        if reason.is_none() {
+            let detail = match nearest(text, known.into_iter()) {
+                Some(near) => format!("{:?} is no reason to wait; did you mean {near:?}?", shown(text)),
+                None => format!("{:?} is no reason to wait; known are {}", shown(text), known.join(", ")),
+            };
+            self.fault(field, FaultCode::InvalidValue, detail);
+        }
+        reason
     }
 
     pub fn time(&mut self, field: &str, text: Option<&str>) -> Option<UnixMs> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use serde_json::value::RawValue;
 
 use super::answer::{FoundBody, PageBody, StatusBody, json};
 use super::body::text;
@@ -16,7 +17,7 @@ use super::shape::LOOKUP_IDS_MAX;
 use super::{Gateway, diagnose, shape};
 use crate::domain::{Kind, Status};
 
-const LIMIT_DEFAULT: u32 = 100;
+pub const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 1_000;
 const CURSOR_BYTES_MAX: usize = 1_024;
 
@@ -47,27 +48,59 @@ pub async fn list(State(gateway): State<Arc<Gateway>>, request: Request) -> Resu
 
 fn read_query(client: &str, uri: &Uri) -> Result<ListQuery, Problem> {
     let mut faults = Faults::default();
-    let pairs = match Query::<Vec<(String, String)>>::try_from_uri(uri) {
-        Ok(Query(pairs)) => pairs,
-        Err(_) => {
-            faults.add(Place::Query, "", FaultCode::InvalidValue, "the query is not form-encoded UTF-8");
-            return Err(Problem::faults(faults));
-        }
-    };
     let mut query = ListQuery { client: client.to_owned(), limit: LIMIT_DEFAULT, ..ListQuery::default() };
-    let mut seen: Vec<&str> = Vec::new();
-    for (name, value) in &pairs {
-        if faults.is_full() {
-            break;
-        }
-        if seen.contains(&name.as_str()) {
-            faults.add(Place::Query, name, FaultCode::RepeatedField, "stands here more than once");
-            continue;
-        }
-        seen.push(name);
+    for (name, value) in &pairs(uri, &mut faults)? {
         read_filter(&mut query, name, value, &mut faults);
     }
     if faults.is_empty() { Ok(query) } else { Err(Problem::faults(faults)) }
+}
+
+/// The names and values of a query, each name once.
+pub fn pairs(uri: &Uri, faults: &mut Faults) -> Result<Vec<(String, String)>, Problem> {
+    let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
+        let mut faults = Faults::default();
+        faults.add(Place::Query, "", FaultCode::InvalidValue, "the query is not form-encoded UTF-8");
+        return Err(Problem::faults(faults));
+    };
+    let mut kept: Vec<(String, String)> = Vec::new();
+    for (name, value) in pairs {
+        if faults.is_full() {
+            break;
+        }
+        if kept.iter().any(|(seen, _)| *seen == name) {
+            faults.add(Place::Query, &name, FaultCode::RepeatedField, "stands here more than once");
+        } else {
+            kept.push((name, value));
+        }
+    }
+    Ok(kept)
+}
+
+pub fn limit(value: &str, faults: &mut Faults) -> u32 {
+    let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+    limit.unwrap_or_else(|| {
+        let detail = format!("must be a whole number from 1 to {LIMIT_MAX}");
+        faults.add(Place::Query, "limit", FaultCode::OutOfRange, detail);
+        LIMIT_DEFAULT
+    })
+}
+
+pub fn cursor(value: &str, faults: &mut Faults) -> Option<String> {
+    if value.len() <= CURSOR_BYTES_MAX {
+        return Some(value.to_owned());
+    }
+    faults.add(Place::Query, "cursor", FaultCode::InvalidValue, "is not a cursor that a page gave");
+    None
+}
+
+/// Complains of a filter that the list does not have.
+pub fn unknown_filter(unknown: &str, filters: &[(&str, &str)], faults: &mut Faults) {
+    let known: Vec<&str> = filters.iter().map(|(name, _)| *name).collect();
+    let detail = match nearest(unknown, known.iter().copied()) {
+        Some(near) => format!("{:?} is no filter; did you mean {near:?}?", shown(unknown)),
+        None => format!("{:?} is no filter; known are {}", shown(unknown), known.join(", ")),
+    };
+    faults.add(Place::Query, unknown, FaultCode::UnknownField, detail);
 }
 
 fn read_filter(query: &mut ListQuery, name: &str, value: &str, faults: &mut Faults) {
@@ -94,25 +127,9 @@ fn read_filter(query: &mut ListQuery, name: &str, value: &str, faults: &mut Faul
                 faults.add(Place::Query, name, FaultCode::InvalidValue, format!("must be one of {known}"));
             }
         }
-        "limit" => match value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)) {
-            Some(limit) => query.limit = limit,
-            None => {
-                let detail = format!("must be a whole number from 1 to {LIMIT_MAX}");
-                faults.add(Place::Query, name, FaultCode::OutOfRange, detail);
-            }
-        },
-        "cursor" if value.len() <= CURSOR_BYTES_MAX => query.cursor = Some(value.to_owned()),
-        "cursor" => {
-            faults.add(Place::Query, name, FaultCode::InvalidValue, "is not a cursor that a page gave");
-        }
-        unknown => {
-            let known = FILTERS.map(|(name, _)| name);
-            let detail = match nearest(unknown, known.into_iter()) {
-                Some(near) => format!("{:?} is no filter; did you mean {near:?}?", shown(unknown)),
-                None => format!("{:?} is no filter; known are {}", shown(unknown), known.join(", ")),
-            };
-            faults.add(Place::Query, unknown, FaultCode::UnknownField, detail);
-        }
+        "limit" => query.limit = limit(value, faults),
+        "cursor" => query.cursor = cursor(value, faults),
+        unknown => unknown_filter(unknown, &FILTERS, faults),
     }
 }
 
@@ -121,19 +138,10 @@ pub async fn lookup(State(gateway): State<Arc<Gateway>>, request: Request) -> Re
     let mut faults = Faults::default();
     let mut reading = diagnose::object(text(&call.body)?, &shape::LOOKUP, &mut faults)?;
     let raw = Bench { place: Place::Top, faults: &mut faults }.need("ids", reading.raw("ids"));
-    let ids = raw.map(|raw| diagnose::ids(raw, &mut faults)).unwrap_or_default();
-    if ids.count > LOOKUP_IDS_MAX {
-        let detail = format!("may hold at most {LOOKUP_IDS_MAX} ids, not {}", ids.count);
-        faults.add(Place::Top, "ids", FaultCode::OutOfRange, detail);
-    } else {
-        for (index, id) in ids.kept.iter().enumerate() {
-            Bench { place: Place::Id(index), faults: &mut faults }.id("", Some(id));
-        }
-    }
+    let asked = ids(raw, &mut faults);
     if !faults.is_empty() {
         return Err(Problem::faults(faults));
     }
-    let asked: Vec<String> = ids.kept.into_iter().map(|id| id.into_owned()).collect();
     let found = gateway.looking.find(call.client.to_owned(), asked.clone()).await?;
     let missing = asked.iter().zip(&found).filter(|(_, standing)| standing.is_none());
     let body = FoundBody {
@@ -141,4 +149,18 @@ pub async fn lookup(State(gateway): State<Arc<Gateway>>, request: Request) -> Re
         data: found.iter().flatten().map(StatusBody::from).collect(),
     };
     Ok(json(StatusCode::OK, &body))
+}
+
+/// A list of ids in a body.
+pub fn ids(raw: Option<&RawValue>, faults: &mut Faults) -> Vec<String> {
+    let ids = raw.map(|raw| diagnose::ids(raw, faults)).unwrap_or_default();
+    if ids.count > LOOKUP_IDS_MAX {
+        let detail = format!("may hold at most {LOOKUP_IDS_MAX} ids, not {}", ids.count);
+        faults.add(Place::Top, "ids", FaultCode::OutOfRange, detail);
+        return Vec::new();
+    }
+    for (index, id) in ids.kept.iter().enumerate() {
+        Bench { place: Place::Id(index), faults }.id("", Some(id));
+    }
+    ids.kept.into_iter().map(|id| id.into_owned()).collect()
 }

@@ -1,7 +1,7 @@
 //! The door: HTTP in, durable acceptance out.
 //!
 //! ```text
-//! serve ─> routes ─> payouts · batches · campaigns · lists · service ─> port (Accepting, Looking, Vitals)
+//! serve ─> routes ─> payouts · batches · campaigns · lists · parked · service ─> port
 //!                        │ body ─> wire (fast) ─┐
 //!                        │     └─> diagnose ────┴─> judge ─> stamped record
 //!                        └ answer, problem
@@ -22,6 +22,7 @@ pub mod fault;
 mod judge;
 mod lists;
 mod openapi;
+mod parked;
 mod payouts;
 pub mod port;
 pub mod problem;
@@ -52,7 +53,7 @@ use body::BodyBounds;
 use client::Clients;
 use fault::{Faults, Place};
 use judge::Bench;
-use port::{Accepting, Looking, Vitals};
+use port::{Accepting, Looking, Vitals, Waiting};
 use problem::Problem;
 
 /// Why the door cannot be opened. None of these pass by themselves: the configuration must change.
@@ -114,6 +115,7 @@ pub struct Gateway {
     clients: Clients,
     accepting: Arc<dyn Accepting>,
     looking: Arc<dyn Looking>,
+    waiting: Arc<dyn Waiting>,
     vitals: Arc<dyn Vitals>,
     clock: Clock,
 }
@@ -130,6 +132,7 @@ impl Gateway {
         options: &Options,
         accepting: Arc<dyn Accepting>,
         looking: Arc<dyn Looking>,
+        waiting: Arc<dyn Waiting>,
         vitals: Arc<dyn Vitals>,
         clock: Clock,
     ) -> Result<Gateway, GatewayError> {
@@ -139,6 +142,7 @@ impl Gateway {
             clients: Clients::new(options.clients.as_ref())?,
             accepting,
             looking,
+            waiting,
             vitals,
             clock,
         })

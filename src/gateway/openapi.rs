@@ -18,13 +18,13 @@ use utoipa::openapi::{
 
 use super::answer::{
     AcceptedBody, BatchAcceptedBody, BatchBody, BatchCanceledBody, CampaignBody, FoundBody, PageBody,
-    RefusedItem, StatusBody,
+    ParkedBody, ParkedPageBody, RefusedItem, ReleasedBody, StatusBody,
 };
 use super::fault::{Fault, FaultCode};
-use super::lists::FILTERS;
 use super::problem::ProblemBody;
 use super::routes::{Row, table};
 use super::shape::{self, BATCH_ITEMS_MAX, Field, Form, LOOKUP_IDS_MAX, Shape};
+use crate::domain::WaitReason;
 use crate::domain::ids::ID_BYTES_MAX;
 use crate::domain::money::AMOUNT_MAX;
 
@@ -69,17 +69,15 @@ fn operation(row: &Row) -> OperationBuilder {
                 .schema(Some(form(Form::Id, ""))),
         );
     }
-    if row.filters {
-        for (name, says) in FILTERS {
-            operation = operation.parameter(
-                ParameterBuilder::new()
-                    .name(name)
-                    .parameter_in(ParameterIn::Query)
-                    .required(Required::False)
-                    .description(Some(says))
-                    .schema(Some(ObjectBuilder::new().schema_type(Type::String).build())),
-            );
-        }
+    for (name, says) in row.filters {
+        operation = operation.parameter(
+            ParameterBuilder::new()
+                .name(*name)
+                .parameter_in(ParameterIn::Query)
+                .required(Required::False)
+                .description(Some(*says))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).build())),
+        );
     }
     if let Some(shape) = row.takes.filter(|shape| !shape.fields.is_empty()) {
         let content = Content::new(Some(reference(shape.name)));
@@ -130,6 +128,9 @@ fn components() -> ComponentsBuilder {
         add::<CampaignBody>,
         add::<PageBody>,
         add::<FoundBody>,
+        add::<ParkedBody>,
+        add::<ParkedPageBody>,
+        add::<ReleasedBody>,
         add::<ProblemBody>,
         add::<RefusedItem>,
         add::<Fault>,
@@ -159,6 +160,7 @@ fn form(form: Form, says: &str) -> RefOr<Schema> {
         Form::Text(bytes_max) => text().max_length(Some(bytes_max)),
         Form::Currency => text().pattern(Some("^[A-Z]{3}$")),
         Form::Lane => text().enum_values(Some(["realtime", "bulk"])),
+        Form::Reason => text().enum_values(Some(WaitReason::PARKED.map(|reason| reason.as_str()))),
         Form::Time => text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))),
         Form::Amount => whole()
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))

@@ -1,7 +1,7 @@
 //! What the gateway needs from the rest of the service, cut for the gateway.
 //!
 //! [`Accepting`] changes state and answers only when the change is durable; [`Looking`] reads, and answers
-//! only from state that is durable; [`Vitals`] tells how the service is. The composition root joins them to
+//! only from state that is durable; [`Waiting`] has what is parked; [`Vitals`] tells how the service is. The composition root joins them to
 //! the parts behind. Futures are boxed: one allocation a call, of which a call of many requests is one.
 
 use std::future::Future;
@@ -137,6 +137,44 @@ pub trait Looking: Send + Sync + 'static {
     fn list(&self, query: ListQuery) -> Answer<'_, Result<Page, Refused>>;
     fn batch(&self, client: String, id: String) -> Answer<'_, Result<Option<BatchStanding>, Refused>>;
     fn campaign(&self, client: String, id: String) -> Answer<'_, Result<Option<CampaignStanding>, Refused>>;
+}
+
+/// Which of the parked requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParkedFilter {
+    pub client: String,
+    pub reason: Option<WaitReason>,
+    pub campaign: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParkedQuery {
+    pub filter: ParkedFilter,
+    pub limit: u32,
+    /// As an earlier page gave it.
+    pub cursor: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParkedRow {
+    pub standing: Standing,
+    pub waiting_since: UnixMs,
+}
+
+/// Those that have waited longest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParkedPage {
+    pub data: Vec<ParkedRow>,
+    pub next_cursor: Option<String>,
+    /// Of all that the filter lets through.
+    pub counts: Vec<(WaitReason, u64)>,
+}
+
+/// What waits for a time, limited to the client's own.
+pub trait Waiting: Send + Sync + 'static {
+    fn parked(&self, query: ParkedQuery) -> Answer<'_, Result<ParkedPage, Refused>>;
+    /// Makes what the filter lets through, and of it only `ids` if there are any, due now; how many were waiting.
+    fn release(&self, filter: ParkedFilter, ids: Option<Vec<String>>) -> Answer<'_, Result<u64, Refused>>;
 }
 
 /// Whether this instance can accept durably, and what else an operator wants to see at a glance.

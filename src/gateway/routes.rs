@@ -10,7 +10,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::shape::{self, Shape};
-use super::{Gateway, batches, campaigns, lists, payouts, service};
+use super::{Gateway, batches, campaigns, lists, parked, payouts, service};
 
 /// A good answer: its status code and the name of its body's schema, if it has one.
 pub type GoodAnswer = (u16, Option<&'static str>);
@@ -21,8 +21,8 @@ pub struct Row {
     pub path: &'static str,
     pub summary: &'static str,
     pub takes: Option<&'static Shape>,
-    /// Whether it takes the filters of a list in its query.
-    pub filters: bool,
+    /// The filters it takes in its query, and what they are.
+    pub filters: &'static [(&'static str, &'static str)],
     pub answers: &'static [GoodAnswer],
     route: MethodRouter<Arc<Gateway>>,
 }
@@ -32,8 +32,8 @@ impl Row {
         Row { takes: Some(shape), ..self }
     }
 
-    fn filtered(self) -> Row {
-        Row { filters: true, ..self }
+    fn filtered(self, filters: &'static [(&'static str, &'static str)]) -> Row {
+        Row { filters, ..self }
     }
 }
 
@@ -48,7 +48,7 @@ where
     H: Handler<T, Arc<Gateway>>,
     T: 'static,
 {
-    Row { method, path, summary, takes: None, filters: false, answers, route: on(method, handler) }
+    Row { method, path, summary, takes: None, filters: &[], answers, route: on(method, handler) }
 }
 
 const STATUS: &[GoodAnswer] = &[(200, Some("Status"))];
@@ -65,7 +65,8 @@ pub fn table() -> Vec<Row> {
     vec![
         row(POST, "/v1/disbursements", payouts::disburse, "Pay somebody from a campaign", ACCEPTED)
             .takes(&shape::DISBURSEMENT),
-        row(GET, "/v1/disbursements", lists::list, "List requests", &[(200, Some("StatusPage"))]).filtered(),
+        row(GET, "/v1/disbursements", lists::list, "List requests", &[(200, Some("StatusPage"))])
+            .filtered(&lists::FILTERS),
         row(POST, "/v1/disbursements/lookup", lists::lookup, "Look up many ids", &[(200, Some("Found"))])
             .takes(&shape::LOOKUP),
         row(GET, "/v1/disbursements/{id}", payouts::status, "Where a request stands", STATUS),
@@ -99,6 +100,16 @@ pub fn table() -> Vec<Row> {
             .takes(&shape::NOTHING),
         row(POST, "/v1/campaigns/{id}/close", campaigns::close, "Refuse everything, for good", CAMPAIGN)
             .takes(&shape::NOTHING),
+        row(GET, "/v1/parked", parked::list, "What waits for a time", &[(200, Some("ParkedPage"))])
+            .filtered(&parked::FILTERS),
+        row(
+            POST,
+            "/v1/parked/release",
+            parked::release,
+            "Make what waits due now; what still may not be paid is parked again",
+            &[(200, Some("Released"))],
+        )
+        .takes(&shape::PARKED_RELEASE),
         row(GET, "/healthz", service::healthz, "Alive", PLAIN),
         row(GET, "/readyz", service::readyz, "Able to accept durably", &[(200, None), (503, None)]),
         row(GET, "/metrics", service::metrics, "Prometheus metrics", PLAIN),

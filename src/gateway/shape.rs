@@ -22,6 +22,8 @@ pub enum Form {
     Count,
     Currency,
     Lane,
+    /// Why a request is parked.
+    Reason,
     Time,
     /// A JSON object, kept as sent, up to so many bytes.
     Object(usize),
@@ -33,7 +35,7 @@ impl Form {
     /// The JSON type, in words.
     pub const fn json_type(self) -> &'static str {
         match self {
-            Form::Id | Form::Text(_) | Form::Currency | Form::Lane | Form::Time => "a string",
+            Form::Id | Form::Text(_) | Form::Currency | Form::Lane | Form::Reason | Form::Time => "a string",
             Form::Amount | Form::Count => "a whole number",
             Form::Object(_) => "an object",
             Form::Ids | Form::Items => "an array",
@@ -140,6 +142,16 @@ pub const BATCH: Shape = Shape {
 
 pub const LOOKUP: Shape = Shape { name: "Lookup", fields: &[must("ids", Form::Ids, "At most 1,000.")] };
 
+/// At least one of them; all that are given must hold.
+pub const PARKED_RELEASE: Shape = Shape {
+    name: "ParkedRelease",
+    fields: &[
+        may("ids", Form::Ids, "At most 1,000."),
+        may("reason", Form::Reason, "What waits for this reason."),
+        may("campaign", Form::Id, "What waits in this campaign."),
+    ],
+};
+
 pub const REVERSE: Shape = Shape {
     name: "Reverse",
     fields: &[
@@ -169,5 +181,5 @@ pub const CAMPAIGN_PUT: Shape = Shape {
 pub const NOTHING: Shape = Shape { name: "Nothing", fields: &[] };
 
 /// Every body, for the OpenAPI document.
-pub const ALL: [&Shape; 8] =
-    [&DISBURSEMENT, &COLLECTION, &ITEM, &BATCH, &LOOKUP, &REVERSE, &FUNDING, &CAMPAIGN_PUT];
+pub const ALL: [&Shape; 9] =
+    [&DISBURSEMENT, &COLLECTION, &ITEM, &BATCH, &LOOKUP, &PARKED_RELEASE, &REVERSE, &FUNDING, &CAMPAIGN_PUT];

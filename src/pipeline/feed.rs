@@ -2,7 +2,7 @@
 //!
 //! Lanes in order of urgency: control (never paced), realtime, bulk (only when realtime has nothing). Inside a
 //! lane the fair queues are served round-robin, a few requests a turn. What is due in the parking goes first.
-//! It stops, visibly, while the parking is full; it never rejects anything.
+//! A queue that holds its share of the parking is not read, visibly, until it has room; nothing is ever rejected.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,8 +38,6 @@ pub struct FeedCounts {
     pub fed: AtomicU64,
     pub committed: AtomicU64,
     pub stop: AtomicBool,
-    /// The parking is full: nothing is fed.
-    pub parking_full: AtomicBool,
     /// The feed sleeps until a time of its own: a sync that concerns nobody in the ring need not wake it.
     pub lingering: AtomicBool,
     /// Operators and tests may hold the feed.
@@ -72,8 +70,9 @@ pub struct Feed {
     ready: VecDeque<(Bytes, u64, Origin)>,
     elements: Vec<Element>,
     due: Vec<Parked>,
+    /// What may be read of each queue, by position, in one gathering.
+    rooms: Vec<usize>,
     slot_count: usize,
-    parked_max: usize,
     batch_count_max: usize,
     paced_until_ns: u64,
     linger_until: Instant,
@@ -101,7 +100,7 @@ impl Feed {
             elements: Vec::new(),
             due: Vec::new(),
             slot_count: options.slot_count,
-            parked_max: options.parked_max,
+            rooms: Vec::new(),
             batch_count_max: options.batch_count_max,
             paced_until_ns: 0,
             linger_until: Instant::now(),
@@ -128,9 +127,7 @@ impl Feed {
 
     /// Fills `ready` from the parking and the queues, at most `room` in all.
     fn gather(&mut self, room: usize) {
-        let parked_count = self.desk.parking().len();
-        let is_full = parked_count + self.slot_count > self.parked_max && parked_count > 0;
-        self.counts.parking_full.store(is_full, Ordering::Relaxed);
+        self.look_for_room();
         self.gather_lane(Lane::Control, room, false);
         if self.lingers() {
             return;
@@ -140,13 +137,11 @@ impl Feed {
         let granted = self.pace.take(now_ns, want) as usize;
         let before = self.ready.len();
         // Those that waited may not keep the others from their turn, nor the others them.
-        let share = if !is_full && self.has_unread_paced() { granted.div_ceil(2) } else { granted };
+        let share = if self.has_open_unread() { granted.div_ceil(2) } else { granted };
         self.gather_due(share);
-        if !is_full {
-            for lane in [Lane::Realtime, Lane::Bulk] {
-                let left = granted - (self.ready.len() - before).min(granted);
-                self.gather_lane(lane, left, true);
-            }
+        for lane in [Lane::Realtime, Lane::Bulk] {
+            let left = granted - (self.ready.len() - before).min(granted);
+            self.gather_lane(lane, left, true);
         }
         let unused = granted - (self.ready.len() - before).min(granted);
         self.pace.give_back(unused as u64);
@@ -156,11 +151,39 @@ impl Feed {
         self.paced_until_ns = if granted == 0 && want > 0 { self.pace.next_at_ns() } else { 0 };
     }
 
-    fn has_unread_paced(&self) -> bool {
+    fn queues(&self, lanes: &'static [Lane]) -> impl Iterator<Item = QueueId> + use<> {
         let fair_count = self.desk.intake.fair_queue_count();
-        let queues = [Lane::Realtime, Lane::Bulk].into_iter();
-        let mut queues = queues.flat_map(|lane| (0..fair_count).map(move |fair| QueueId { lane, fair }));
-        queues.any(|queue| self.desk.intake.has_unread(queue))
+        lanes.iter().flat_map(move |lane| (0..fair_count).map(move |fair| QueueId { lane: *lane, fair }))
+    }
+
+    /// Requests that were fed and may still park.
+    fn under_way(&self) -> usize {
+        self.counts.in_ring() as usize + self.desk.untaken()
+    }
+
+    fn look_for_room(&mut self) {
+        let parking = self.desk.parking();
+        let under_way = self.under_way();
+        self.rooms.clear();
+        self.rooms.extend(self.queues(&Lane::ALL).map(|queue| parking.room(queue, under_way)));
+    }
+
+    /// Whether a paced queue has something to read, and room in the parking. If it lacks only room, the desk is asked
+    /// to wake the feed when there may be some.
+    fn has_open_unread(&self) -> bool {
+        let unread = self.queues(&[Lane::Realtime, Lane::Bulk]);
+        let unread: Vec<QueueId> = unread.filter(|queue| self.desk.intake.has_unread(*queue)).collect();
+        if unread.is_empty() {
+            return false;
+        }
+        let mut parking = self.desk.parking();
+        // Under the lock: what the desk takes in from here on, it sees the wish after.
+        let under_way = self.under_way();
+        let is_open = unread.iter().any(|queue| parking.room(*queue, under_way) > 0);
+        if !is_open {
+            parking.feed_waits_for_room();
+        }
+        is_open
     }
 
     fn gather_due(&mut self, count_max: usize) {
@@ -197,7 +220,12 @@ impl Feed {
             let queue = QueueId { lane, fair };
             let turn = if in_turns { TURN_COUNT } else { usize::MAX };
             self.elements.clear();
-            let count = turn.min(wanted - self.ready.len());
+            let room = self.rooms[queue.position(fair_count)];
+            let count = turn.min(wanted - self.ready.len()).min(room);
+            if count == 0 {
+                empty += 1;
+                continue;
+            }
             if let Err(error) = self.desk.intake.read(queue, count, &mut self.elements) {
                 // Unreadable storage is not a reason to skip anything: stop, by the panic that stops the service.
                 panic!("queue {queue:?} cannot be read: {error}");
@@ -207,6 +235,9 @@ impl Feed {
                 continue;
             }
             empty = 0;
+            // Whichever queue they came from, they take of what is free for all.
+            let count = self.elements.len();
+            self.rooms.iter_mut().for_each(|room| *room = room.saturating_sub(count));
             for element in self.elements.drain(..) {
                 let origin = Origin::Queue { queue, index: element.index };
                 self.ready.push_back((element.record, element.place, origin));
@@ -266,10 +297,7 @@ impl Feeder<Slot> for Feed {
         if !self.ready.is_empty() {
             return true;
         }
-        let fair_count = self.desk.intake.fair_queue_count();
-        let unread =
-            |lane: Lane| (0..fair_count).any(|fair| self.desk.intake.has_unread(QueueId { lane, fair }));
-        if unread(Lane::Control) {
+        if self.queues(&[Lane::Control]).any(|queue| self.desk.intake.has_unread(queue)) {
             return true;
         }
         if self.lingers() {
@@ -277,8 +305,7 @@ impl Feeder<Slot> for Feed {
         }
         let paced = self.paced_until_ns > self.now_ns();
         let due = || self.desk.parking().next_due().is_some_and(|due| due <= (self.now_ms)());
-        let full = self.counts.parking_full.load(Ordering::Relaxed);
-        !paced && (due() || (!full && (unread(Lane::Realtime) || unread(Lane::Bulk))))
+        !paced && (due() || self.has_open_unread())
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -20,6 +20,7 @@ pub mod decode;
 pub mod feed;
 pub mod record;
 pub mod remote;
+pub mod retry;
 pub mod settle;
 pub mod slot;
 pub mod suspects;
@@ -37,6 +38,7 @@ use remote::Remote;
 use remote::acknowledge::Acknowledge;
 use remote::counts::RemoteCounts;
 use remote::window::Window;
+use retry::Retry;
 use slot::Slot;
 use suspects::Suspects;
 
@@ -50,10 +52,8 @@ pub struct PipelineOptions {
     pub batch_count_max: usize,
     /// Transfers a second, 0 for unlimited.
     pub transfers_per_s: u64,
-    /// Milliseconds until a parked request is tried again.
-    pub retry_ms: u64,
-    /// Requests that may be parked; past it the feed stops.
-    pub parked_max: usize,
+    /// When a parked request is tried again.
+    pub retry: Retry,
 }
 
 /// Where transfers are decided.
@@ -105,7 +105,7 @@ impl Pipeline {
         match &parts.wallet {
             Wallet::Here(wallet) => {
                 stages.push(Box::new(settle::Settle::new(batch, wallet.clone(), suspects.clone())));
-                stages.push(Box::new(record::Record::new(batch, &parts, options.retry_ms)));
+                stages.push(Box::new(record::Record::new(batch, &parts, options.retry)));
                 stages.push(Box::new(commit::Commit::new(&parts, counts.clone(), teller)));
             }
             Wallet::Elsewhere(wallet) => {

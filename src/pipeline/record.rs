@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::Parts;
+use super::retry::{self, Retry};
 use super::slot::{Origin, Slot, Verdict};
 use crate::domain::{Class, Kind, Outcome, PayoutCode, Request, Status, TransferStatus, UnixMs, WaitReason};
 use crate::outcome::OutcomeLog;
@@ -16,21 +17,15 @@ pub struct Record {
     batch_count_max: u64,
     outcomes: Arc<dyn OutcomeLog>,
     now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
-    retry_ms: u64,
+    retry: Retry,
     bytes: Vec<u8>,
 }
 
 impl Record {
-    pub fn new(batch_count_max: u64, parts: &Parts, retry_ms: u64) -> Record {
+    pub fn new(batch_count_max: u64, parts: &Parts, retry: Retry) -> Record {
         let outcomes = parts.outcomes.clone();
-        Record { batch_count_max, outcomes, now_ms: parts.now_ms.clone(), retry_ms, bytes: Vec::new() }
+        Record { batch_count_max, outcomes, now_ms: parts.now_ms.clone(), retry, bytes: Vec::new() }
     }
-}
-
-/// The wait before the next attempt: doubled by each so far, at most a minute (or `retry_ms`, if that is more).
-/// Requests parked together stay together: the pace spreads them.
-pub fn backoff_ms(retry_ms: u64, attempts: u32) -> u64 {
-    (retry_ms << attempts.min(6)).min(retry_ms.max(60_000))
 }
 
 /// State, code, reason of waiting, and when to look again (0: no need).
@@ -95,7 +90,7 @@ impl Stage<Slot> for Record {
                 Origin::Queue { .. } => (slot.place, 0),
                 Origin::Parked { entry_place, attempts, .. } => (entry_place, attempts),
             };
-            let retry_at = now + backoff_ms(self.retry_ms, attempts);
+            let retry_at = self.retry.at(now, attempts, slot.place);
             let (status, code, reason, next_attempt_at) =
                 outcome_of(request.kind, verdict, slot.due(), slot.result(), retry_at);
             let outcome = Outcome {
@@ -103,11 +98,12 @@ impl Stage<Slot> for Record {
                 code,
                 reason,
                 kind: request.kind,
+                lane: Some(request.lane),
                 request_place: slot.place,
                 follows_place,
                 key_hash: request.key_hash,
                 at: now,
-                next_attempt_at,
+                next_attempt_at: retry::within(request.not_after, next_attempt_at, now),
                 attempts: attempts + u32::from(!matches!(verdict, Verdict::Wait(_))),
                 campaign_number: slot.campaign_number(),
                 amount: request.amount.minor_units(),

@@ -75,6 +75,34 @@ async fn disbursements() {
 }
 
 #[tokio::test]
+async fn what_waits() {
+    let many = json!({ "ids": vec!["x"; 1_001] }).to_string();
+    let release = "POST /v1/parked/release";
+    let table: [(&str, &str, &str, &str); 12] = [
+        (release, "{}", "422 invalid_field :missing_field", "ids, reason or campaign"),
+        (release, r#"{"reason": null}"#, "422 invalid_field :missing_field", "ids, reason or campaign"),
+        (release, r#"{"reason": "lowbalance"}"#, "422 invalid_field /reason:invalid_value", "low_balance"),
+        (release, r#"{"reason": "backlog"}"#, "422 invalid_field /reason:invalid_value", "no_answer"),
+        (release, r#"{"reason": 1}"#, "422 invalid_field /reason:wrong_type", "must be a string"),
+        (release, r#"{"ids": "x"}"#, "422 invalid_field /ids:wrong_type", "must be an array"),
+        (release, r#"{"ids": ["a b"]}"#, "422 invalid_field /ids/0:invalid_value", "holds ' '"),
+        (release, &many, "422 invalid_field /ids:out_of_range", "at most 1000"),
+        (release, r#"{"campagn": "c"}"#, "422 unknown_field /campagn:unknown_field", "campaign"),
+        (
+            "GET /v1/parked?reason=paused",
+            "",
+            "422 invalid_field ?reason:invalid_value",
+            "is no reason to wait",
+        ),
+        ("GET /v1/parked?limit=0", "", "422 invalid_field ?limit:out_of_range", "1 to 1000"),
+        ("GET /v1/parked?payee=x", "", "422 unknown_field ?payee:unknown_field", "is no filter"),
+    ];
+    for (call, body, expect, says) in table {
+        check(call, body, expect, says).await;
+    }
+}
+
+#[tokio::test]
 async fn bodies_that_are_no_object() {
     let deep = "[".repeat(100_000);
     let table: [(&str, &str, &str); 15] = [

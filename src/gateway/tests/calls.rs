@@ -160,6 +160,32 @@ async fn pages_and_lookups() {
 }
 
 #[tokio::test]
+async fn what_waits_and_its_release() {
+    let router = door(&Arc::new(Fake::default()), &Options::default());
+    for id in ["a", "b"] {
+        let body = disbursement(&json!({ "id": id }).to_string());
+        assert_eq!(send(&router, "POST /v1/disbursements", &[], &body).await.status, 202);
+    }
+    let page = send(&router, "GET /v1/parked?reason=low_balance&campaign=spring&limit=7", &[], "").await.body;
+    assert_eq!((&page["next_cursor"], &page["has_more"]), (&json!("7"), &json!(true)));
+    assert_eq!(page["counts"], json!({ "low_balance": 2 }), "none where there are none");
+    assert_eq!((&page["data"][1]["id"], &page["data"][1]["payee"]), (&json!("b"), &json!("ann")));
+    assert_eq!(page["data"][1]["waiting_since"], "2026-01-01T00:00:00.000Z");
+    let last = send(&router, "GET /v1/parked?cursor=7", &[], "").await.body;
+    assert_eq!((&last["next_cursor"], &last["has_more"]), (&json!(null), &json!(false)));
+    let table = [
+        (r#"{"reason":"low_balance"}"#, 1_000),
+        (r#"{"campaign":"c","ids":["a","b"]}"#, 102),
+        (r#"{"ids":[]}"#, 0),
+        (r#"{"ids":["a"],"campaign":"c","reason":"no_answer"}"#, 1_101),
+    ];
+    for (body, released) in table {
+        let got = send(&router, "POST /v1/parked/release", &[], body).await;
+        assert_eq!((got.status, &got.body), (200, &json!({ "released": released })), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_campaign_from_creation_to_close() {
     let router = door(&Arc::new(Fake::default()), &Options::default());
     let body = r#"{"budget":100,"currency":"CNY","amount_max":20,"per_payee_count":1,"lane":"bulk",

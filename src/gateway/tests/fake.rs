@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use crate::domain::campaign::Books;
-use crate::domain::{Amount, Campaign, CampaignState, Currency, Kind, Lane, Refusal, Request, Status};
+use crate::domain::{
+    Amount, Campaign, CampaignState, Currency, Kind, Lane, Refusal, Request, Status, WaitReason,
+};
 use crate::gateway::port::*;
 
 pub const DONE_AT: u64 = super::NOW + 60_000;
@@ -257,6 +259,27 @@ impl Looking for Fake {
         let known = known.or_else(|| (id == "spring").then(|| campaign(&client, &id)));
         let standing = known.map(|campaign| CampaignStanding { campaign, books: Books::default() });
         Box::pin(async move { Ok(standing) })
+    }
+}
+
+impl Waiting for Fake {
+    /// Everything known waits for money.
+    fn parked(&self, query: ParkedQuery) -> Answer<'_, Result<ParkedPage, Refused>> {
+        let state = self.state.lock().unwrap();
+        let mine = state.known.iter().filter(|((client, _), _)| *client == query.filter.client);
+        let data: Vec<ParkedRow> = mine
+            .map(|(_, (_, standing))| ParkedRow { standing: standing.clone(), waiting_since: super::NOW })
+            .collect();
+        let counts = vec![(WaitReason::NotDue, 0), (WaitReason::LowBalance, data.len() as u64)];
+        let next_cursor = query.cursor.is_none().then(|| query.limit.to_string());
+        Box::pin(async move { Ok(ParkedPage { data, next_cursor, counts }) })
+    }
+
+    /// A thousand for a reason, a hundred for a campaign, one for an id.
+    fn release(&self, filter: ParkedFilter, ids: Option<Vec<String>>) -> Answer<'_, Result<u64, Refused>> {
+        let count = 1_000 * u64::from(filter.reason.is_some()) + 100 * u64::from(filter.campaign.is_some());
+        let ids = ids.map_or(0, |ids| ids.len() as u64);
+        Box::pin(async move { Ok(count + ids) })
     }
 }
 

@@ -26,7 +26,7 @@ const NOW: u64 = 1_767_225_600_000;
 
 fn door(fake: &Arc<Fake>, options: &Options) -> Router {
     let fake = Arc::clone(fake);
-    let gateway = Gateway::new(options, fake.clone(), fake.clone(), fake, Arc::new(|| NOW));
+    let gateway = Gateway::new(options, fake.clone(), fake.clone(), fake.clone(), fake, Arc::new(|| NOW));
     gateway.expect("the options are sound").into_router()
 }
 

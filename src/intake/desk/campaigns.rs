@@ -54,6 +54,10 @@ impl Campaigns {
         &self.entries[number as usize]
     }
 
+    pub fn find(&self, number: u32) -> Option<&Campaign> {
+        self.entries.get(number as usize).map(|entry| &*entry.campaign)
+    }
+
     pub fn books_mut(&mut self, number: u32) -> Option<&mut Books> {
         self.entries.get_mut(number as usize).map(|entry| &mut entry.books)
     }

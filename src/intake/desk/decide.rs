@@ -35,6 +35,9 @@ pub struct Clerk {
     /// Accepted and waiting in the queues, as of the last look, plus what was accepted since.
     pub(super) backlog: u64,
     parked: u64,
+    control_parked: u64,
+    /// Queues that have no room in the parking.
+    full_queues: Vec<QueueId>,
     /// End of the last frame the desk wrote.
     pub written_end: u64,
     pub(super) stopped: Option<String>,
@@ -60,6 +63,7 @@ impl Clerk {
         let drain = DrainRate::new(options.transfers_per_s);
         let group = Group::new(queues);
         let written_end = journal.synced();
+        memory.parking().bound(options.parked_max);
         Clerk {
             memory,
             entries,
@@ -70,6 +74,8 @@ impl Clerk {
             group,
             backlog: 0,
             parked: 0,
+            control_parked: 0,
+            full_queues: Vec::new(),
             written_end,
             stopped: None,
             followed: [0; Status::ALL.len()],
@@ -96,7 +102,10 @@ impl Clerk {
             self.stopped = Some(error.to_string());
         }
         self.backlog = self.intake.backlog();
-        self.parked = self.memory.parking().len() as u64;
+        let parking = self.memory.parking();
+        self.parked = parking.len() as u64;
+        self.control_parked = parking.count_in_lane(Lane::Control) as u64;
+        self.full_queues = parking.full_queues(0);
     }
 
     pub(super) fn find(&mut self, key_hash: u64, key: (&str, &str)) -> Result<Option<Held>, IntakeError> {
@@ -214,9 +223,10 @@ impl Clerk {
             let detail = format!("it would be settled in about {wait_ms} ms, after its not_after");
             return Some(refused(Refusal::Expired, detail));
         }
-        let parks = request.not_before > now + wait_ms && self.parked >= self.options.parked_max;
+        let queue = QueueId::of(lane, request.campaign, self.intake.fair_queue_count());
+        let parks = request.not_before > now + wait_ms && self.full_queues.contains(&queue);
         let over = match lane {
-            Lane::Control => self.intake.control_backlog() >= CONTROL_BACKLOG_MAX,
+            Lane::Control => self.intake.control_backlog() + self.control_parked >= CONTROL_BACKLOG_MAX,
             Lane::Realtime | Lane::Bulk => {
                 wait_ms > self.options.wait_ms_max || self.backlog + self.parked >= self.options.backlog_max
             }

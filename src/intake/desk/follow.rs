@@ -101,6 +101,7 @@ impl Clerk {
             code: None,
             reason: None,
             kind: request.kind,
+            lane: Some(request.lane),
             request_place: held.request_place,
             follows_place: held.entry_place,
             key_hash,

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::campaigns::{Campaigns, Definition};
 use super::spans::Spans;
 use crate::domain::bytes::{EntryError, TAG_BATCH, TAG_CAMPAIGN, entries};
-use crate::domain::{CampaignState, Kind, Outcome, Request, Status, UnixMs, WaitReason, record};
+use crate::domain::{CampaignState, Kind, Lane, Outcome, Request, Status, UnixMs, WaitReason, record};
+use crate::intake::QueueId;
 use crate::intake::embedded::entry::{Batch, campaign_json};
 use crate::intake::embedded::parking::{Parked, Parking};
 use crate::journal::index::PlaceIndex;
@@ -24,6 +25,7 @@ pub struct SettledRow {
     pub outcome_place: u64,
     pub status: Status,
     pub kind: Kind,
+    pub lane: Option<Lane>,
     pub campaign_number: u32,
     pub amount: u64,
     pub reason: Option<WaitReason>,
@@ -41,6 +43,7 @@ impl SettledRow {
             outcome_place,
             status: outcome.status,
             kind: outcome.kind,
+            lane: outcome.lane,
             campaign_number: outcome.campaign_number,
             amount: outcome.amount,
             reason: outcome.reason,
@@ -53,6 +56,7 @@ impl SettledRow {
 
 #[derive(Default)]
 pub struct Memory {
+    pub fair_queue_count: u8,
     pub campaigns: Campaigns,
     pub index: PlaceIndex,
     pub parking: Arc<Mutex<Parking>>,
@@ -111,7 +115,9 @@ impl Memory {
             CampaignState::Closed => &WaitReason::ALL,
             CampaignState::Paused => &[],
         };
-        reasons.iter().for_each(|reason| self.parking().release(*reason, number));
+        for reason in reasons {
+            self.parking().release(*reason, number);
+        }
     }
 
     /// An outcome became durable; true if it is news.
@@ -164,7 +170,19 @@ impl Memory {
             reason,
             attempts: row.attempts,
             campaign_number: row.campaign_number,
+            queue: self.queue_of(row.campaign_number, row.kind, row.lane),
         });
+    }
+
+    /// The queue that a request came from. Outcomes of older releases do not say the lane: as a rule it is the
+    /// campaign's own.
+    pub fn queue_of(&self, campaign_number: u32, kind: Kind, lane: Option<Lane>) -> QueueId {
+        let campaign = self.campaigns.find(campaign_number);
+        let lane = lane.unwrap_or(match (kind, campaign) {
+            (Kind::Cancel | Kind::Fund | Kind::Defund, _) | (_, None) => Lane::Control,
+            (Kind::Disbursement | Kind::Collection | Kind::Reversal, Some(campaign)) => campaign.lane,
+        });
+        QueueId::of(lane, campaign.map_or("", |campaign| &campaign.id), self.fair_queue_count)
     }
 
     pub fn parking(&self) -> std::sync::MutexGuard<'_, Parking> {

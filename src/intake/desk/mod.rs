@@ -31,8 +31,8 @@ pub struct DeskOptions {
     pub wait_ms_max: u64,
     /// Requests that may be accepted and unfinished.
     pub backlog_max: u64,
-    /// Requests that may be parked; past it, what would have to park is refused.
-    pub parked_max: u64,
+    /// Requests that may be parked; what would have to park in a queue without room is refused.
+    pub parked_max: usize,
     /// Whether the wallet can take an id out of use.
     pub can_cancel: bool,
     /// How long the ids of a closed campaign are remembered.

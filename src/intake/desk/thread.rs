@@ -90,6 +90,8 @@ struct Shared {
     stopped: AtomicBool,
     bell: Bell,
     is_syncing: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Settled rows handed over and not taken in yet: some of them may park.
+    untaken: AtomicUsize,
     ring_feeder: OnceLock<Box<dyn Fn() + Send + Sync>>,
     drain_per_s: AtomicU64,
     accepted: AtomicU64,
@@ -153,6 +155,7 @@ impl Desk {
             stop: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             bell: Bell::new(),
+            untaken: AtomicUsize::new(0),
             ring_feeder: OnceLock::new(),
             is_syncing: Box::new(clerk.journal.syncing_reader()),
             drain_per_s: AtomicU64::new(0),
@@ -274,7 +277,12 @@ impl Desk {
 
     /// Hands over durable outcomes; gives them back if the desk is behind.
     pub fn settled(&self, settled: Settled) -> Result<(), Settled> {
+        let count = settled.rows.len();
+        self.shared.untaken.fetch_add(count, Ordering::AcqRel);
         let pushed = self.shared.settled.push(settled);
+        if pushed.is_err() {
+            self.shared.untaken.fetch_sub(count, Ordering::AcqRel);
+        }
         self.shared.bell.ring();
         pushed
     }
@@ -318,6 +326,18 @@ impl Desk {
     /// Outcomes of this state that the desk wrote itself: cancels and reversals of others.
     pub fn followed(&self, status: Status) -> u64 {
         self.shared.followed[status as usize - 1].load(Ordering::Relaxed)
+    }
+
+    /// Outcomes handed over of which the parking does not know yet.
+    pub fn untaken(&self) -> usize {
+        self.shared.untaken.load(Ordering::Acquire)
+    }
+
+    /// Wakes the feed, when the parking was changed from outside of the desk.
+    pub fn ring_feeder(&self) {
+        if let Some(ring_feeder) = self.shared.ring_feeder.get() {
+            ring_feeder();
+        }
     }
 
     /// What is to be called when the parking has changed. Only the first call counts.
@@ -403,11 +423,12 @@ impl Rounds {
         let listener = self.shared.bell.listen();
         loop {
             let now = (self.now_ms)();
-            let mut progress = self.take_settled(now);
+            let has_settled = self.take_settled(now);
+            let mut progress = has_settled;
             progress |= self.take_ops(now);
             progress |= self.write();
             progress |= self.answer();
-            self.tell();
+            self.tell(has_settled);
             if progress {
                 continue;
             }
@@ -436,7 +457,9 @@ impl Rounds {
         while let Some(settled) = self.shared.settled.pop() {
             progress = true;
             self.shared.outcomes.fetch_add(settled.rows.len() as u64, Ordering::Relaxed);
-            if self.clerk.settled(&settled.rows, now).is_err() {
+            let taken = self.clerk.settled(&settled.rows, now);
+            self.shared.untaken.fetch_sub(settled.rows.len(), Ordering::AcqRel);
+            if taken.is_err() {
                 // The desk has stopped itself; what it could not read is named by every refusal.
                 continue;
             }
@@ -449,12 +472,6 @@ impl Rounds {
                 }
             }
             self.shared.settled_through.fetch_max(settled.end, Ordering::AcqRel);
-            if settled.rows.iter().any(|row| !row.status.is_final())
-                && let Some(ring_feeder) = self.shared.ring_feeder.get()
-            {
-                // Something was parked, whose time the feeder does not know yet.
-                ring_feeder();
-            }
         }
         progress
     }
@@ -615,7 +632,12 @@ impl Rounds {
         progress
     }
 
-    fn tell(&self) {
+    fn tell(&self, has_settled: bool) {
+        // Something is due earlier than the feed knows, or there is room again.
+        let has_news = self.clerk.memory.parking().take_news(has_settled);
+        if let (true, Some(ring_feeder)) = (has_news, self.shared.ring_feeder.get()) {
+            ring_feeder();
+        }
         for (told, count) in self.shared.followed.iter().zip(self.clerk.followed) {
             told.store(count, Ordering::Relaxed);
         }

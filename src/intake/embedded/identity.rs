@@ -92,6 +92,15 @@ pub fn known_id<'a>(request: &Request<'a>) -> &'a str {
 
 /// The entry at `place` as the holder of `client:id`, or `None` if it is another's.
 pub fn held_at(entries: &Entries, place: u64, key: (&str, &str)) -> Result<Option<Held>, IntakeError> {
+    let held = held_from(entries, place)?;
+    Ok(held.filter(|held| {
+        let request = held.request();
+        (request.client, known_id(&request)) == key
+    }))
+}
+
+/// The request that the entry at `place` is, or is about; `None` if it is about none, or was given up.
+pub fn held_from(entries: &Entries, place: u64) -> Result<Option<Held>, IntakeError> {
     let mut buffer = Vec::new();
     let damaged = |at: u64, error: crate::domain::bytes::EntryError| IntakeError::Damaged {
         place: at,
@@ -116,9 +125,6 @@ pub fn held_at(entries: &Entries, place: u64, key: (&str, &str)) -> Result<Optio
         entries.read(request_place, &mut buffer)?;
     }
     let request = Request::decode(&buffer).map_err(|error| damaged(request_place, error))?;
-    if (request.client, known_id(&request)) != key {
-        return Ok(None);
-    }
     let length = request.encoded_len();
     buffer.truncate(length);
     Ok(Some(Held { request_place, entry_place: place, record: buffer, outcome }))

@@ -24,7 +24,8 @@ use crate::domain::{Outcome, PayoutCode, Request, Status, TransferStatus, UnixMs
 use crate::outcome::OutcomeLog;
 use crate::pipeline::commit::Teller;
 use crate::pipeline::feed::FeedCounts;
-use crate::pipeline::record::{backoff_ms, outcome_of};
+use crate::pipeline::record::outcome_of;
+use crate::pipeline::retry::{self, Retry};
 use crate::pipeline::slot::{Origin, Slot, Verdict};
 use crate::pipeline::suspects::{NOBODY, Suspects};
 use crate::ring::chain::StageError;
@@ -72,7 +73,7 @@ pub struct DispatchParts {
     pub remote: Arc<RemoteCounts>,
     pub sent_before: SentBefore,
     pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
-    pub retry_ms: u64,
+    pub retry: Retry,
     /// Whether the wallet can take an id out of use.
     pub can_burn: bool,
 }
@@ -262,7 +263,7 @@ impl Dispatch {
         let request = decode(item)?;
         let is_sent = item.may_be_sent || item.is_unknown || finished.sends > 0;
         let mut attempts = item.attempts + finished.attempts;
-        let retry_at = now + backoff_ms(self.parts.retry_ms, item.attempts);
+        let retry_at = self.parts.retry.at(now, item.attempts, item.place);
         let (mut status, code, reason, next_attempt_at) = if finished.no_answer {
             (Status::Queued, None, Some(WaitReason::NoAnswer), retry_at)
         } else {
@@ -283,11 +284,12 @@ impl Dispatch {
             code,
             reason,
             kind: request.kind,
+            lane: Some(request.lane),
             request_place: item.place,
             follows_place: item.follows_place,
             key_hash: request.key_hash,
             at: now,
-            next_attempt_at,
+            next_attempt_at: retry::within(request.not_after, next_attempt_at, now),
             attempts,
             campaign_number: item.campaign_number,
             amount: request.amount.minor_units(),

@@ -107,7 +107,7 @@ impl Remote {
             remote: remote.clone(),
             sent_before,
             now_ms: parts.now_ms.clone(),
-            retry_ms: options.retry_ms,
+            retry: options.retry,
             can_burn: self.options.can_burn,
         })
     }

@@ -130,6 +130,7 @@ pub fn outcome<'a>(place: u64, request: &Request<'_>, status: Status, at: UnixMs
         code: None,
         reason: None,
         kind: request.kind,
+        lane: Some(request.lane),
         request_place: place,
         follows_place: place,
         key_hash: request.key_hash,
