@@ -376,6 +376,32 @@ fn an_empty_account_waits_and_is_paid_when_funded() {
 }
 
 #[test]
+fn what_got_no_answer_is_looked_at_when_it_expires() {
+    let mut scene = Scene::start(&["parking.retry_ms=3600000", "parking.retry_ms_max=3600000"]);
+    scene.open(1_000);
+    scene.wallet.mood(|mood| mood.slow_payee = Some("slow".to_owned()));
+    let currency = Currency::parse("CNY").unwrap();
+    let request = Request::new(Kind::Disbursement, "shop", "late", "c", amount(2), currency);
+    let not_after = hongbao::app::now_ms() + 6_000;
+    let late = scene.stamper.encode(Request { party: "slow", not_after, ..request });
+    scene.submit(vec![late]);
+    // Others succeed meanwhile, so that the wallet is known to be well.
+    let mut round = 0;
+    scene.await_that("it to wait for an answer", |scene| {
+        let mut stamper = Stamper::default();
+        let id = format!("other-{round}");
+        round += 1;
+        let other = Request::new(Kind::Disbursement, "shop", &id, "c", amount(2), currency);
+        scene.submit(vec![stamper.encode(Request { party: "ann", ..other })]);
+        !scene.service().desk.parking().is_empty()
+    });
+    let parked = scene.service().desk.parking().iter().next().copied();
+    assert_eq!(parked.map(|parked| (parked.reason.as_str(), parked.due)), Some(("no_answer", not_after + 1)));
+    // The wallet had it: what it was asked to burn turns out to be paid.
+    scene.await_status("late", Status::Succeeded);
+}
+
+#[test]
 fn smaller_batches_are_sent_to_a_wallet_that_takes_no_more() {
     let mut scene = Scene::start(&[]);
     scene.open(1_000_000);
