@@ -134,7 +134,9 @@ impl Cli {
             Command::Migrate => migrate::run(&self.settings.load()?),
             Command::Parked { command } => parked::run(&command, &self.settings.load()?),
             Command::Config { command: ConfigCommand::Check } => {
-                self.settings.load()?;
+                let config = self.settings.load()?;
+                // What the wallet's adapter can refuse without a connection, it refuses here.
+                hongbao::app::wallet::adapter(&config)?;
                 println!("the settings are valid");
                 Ok(Done::Well)
             }
