@@ -43,6 +43,7 @@
 //! | [`domain`] | money, ids, requests, transfers, states, codes, their stored forms | I/O, clocks, hashing |
 //! | [`digest`] | the two hashes of a request | |
 //! | [`journal`] | segmented log, group commit, recovery, index, snapshots, a storage that crashes | money |
+//! | [`redis`] | commands, scripts, connections to Redis | keys of ours, money |
 //! | [`ring`] | slots, stages, threads, waiting, poison | money |
 //! | [`shaping`] | pace, drain rate: pure, takes `now` | clocks |
 //! | [`intake`] | queues, identity, parking, the desk that decides what is accepted | settling |
@@ -86,6 +87,7 @@ pub mod journal;
 pub mod outcome;
 pub mod pipeline;
 pub mod reconcile;
+pub mod redis;
 pub mod ring;
 pub mod server;
 pub mod shaping;
