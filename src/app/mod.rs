@@ -185,8 +185,16 @@ impl Service {
         let (desk, desk_thread) =
             Desk::start(clerk, clock.clone(), poison.clone(), extras.on_poison.clone())?;
 
-        let parts =
-            Parts { desk: desk.clone(), wallet, outcomes: outcomes.clone(), suspects, now_ms: clock.clone() };
+        let parts = Parts {
+            intake: desk.intake.clone(),
+            shelf: Arc::new(desk.clone()),
+            informed: Arc::new(desk.clone()),
+            registry: desk.registry().clone(),
+            wallet,
+            outcomes: outcomes.clone(),
+            suspects,
+            now_ms: clock.clone(),
+        };
         let pipeline = Arc::new(Pipeline::start(&config.pipeline, parts, poison.clone(), extras.on_poison)?);
         let stopping = Arc::new(AtomicBool::new(false));
         if let Some(link) = &link {

@@ -13,7 +13,7 @@ use crate::gateway::port::{
     Accepting, Answer, BatchHead, BatchStanding, CampaignChange, CampaignStanding, ListQuery, Looking, Page,
     Refused, Standing, Submission, Tally, Verdict,
 };
-use crate::intake::QueueId;
+use crate::intake::{Intake, QueueId};
 use crate::intake::desk::{Decision, Desk};
 use crate::intake::embedded::entry::Batch;
 use crate::intake::embedded::identity::{Held, known_id};

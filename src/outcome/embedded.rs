@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use super::entry::FRAME_OUTCOMES;
 use super::{Appended, Fact, FactSource, OutcomeError, OutcomeLog, SourceError};
 use crate::domain::bytes::{TAG_OUTCOME, TAG_REQUEST, entries};
@@ -37,7 +39,11 @@ impl EmbeddedOutcomeLog {
 }
 
 impl OutcomeLog for EmbeddedOutcomeLog {
-    fn append(&self, outcomes: &[u8]) -> Result<(), OutcomeError> {
+    fn wants_requests(&self) -> bool {
+        false
+    }
+
+    fn append(&self, outcomes: &[u8], _requests: &[Bytes]) -> Result<(), OutcomeError> {
         let count = entries(outcomes).count() as u32;
         let bytes = outcomes.to_vec();
         // Held across the append: whoever sees the frame in the journal must see it in `appended_end` as well.

@@ -7,6 +7,8 @@ pub mod embedded;
 pub mod entry;
 pub mod view;
 
+use bytes::Bytes;
+
 use crate::domain::{Outcome, Request};
 
 /// What a reader of the log meets, in order. `place` is unique to a request and grows with acceptance.
@@ -53,8 +55,10 @@ pub struct Appended {
 }
 
 pub trait OutcomeLog: Send + Sync + 'static {
-    /// Appends encoded outcomes, in order.
-    fn append(&self, outcomes: &[u8]) -> Result<(), OutcomeError>;
+    /// Appends encoded outcomes, in order; with the request of each, where the log [wants](Self::wants_requests) them.
+    fn append(&self, outcomes: &[u8], requests: &[Bytes]) -> Result<(), OutcomeError>;
+    /// Whether the requests are to be handed over: where they stand nowhere else.
+    fn wants_requests(&self) -> bool;
     /// The oldest run that was appended, is durable, and was not taken yet.
     fn take_durable(&self) -> Option<Appended>;
     /// Whether `take_durable` would answer one.

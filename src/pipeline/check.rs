@@ -29,7 +29,7 @@ impl Check {
     pub fn new(batch_count_max: u64, parts: &Parts, suspects: Arc<Suspects>) -> Check {
         Check {
             batch_count_max,
-            registry: parts.desk.registry().clone(),
+            registry: parts.registry.clone(),
             campaigns: Vec::new(),
             numbers: std::collections::HashMap::new(),
             last: None,
@@ -122,11 +122,11 @@ impl Stage<Slot> for Check {
         self.refresh();
         let now = (self.now_ms)();
         while let Some(slot) = batch.next_slot() {
-            self.working_on = slot.place;
+            self.working_on = slot.mark;
             let request = Request::decode(&slot.record).map_err(|error| StageError(error.to_string()))?;
             let number = self.number(&request);
             let campaign = number.map(|number| &*self.campaigns[number as usize]);
-            let condemned = self.suspects.is_condemned(slot.place);
+            let condemned = self.suspects.is_condemned(slot.mark);
             let (verdict, due) = verdict(&request, campaign, condemned, now);
             slot.set_verdict(verdict, number.unwrap_or(u32::MAX), due);
         }

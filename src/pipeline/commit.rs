@@ -1,4 +1,4 @@
-//! Stage five: once the outcomes are durable, acknowledge the queues and tell the desk.
+//! Stage five: once the outcomes are durable, acknowledge the queues and tell the intake's side.
 //!
 //! [`Commit`] is the stage where the wallet answers in order (in this process), [`Teller`] what it shares with
 //! `remote`, where it does not. It takes only slots whose outcome frames are durable; until then they stay in the ring. The ack is written
@@ -13,9 +13,8 @@ use super::feed::FeedCounts;
 use super::slot::{Origin, Slot};
 use crate::domain::bytes::entries;
 use crate::domain::{Kind, Outcome, Status};
-use crate::intake::desk::thread::Settled;
-use crate::intake::desk::{Desk, memory::SettledRow};
-use crate::intake::{Intake, QueueId};
+use crate::intake::desk::memory::SettledRow;
+use crate::intake::{Informed, Intake, QueueId, Settled};
 use crate::outcome::{Appended, OutcomeLog};
 use crate::ring::chain::StageError;
 use crate::ring::{Batch, Stage};
@@ -26,22 +25,22 @@ pub struct SettleCounts {
     pub by_status: [AtomicU64; Status::ALL.len()],
 }
 
-/// Tells the desk, and the metrics, what became durable.
+/// Tells the intake's side, and the metrics, what became durable.
 pub struct Teller {
-    desk: Desk,
+    informed: Arc<dyn Informed>,
     settled: Arc<SettleCounts>,
-    /// Settled rows the desk had no room for yet.
+    /// Settled rows there was no room for yet.
     held: Option<Settled>,
 }
 
 impl Teller {
-    pub fn new(desk: Desk, settled: Arc<SettleCounts>) -> Teller {
-        Teller { desk, settled, held: None }
+    pub fn new(informed: Arc<dyn Informed>, settled: Arc<SettleCounts>) -> Teller {
+        Teller { informed, settled, held: None }
     }
 
-    /// Offers the desk what it had no room for; true if it took it.
+    /// Offers what there was no room for; true if it took it.
     pub fn offer_held(&mut self) -> bool {
-        match self.held.take().map(|settled| self.desk.settled(settled)) {
+        match self.held.take().map(|settled| self.informed.settled(settled)) {
             Some(Err(settled)) => {
                 self.held = Some(settled);
                 false
@@ -75,7 +74,7 @@ impl Teller {
         Ok(())
     }
 
-    /// The desk rings nobody when it has room again; look every millisecond while something is held.
+    /// Nobody rings when there is room again; look every millisecond while something is held.
     pub fn deadline(&self) -> Option<Instant> {
         self.held.as_ref().map(|_| Instant::now() + Duration::from_millis(1))
     }
@@ -98,10 +97,10 @@ impl Acks {
     }
 
     /// Acknowledges what was gathered.
-    pub fn give(&mut self, desk: &Desk) -> Result<(), StageError> {
+    pub fn give(&mut self, intake: &dyn Intake) -> Result<(), StageError> {
         crate::crash::point("commit::before_ack");
         for (queue, below_index) in self.below.drain(..) {
-            desk.intake.ack(queue, below_index).map_err(|error| StageError(error.to_string()))?;
+            intake.ack(queue, below_index).map_err(|error| StageError(error.to_string()))?;
         }
         crate::crash::point("commit::after_ack");
         Ok(())
@@ -109,7 +108,7 @@ impl Acks {
 }
 
 pub struct Commit {
-    desk: Desk,
+    intake: Arc<dyn Intake>,
     outcomes: Arc<dyn OutcomeLog>,
     counts: Arc<FeedCounts>,
     teller: Teller,
@@ -121,7 +120,7 @@ pub struct Commit {
 impl Commit {
     pub fn new(parts: &Parts, counts: Arc<FeedCounts>, teller: Teller) -> Commit {
         Commit {
-            desk: parts.desk.clone(),
+            intake: parts.intake.clone(),
             outcomes: parts.outcomes.clone(),
             counts,
             teller,
@@ -157,7 +156,7 @@ impl Stage<Slot> for Commit {
         if count != next.count as u64 {
             return Err(StageError(format!("{} outcomes are durable for {count} slots", next.count)));
         }
-        self.acks.give(&self.desk)?;
+        self.acks.give(&*self.intake)?;
         self.teller.tell(&next)?;
         self.teller.offer_held();
         self.counts.committed.fetch_add(count, Ordering::AcqRel);

@@ -35,7 +35,7 @@ impl Stage<Slot> for Decode {
 
     fn on_batch(&mut self, batch: &mut Batch<'_, '_, Slot>) -> Result<(), StageError> {
         while let Some(slot) = batch.next_slot() {
-            self.working_on = slot.place;
+            self.working_on = slot.mark;
             if let Err(error) = Request::decode(&slot.record) {
                 // Frames are verified when they are read: this is damage in memory or a bug, and never skipped.
                 slot.set_verdict(Verdict::Unreadable, 0, 0);

@@ -9,16 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use super::slot::{Origin, Slot};
+use super::slot::{Load, Origin, Slot};
 use super::suspects::Suspects;
 use super::{Parts, PipelineOptions};
-use crate::domain::{Lane, UnixMs, WaitReason};
-use crate::intake::desk::Desk;
-use crate::intake::embedded::identity::Entries;
-use crate::intake::embedded::parking::Parked;
-use crate::intake::{Element, Intake, QueueId};
+use crate::domain::{Lane, UnixMs};
+use crate::intake::{Due, Element, Intake, QueueId, Shelf};
 use crate::ring::threads::Feeder;
 use crate::ring::{self};
 use crate::shaping::Pace;
@@ -57,8 +52,11 @@ impl FeedCounts {
 }
 
 pub struct Feed {
-    desk: Desk,
-    entries: Entries,
+    intake: Arc<dyn Intake>,
+    shelf: Arc<dyn Shelf>,
+    /// All queues, and those that are paced, by position.
+    queues: Vec<QueueId>,
+    paced: Vec<QueueId>,
     suspects: Arc<Suspects>,
     counts: Arc<FeedCounts>,
     pace: Pace,
@@ -67,9 +65,9 @@ pub struct Feed {
     /// Next fair queue to serve, by lane.
     turn: [u8; Lane::ALL.len()],
     /// Read and not yet published.
-    ready: VecDeque<(Bytes, u64, Origin)>,
+    ready: VecDeque<Load>,
     elements: Vec<Element>,
-    due: Vec<Parked>,
+    due: Vec<Due>,
     /// What may be read of each queue, by position, in one gathering.
     rooms: Vec<usize>,
     slot_count: usize,
@@ -87,9 +85,14 @@ impl Feed {
         suspects: Arc<Suspects>,
         counts: Arc<FeedCounts>,
     ) -> Feed {
+        let fair_count = parts.intake.fair_queue_count();
+        let of_lane = |lane| (0..fair_count).map(move |fair| QueueId { lane, fair });
+        let queues: Vec<QueueId> = Lane::ALL.into_iter().flat_map(of_lane).collect();
         Feed {
-            desk: parts.desk.clone(),
-            entries: parts.desk.entries(),
+            intake: parts.intake.clone(),
+            shelf: parts.shelf.clone(),
+            paced: queues.iter().copied().filter(|queue| queue.lane != Lane::Control).collect(),
+            queues,
             suspects,
             counts,
             pace: Pace::new(options.transfers_per_s),
@@ -120,14 +123,14 @@ impl Feed {
 
     fn lingers(&self) -> bool {
         Instant::now() < self.linger_until && {
-            let unfed = self.desk.intake.backlog().saturating_sub(self.counts.in_ring());
-            unfed < LINGER_COUNT
+            let backlog: u64 = self.paced.iter().map(|queue| self.intake.depth(*queue)).sum();
+            backlog.saturating_sub(self.counts.in_ring()) < LINGER_COUNT
         }
     }
 
     /// Fills `ready` from the parking and the queues, at most `room` in all.
     fn gather(&mut self, room: usize) {
-        self.look_for_room();
+        self.shelf.rooms(&self.queues, self.counts.in_ring() as usize, &mut self.rooms);
         self.gather_lane(Lane::Control, room, false);
         if self.lingers() {
             return;
@@ -151,67 +154,25 @@ impl Feed {
         self.paced_until_ns = if granted == 0 && want > 0 { self.pace.next_at_ns() } else { 0 };
     }
 
-    fn queues(&self, lanes: &'static [Lane]) -> impl Iterator<Item = QueueId> + use<> {
-        let fair_count = self.desk.intake.fair_queue_count();
-        lanes.iter().flat_map(move |lane| (0..fair_count).map(move |fair| QueueId { lane: *lane, fair }))
-    }
-
-    /// Requests that were fed and may still park.
-    fn under_way(&self) -> usize {
-        self.counts.in_ring() as usize + self.desk.untaken()
-    }
-
-    fn look_for_room(&mut self) {
-        let parking = self.desk.parking();
-        let under_way = self.under_way();
-        self.rooms.clear();
-        self.rooms.extend(self.queues(&Lane::ALL).map(|queue| parking.room(queue, under_way)));
-    }
-
-    /// Whether a paced queue has something to read, and room in the parking. If it lacks only room, the desk is asked
-    /// to wake the feed when there may be some.
+    /// Whether a paced queue has something to read, and room where it may have to wait.
     fn has_open_unread(&self) -> bool {
-        let unread = self.queues(&[Lane::Realtime, Lane::Bulk]);
-        let unread: Vec<QueueId> = unread.filter(|queue| self.desk.intake.has_unread(*queue)).collect();
-        if unread.is_empty() {
-            return false;
-        }
-        let mut parking = self.desk.parking();
-        // Under the lock: what the desk takes in from here on, it sees the wish after.
-        let under_way = self.under_way();
-        let is_open = unread.iter().any(|queue| parking.room(*queue, under_way) > 0);
-        if !is_open {
-            parking.feed_waits_for_room();
-        }
-        is_open
+        let unread = self.paced.iter().copied().filter(|queue| self.intake.has_unread(*queue));
+        let unread: Vec<QueueId> = unread.collect();
+        !unread.is_empty() && self.shelf.has_room(&unread, self.counts.in_ring() as usize)
     }
 
     fn gather_due(&mut self, count_max: usize) {
-        let now = (self.now_ms)();
         self.due.clear();
-        {
-            let mut parking = self.desk.parking();
-            if parking.next_due().is_none_or(|due| due > now) {
-                return;
-            }
-            parking.take_due(now, count_max, &mut self.due);
-        }
-        let mut buffer = Vec::new();
-        for parked in std::mem::take(&mut self.due) {
-            // Its request was read before; one that cannot be read now is found out by decode.
-            let record = match self.entries.read(parked.request_place, &mut buffer) {
-                Ok((_, bytes)) => Bytes::copy_from_slice(bytes),
-                Err(_) => Bytes::new(),
-            };
-            let Parked { entry_place, attempts, reason, .. } = parked;
-            let is_unknown = reason == WaitReason::NoAnswer && attempts > 0;
+        self.shelf.take_due((self.now_ms)(), count_max, &mut self.due);
+        self.ready.extend(self.due.drain(..).map(|due| {
+            let Due { record, place, mark, entry_place, attempts, is_unknown } = due;
             let origin = Origin::Parked { entry_place, attempts, is_unknown };
-            self.ready.push_back((record, parked.request_place, origin));
-        }
+            Load { record, place, mark, may_be_sent: false, origin }
+        }));
     }
 
     fn gather_lane(&mut self, lane: Lane, count_max: usize, in_turns: bool) {
-        let fair_count = self.desk.intake.fair_queue_count();
+        let fair_count = self.intake.fair_queue_count();
         let wanted = self.ready.len() + count_max;
         let mut empty = 0;
         while self.ready.len() < wanted && empty < fair_count {
@@ -226,7 +187,7 @@ impl Feed {
                 empty += 1;
                 continue;
             }
-            if let Err(error) = self.desk.intake.read(queue, count, &mut self.elements) {
+            if let Err(error) = self.intake.read(queue, count, &mut self.elements) {
                 // Unreadable storage is not a reason to skip anything: stop, by the panic that stops the service.
                 panic!("queue {queue:?} cannot be read: {error}");
             }
@@ -239,8 +200,9 @@ impl Feed {
             let count = self.elements.len();
             self.rooms.iter_mut().for_each(|room| *room = room.saturating_sub(count));
             for element in self.elements.drain(..) {
-                let origin = Origin::Queue { queue, index: element.index };
-                self.ready.push_back((element.record, element.place, origin));
+                let Element { index, place, mark, may_be_sent, record } = element;
+                let origin = Origin::Queue { queue, index };
+                self.ready.push_back(Load { record, place, mark, may_be_sent, origin });
             }
         }
     }
@@ -278,8 +240,7 @@ impl Feeder<Slot> for Feed {
         self.counts.fed.fetch_add(count as u64, Ordering::AcqRel);
         let ready = &mut self.ready;
         let published = feed.try_publish(count, |slot| {
-            let (record, place, origin) = ready.pop_front().expect("counted above");
-            slot.fill(record, place, origin);
+            slot.fill(ready.pop_front().expect("counted above"));
         });
         if published.is_err() {
             self.counts.fed.fetch_sub(count as u64, Ordering::AcqRel);
@@ -297,14 +258,14 @@ impl Feeder<Slot> for Feed {
         if !self.ready.is_empty() {
             return true;
         }
-        if self.queues(&[Lane::Control]).any(|queue| self.desk.intake.has_unread(queue)) {
+        if self.queues.iter().any(|queue| queue.lane == Lane::Control && self.intake.has_unread(*queue)) {
             return true;
         }
         if self.lingers() {
             return false;
         }
         let paced = self.paced_until_ns > self.now_ns();
-        let due = || self.desk.parking().next_due().is_some_and(|due| due <= (self.now_ms)());
+        let due = || self.shelf.next_due().is_some_and(|due| due <= (self.now_ms)());
         !paced && (due() || self.has_open_unread())
     }
 
@@ -316,7 +277,7 @@ impl Feeder<Slot> for Feed {
             let ns = self.paced_until_ns.saturating_sub(self.now_ns());
             Instant::now() + Duration::from_nanos(ns)
         });
-        let due = self.desk.parking().next_due().map(|due| {
+        let due = self.shelf.next_due().map(|due| {
             let ms = due.saturating_sub((self.now_ms)()).max(1);
             Instant::now() + Duration::from_millis(ms)
         });

@@ -28,7 +28,8 @@ pub mod suspects;
 use std::sync::Arc;
 
 use crate::domain::UnixMs;
-use crate::intake::desk::Desk;
+use crate::intake::desk::campaigns::Registry;
+use crate::intake::{Informed, Intake, Shelf};
 use crate::outcome::OutcomeLog;
 use crate::ring::threads::Threads;
 use crate::ring::{Bell, Chain, Poison, Stage};
@@ -65,7 +66,10 @@ pub enum Wallet {
 
 /// The parts that the stages work with.
 pub struct Parts {
-    pub desk: Desk,
+    pub intake: Arc<dyn Intake>,
+    pub shelf: Arc<dyn Shelf>,
+    pub informed: Arc<dyn Informed>,
+    pub registry: Registry,
     pub wallet: Wallet,
     pub outcomes: Arc<dyn OutcomeLog>,
     pub suspects: Arc<Suspects>,
@@ -101,7 +105,7 @@ impl Pipeline {
             Box::new(decode::Decode::new(batch, suspects.clone())),
             Box::new(check::Check::new(batch, &parts, suspects.clone())),
         ];
-        let teller = commit::Teller::new(parts.desk.clone(), settled.clone());
+        let teller = commit::Teller::new(parts.informed.clone(), settled.clone());
         match &parts.wallet {
             Wallet::Here(wallet) => {
                 stages.push(Box::new(settle::Settle::new(batch, wallet.clone(), suspects.clone())));
@@ -114,7 +118,7 @@ impl Pipeline {
                 let window = Arc::new(Window::new(options.slot_count));
                 let dispatch = wallet.dispatch(options, &parts, teller, &window, &counts, &remote, &bells);
                 stages.push(Box::new(dispatch));
-                stages.push(Box::new(Acknowledge::new(parts.desk.clone(), counts.clone(), window, batch)));
+                stages.push(Box::new(Acknowledge::new(parts.intake.clone(), counts.clone(), window, batch)));
             }
         }
         let chain = Chain::new(options.slot_count, Slot::default, stages);

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Parts;
 use super::retry::{self, Retry};
 use super::slot::{Origin, Slot, Verdict};
@@ -19,12 +21,20 @@ pub struct Record {
     now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
     retry: Retry,
     bytes: Vec<u8>,
+    requests: Vec<Bytes>,
 }
 
 impl Record {
     pub fn new(batch_count_max: u64, parts: &Parts, retry: Retry) -> Record {
         let outcomes = parts.outcomes.clone();
-        Record { batch_count_max, outcomes, now_ms: parts.now_ms.clone(), retry, bytes: Vec::new() }
+        Record {
+            batch_count_max,
+            outcomes,
+            now_ms: parts.now_ms.clone(),
+            retry,
+            bytes: Vec::new(),
+            requests: Vec::new(),
+        }
     }
 }
 
@@ -83,6 +93,8 @@ impl Stage<Slot> for Record {
     fn on_batch(&mut self, batch: &mut Batch<'_, '_, Slot>) -> Result<(), StageError> {
         let now = (self.now_ms)();
         self.bytes.clear();
+        self.requests.clear();
+        let wants_requests = self.outcomes.wants_requests();
         while let Some(slot) = batch.next_slot() {
             let request = Request::decode(&slot.record).map_err(|error| StageError(error.to_string()))?;
             let verdict = slot.verdict().ok_or_else(|| StageError("a slot passed unchecked".to_owned()))?;
@@ -110,9 +122,12 @@ impl Stage<Slot> for Record {
                 wallet_ref: "",
             };
             outcome.encode(&mut self.bytes);
+            if wants_requests {
+                self.requests.push(slot.record.clone());
+            }
         }
         crate::crash::point("record::before_append");
-        self.outcomes.append(&self.bytes).map_err(|error| StageError(error.to_string()))?;
+        self.outcomes.append(&self.bytes, &self.requests).map_err(|error| StageError(error.to_string()))?;
         crate::crash::point("record::after_append");
         Ok(())
     }

@@ -19,7 +19,7 @@ pub struct Settle {
     suspects: Arc<Suspects>,
     working_on: u64,
     /// The batch, for when the wallet panics and names nobody.
-    places: Vec<u64>,
+    marks: Vec<u64>,
     names: Names,
     transfers: TransferBatch,
     results: Vec<TransferStatus>,
@@ -32,7 +32,7 @@ impl Settle {
             stored_value,
             suspects,
             working_on: NOBODY,
-            places: Vec::new(),
+            marks: Vec::new(),
             names: Names::default(),
             transfers: TransferBatch::default(),
             results: Vec::new(),
@@ -46,7 +46,7 @@ impl Stage<Slot> for Settle {
     }
 
     fn panicked(&mut self, reason: &str) {
-        self.suspects.blame(self.working_on, &self.places, reason);
+        self.suspects.blame(self.working_on, &self.marks, reason);
     }
 
     fn appetite(&mut self) -> u64 {
@@ -55,11 +55,11 @@ impl Stage<Slot> for Settle {
 
     fn on_batch(&mut self, batch: &mut Batch<'_, '_, Slot>) -> Result<(), StageError> {
         self.transfers.clear();
-        self.places.clear();
+        self.marks.clear();
         let slots = batch.slots();
         for slot in &slots {
-            self.working_on = slot.place;
-            self.places.push(slot.place);
+            self.working_on = slot.mark;
+            self.marks.push(slot.mark);
             let kind = match slot.verdict() {
                 Some(Verdict::Pay) => {
                     inject_panic(slot);

@@ -39,9 +39,23 @@ pub enum Verdict {
     Unreadable,
 }
 
+/// A request as the feed hands it to a slot.
+#[derive(Debug)]
+pub struct Load {
+    pub record: Bytes,
+    pub place: u64,
+    pub mark: u64,
+    pub may_be_sent: bool,
+    pub origin: Origin,
+}
+
 pub struct Slot {
     pub record: Bytes,
     pub place: u64,
+    /// What it is blamed by.
+    pub mark: u64,
+    /// Another process may have sent it.
+    pub may_be_sent: bool,
     pub origin: Origin,
     verdict: AtomicU8,
     verdict_detail: AtomicU8,
@@ -56,6 +70,8 @@ impl Default for Slot {
         Slot {
             record: Bytes::new(),
             place: 0,
+            mark: 0,
+            may_be_sent: false,
             origin: Origin::Parked { entry_place: 0, attempts: 0, is_unknown: false },
             verdict: AtomicU8::new(0),
             verdict_detail: AtomicU8::new(0),
@@ -71,10 +87,12 @@ const RESULT_UNKNOWN: u8 = 255;
 
 impl Slot {
     /// A new request takes the slot.
-    pub fn fill(&mut self, record: Bytes, place: u64, origin: Origin) {
-        self.record = record;
-        self.place = place;
-        self.origin = origin;
+    pub fn fill(&mut self, load: Load) {
+        self.record = load.record;
+        self.place = load.place;
+        self.mark = load.mark;
+        self.may_be_sent = load.may_be_sent;
+        self.origin = load.origin;
         *self.verdict.get_mut() = 0;
         *self.result.get_mut() = RESULT_UNKNOWN;
     }

@@ -17,7 +17,7 @@ use crate::domain::{Campaign, CampaignState, Kind, Lane, Refusal, Request, Statu
 use crate::intake::embedded::EmbeddedIntake;
 use crate::intake::embedded::entry::{Batch, FRAME_CONTROL, encode_campaign};
 use crate::intake::embedded::identity::{Entries, Held, batch_key_hash, held_at, known_id};
-use crate::intake::{IntakeError, QueueId};
+use crate::intake::{Intake, IntakeError, QueueId};
 use crate::journal::Journal;
 use crate::shaping::DrainRate;
 

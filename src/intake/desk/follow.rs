@@ -8,7 +8,7 @@ use super::decide::Clerk;
 use super::memory::SettledRow;
 use crate::crash;
 use crate::domain::{Kind, Outcome, Request, Status, UnixMs};
-use crate::intake::{IntakeError, QueueId};
+use crate::intake::{Intake, IntakeError, QueueId};
 use crate::outcome::entry::FRAME_OUTCOMES;
 
 impl Clerk {

@@ -10,16 +10,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::oneshot;
 
 use super::decide::{Clerk, batch_digest};
-use super::memory::SettledRow;
 use super::snapshot::DeskCheckpoint;
 use super::{BatchHead, CampaignChange, CampaignStanding, Decision, Refused};
-use crate::domain::{Refusal, Status, UnixMs};
+use crate::domain::{Refusal, Status, UnixMs, WaitReason};
+use crate::intake::embedded::EmbeddedIntake;
 use crate::intake::embedded::identity::{Entries, Held, held_at};
-use crate::intake::{IntakeError, embedded::EmbeddedIntake};
+use crate::intake::{Due, Informed, IntakeError, QueueId, Settled, Shelf};
 use crate::ring::{Bell, Poison};
 
 /// Batches of settled rows that may wait for the desk.
@@ -29,13 +30,6 @@ const ROUND_OPS_MAX: usize = 1_024;
 
 /// Operations that may gather during a sync before the desk is woken to decide them.
 const GATHER_OPS_MAX: usize = 64;
-
-/// Settled rows that are durable, in the order of their frames.
-pub struct Settled {
-    pub rows: Vec<SettledRow>,
-    /// End of the outcome frame.
-    pub end: u64,
-}
 
 type Answer<T> = oneshot::Sender<T>;
 
@@ -275,18 +269,6 @@ impl Desk {
         if self.send(Op::WaitFinal { key_hash, answer }) { Ok(finished) } else { Err(busy()) }
     }
 
-    /// Hands over durable outcomes; gives them back if the desk is behind.
-    pub fn settled(&self, settled: Settled) -> Result<(), Settled> {
-        let count = settled.rows.len();
-        self.shared.untaken.fetch_add(count, Ordering::AcqRel);
-        let pushed = self.shared.settled.push(settled);
-        if pushed.is_err() {
-            self.shared.untaken.fetch_sub(count, Ordering::AcqRel);
-        }
-        self.shared.bell.ring();
-        pushed
-    }
-
     /// The offset below which no id needs to be remembered: its campaign is closed, and has been for
     /// `retention_ms`.
     pub fn retained_from(&self, retention_ms: u64) -> Option<u64> {
@@ -328,11 +310,6 @@ impl Desk {
         self.shared.followed[status as usize - 1].load(Ordering::Relaxed)
     }
 
-    /// Outcomes handed over of which the parking does not know yet.
-    pub fn untaken(&self) -> usize {
-        self.shared.untaken.load(Ordering::Acquire)
-    }
-
     /// Wakes the feed, when the parking was changed from outside of the desk.
     pub fn ring_feeder(&self) {
         if let Some(ring_feeder) = self.shared.ring_feeder.get() {
@@ -367,6 +344,77 @@ impl Desk {
             backlog: self.intake.backlog(),
             drain_per_s: read(&self.shared.drain_per_s),
         }
+    }
+}
+
+impl Informed for Desk {
+    fn settled(&self, settled: Settled) -> Result<(), Settled> {
+        let count = settled.rows.len();
+        self.shared.untaken.fetch_add(count, Ordering::AcqRel);
+        let pushed = self.shared.settled.push(settled);
+        if pushed.is_err() {
+            self.shared.untaken.fetch_sub(count, Ordering::AcqRel);
+        }
+        self.shared.bell.ring();
+        pushed
+    }
+}
+
+impl Desk {
+    /// Requests that may still park: in the ring, or handed over and not taken in.
+    fn under_way(&self, in_ring: usize) -> usize {
+        in_ring + self.shared.untaken.load(Ordering::Acquire)
+    }
+}
+
+impl Shelf for Desk {
+    fn rooms(&self, queues: &[QueueId], in_ring: usize, out: &mut Vec<usize>) {
+        let parking = self.parking();
+        let under_way = self.under_way(in_ring);
+        out.clear();
+        out.extend(queues.iter().map(|queue| parking.room(*queue, under_way)));
+    }
+
+    fn has_room(&self, queues: &[QueueId], in_ring: usize) -> bool {
+        let mut parking = self.parking();
+        // Under the lock: what the desk takes in from here on, it sees the wish after.
+        let under_way = self.under_way(in_ring);
+        let is_open = queues.iter().any(|queue| parking.room(*queue, under_way) > 0);
+        if !is_open {
+            parking.feed_waits_for_room();
+        }
+        is_open
+    }
+
+    fn next_due(&self) -> Option<UnixMs> {
+        self.parking().next_due()
+    }
+
+    fn take_due(&self, now: UnixMs, count_max: usize, out: &mut Vec<Due>) {
+        let mut taken = Vec::new();
+        {
+            let mut parking = self.parking();
+            if parking.next_due().is_none_or(|due| due > now) {
+                return;
+            }
+            parking.take_due(now, count_max, &mut taken);
+        }
+        let mut buffer = Vec::new();
+        out.extend(taken.into_iter().map(|parked| {
+            // Its request was read before; one that cannot be read now is found out by decode.
+            let record = match self.entries.read(parked.request_place, &mut buffer) {
+                Ok((_, bytes)) => Bytes::copy_from_slice(bytes),
+                Err(_) => Bytes::new(),
+            };
+            Due {
+                record,
+                place: parked.request_place,
+                mark: parked.request_place,
+                entry_place: parked.entry_place,
+                attempts: parked.attempts,
+                is_unknown: parked.reason == WaitReason::NoAnswer && parked.attempts > 0,
+            }
+        }));
     }
 }
 

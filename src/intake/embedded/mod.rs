@@ -202,10 +202,6 @@ impl EmbeddedIntake {
         queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn fair_queue_count(&self) -> u8 {
-        self.fair_queue_count
-    }
-
     /// Appends encoded requests to a queue: `(place of the first, end)`. Durable once the journal has synced
     /// to the end. One caller at a time: the desk.
     pub fn append(&self, id: QueueId, count: u32, records: &[u8]) -> Result<(u64, u64), IntakeError> {
@@ -289,7 +285,8 @@ impl Open {
             _ => return Err(IntakeError::Damaged { place, reason: "no request begins here".to_owned() }),
         };
         if let Some(out) = out {
-            out.push(Element { index: self.index, place, record: self.payload.slice(self.at..end) });
+            let record = self.payload.slice(self.at..end);
+            out.push(Element { index: self.index, place, mark: place, may_be_sent: false, record });
         }
         (self.at, self.index) = (end, self.index + 1);
         Ok(true)
@@ -297,6 +294,10 @@ impl Open {
 }
 
 impl Intake for EmbeddedIntake {
+    fn fair_queue_count(&self) -> u8 {
+        self.fair_queue_count
+    }
+
     fn read(&self, id: QueueId, count_max: usize, out: &mut Vec<Element>) -> Result<(), IntakeError> {
         let mut queue = self.queue(id);
         let wanted = out.len() + count_max;

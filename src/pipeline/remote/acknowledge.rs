@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::window::Window;
-use crate::intake::desk::Desk;
+use crate::intake::Intake;
 use crate::pipeline::commit::Acks;
 use crate::pipeline::feed::FeedCounts;
 use crate::pipeline::slot::Slot;
@@ -12,7 +12,7 @@ use crate::ring::chain::StageError;
 use crate::ring::{Batch, Stage};
 
 pub struct Acknowledge {
-    desk: Desk,
+    intake: Arc<dyn Intake>,
     counts: Arc<FeedCounts>,
     window: Arc<Window>,
     batch_count_max: u64,
@@ -22,12 +22,12 @@ pub struct Acknowledge {
 
 impl Acknowledge {
     pub fn new(
-        desk: Desk,
+        intake: Arc<dyn Intake>,
         counts: Arc<FeedCounts>,
         window: Arc<Window>,
         batch_count_max: u64,
     ) -> Acknowledge {
-        Acknowledge { desk, counts, window, batch_count_max, sequence_next: 0, acks: Acks::default() }
+        Acknowledge { intake, counts, window, batch_count_max, sequence_next: 0, acks: Acks::default() }
     }
 }
 
@@ -46,7 +46,7 @@ impl Stage<Slot> for Acknowledge {
             count += 1;
             self.acks.add(slot.origin);
         }
-        self.acks.give(&self.desk)?;
+        self.acks.give(&*self.intake)?;
         self.sequence_next += count;
         self.counts.committed.fetch_add(count, Ordering::AcqRel);
         Ok(())

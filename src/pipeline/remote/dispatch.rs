@@ -40,6 +40,7 @@ pub struct Item {
     sequence: u64,
     record: Bytes,
     place: u64,
+    mark: u64,
     follows_place: u64,
     /// Attempts of earlier stays in the ring.
     attempts: u32,
@@ -88,6 +89,7 @@ pub struct Dispatch {
     appended: VecDeque<Vec<u64>>,
     names: Names,
     bytes: Vec<u8>,
+    requests: Vec<Bytes>,
     working_on: u64,
 }
 
@@ -103,6 +105,7 @@ impl Dispatch {
             appended: VecDeque::new(),
             names: Names::default(),
             bytes: Vec::new(),
+            requests: Vec::new(),
             working_on: NOBODY,
         }
     }
@@ -110,13 +113,13 @@ impl Dispatch {
     fn take_slot(&mut self, slot: &Slot, now: Instant) -> Result<(), StageError> {
         let sequence = self.sequence_next;
         self.sequence_next += 1;
-        self.working_on = slot.place;
+        self.working_on = slot.mark;
         let verdict = slot.verdict().ok_or_else(|| StageError("a slot passed unchecked".to_owned()))?;
         let (follows_place, attempts, is_unknown) = match slot.origin {
             Origin::Queue { .. } => (slot.place, 0, false),
             Origin::Parked { entry_place, attempts, is_unknown } => (entry_place, attempts, is_unknown),
         };
-        let may_be_sent = self.parts.sent_before.may_be_sent(slot.origin);
+        let may_be_sent = self.parts.sent_before.may_be_sent(slot.origin) || slot.may_be_sent;
         if self.parts.sent_before.is_settled(slot.place) {
             self.parts.window.set_done(sequence);
             return Ok(());
@@ -125,6 +128,7 @@ impl Dispatch {
             sequence,
             record: slot.record.clone(),
             place: slot.place,
+            mark: slot.mark,
             follows_place,
             attempts,
             may_be_sent,
@@ -205,7 +209,7 @@ impl Dispatch {
                 .calls
                 .payload(*sequence)
                 .ok_or_else(|| StageError(format!("the request {sequence} of a call is not under way")))?;
-            self.working_on = item.place;
+            self.working_on = item.mark;
             let request = decode(item)?;
             self.names.fill(&request);
             match call.errand {
@@ -251,7 +255,12 @@ impl Dispatch {
                 self.encode(finished, now)?;
             }
             crate::crash::point("record::before_append");
-            self.parts.outcomes.append(&self.bytes).map_err(|error| StageError(error.to_string()))?;
+            self.requests.clear();
+            if self.parts.outcomes.wants_requests() {
+                self.requests.extend(run.iter().map(|finished| finished.item.record.clone()));
+            }
+            let appended = self.parts.outcomes.append(&self.bytes, &self.requests);
+            appended.map_err(|error| StageError(error.to_string()))?;
             crate::crash::point("record::after_append");
             self.appended.push_back(run.iter().map(|finished| finished.item.sequence).collect());
         }

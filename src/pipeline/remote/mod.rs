@@ -36,7 +36,7 @@ use super::commit::Teller;
 use super::feed::FeedCounts;
 use super::{Parts, PipelineOptions};
 use crate::domain::Lane;
-use crate::intake::{Intake, QueueId};
+use crate::intake::QueueId;
 use crate::ring::Bell;
 use crate::stored_value::remote::RemoteWallet;
 
@@ -77,7 +77,7 @@ impl Remote {
         remote: &Arc<RemoteCounts>,
         bells: &[Bell],
     ) -> Dispatch {
-        let intake = &parts.desk.intake;
+        let intake = &parts.intake;
         let lanes = Lane::ALL.into_iter();
         let queues =
             lanes.flat_map(|lane| (0..intake.fair_queue_count()).map(move |fair| QueueId { lane, fair }));
