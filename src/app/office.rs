@@ -13,10 +13,10 @@ use crate::gateway::port::{
     Accepting, Answer, BatchHead, BatchStanding, CampaignChange, CampaignStanding, ListQuery, Looking, Page,
     Refused, Standing, Submission, Tally, Verdict,
 };
-use crate::intake::{Intake, QueueId};
 use crate::intake::desk::{Decision, Desk};
 use crate::intake::embedded::entry::Batch;
 use crate::intake::embedded::identity::{Held, known_id};
+use crate::intake::{Intake, QueueId};
 use crate::outcome::view::{ListRows, StandingRow, View, ViewError};
 
 /// How long fund, defund and cancel wait for their final state before they tell what it is by then.

@@ -8,6 +8,7 @@
 
 pub mod desk;
 pub mod embedded;
+pub mod redis;
 
 use bytes::Bytes;
 
