@@ -1,7 +1,8 @@
 //! Which refused commands may be sent again in the same round, and where.
 //!
 //! A redirection and a missing script mean that the command was not executed. It is still not sent again once a
-//! later command of its slot was: the round's order would no longer hold. Then its refusal is the answer.
+//! later command was that has a key with it in common: the round's order would no longer hold. Then its refusal is
+//! the answer. A command's keys are all of a script's, and of another command the one that it is routed by.
 
 use std::collections::HashSet;
 
@@ -9,7 +10,6 @@ use redis::Value;
 
 use super::command::Command;
 use super::error::Failure;
-use super::slots::slot_of;
 use super::url::Address;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,11 +55,10 @@ pub(super) fn in_order(
     places.iter().for_each(|at| may[*at] = true);
     let mut done = HashSet::new();
     for at in (first..commands.len()).rev() {
-        let key = commands[at].key();
         if may[at] {
-            may[at] = key.is_empty() || !done.contains(&slot_of(key));
+            may[at] = !commands[at].keys().any(|key| done.contains(key));
         } else if !matches!(results[at], Err(Failure::Refused { .. } | Failure::NotSent(_))) {
-            done.insert(slot_of(key));
+            done.extend(commands[at].keys());
         }
     }
     places.into_iter().filter(|at| may[*at]).collect()
@@ -68,6 +67,7 @@ pub(super) fn in_order(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis::Script;
 
     fn refused(code: &str, detail: &str) -> Result<Value, Failure> {
         Err(Failure::Refused { command: "GET".to_owned(), code: code.to_owned(), detail: detail.to_owned() })
@@ -97,7 +97,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_again_behind_what_was_done_to_its_slot() {
+    fn all_keys_of_a_script_count() {
+        static SCRIPT: Script = Script::new("script", "return 1");
+        let script = || Command::script(&SCRIPT, &[b"{x}:a", b"{x}:b"]).arg("{x}:c");
+        let moved = || refused("MOVED", "1 h:1");
+        for (key, expect) in [("{x}:a", 0), ("{x}:b", 0), ("{x}:c", 1)] {
+            let commands = [script(), Command::new("GET", key)];
+            assert_eq!(in_order(vec![0], &commands, &[moved(), Ok(Value::Nil)]).len(), expect, "{key}");
+            let commands = [Command::new("GET", key), script()];
+            assert_eq!(in_order(vec![0], &commands, &[moved(), Ok(Value::Nil)]).len(), expect, "{key}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_again_behind_what_was_done_to_its_key() {
         // (key, fate): M moved, O executed, U unknown, R refused, N not sent.
         let table: [(&[(&str, char)], &[usize]); 8] = [
             (&[("a", 'M')], &[0]),
@@ -106,7 +119,7 @@ mod tests {
             (&[("a", 'M'), ("a", 'U')], &[]),
             (&[("a", 'M'), ("a", 'R'), ("a", 'N')], &[0]),
             (&[("a", 'O'), ("a", 'M'), ("a", 'M')], &[1, 2]),
-            (&[("a", 'M'), ("x{a}", 'O'), ("a", 'M')], &[2]),
+            (&[("a", 'M'), ("x{a}", 'O'), ("a", 'M')], &[0, 2]),
             (&[("", 'M'), ("", 'O')], &[0]),
         ];
         for (round, expect) in table {

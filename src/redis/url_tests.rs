@@ -67,7 +67,7 @@ fn what_is_wrong_with_a_url_is_told_without_its_password() {
         ("redis://u:hunter2%4@h", "two hexadecimal digits"),
         ("redis://u:hunter2%ff@h", "not UTF-8"),
         ("redis://u:hunter2%+1@h", "two hexadecimal digits"),
-        ("redis://:hunter2", "port of host 1"),
+        ("redis://:hunter2", "host 1 has no name"),
         ("redis://u:hunter2@h:99999", "port of host 1"),
         ("redis+unix://run/redis.sock", "no absolute path"),
         ("rediss+unix:///run/redis.sock", "TLS is not spoken"),
