@@ -6,8 +6,12 @@
 //! and streams beside it. What holds: whoever acks names its epoch, and an older epoch acks nothing; every
 //! script writes one key with one command; outcome recorded, then parked, then acked, each awaited.
 
+pub mod contents;
+pub mod dead;
+pub mod element;
 pub mod held;
 pub mod keys;
+pub mod letters;
 pub mod units;
 
 pub use held::Held;
