@@ -6,10 +6,20 @@
 //! and streams beside it. What holds: whoever acks names its epoch, and an older epoch acks nothing; every
 //! script writes one key with one command; outcome recorded, then parked, then acked, each awaited.
 
+pub mod contents;
+pub mod credit;
 pub mod held;
+pub mod intake;
 pub mod keys;
+pub mod queues;
+pub mod reader;
+pub mod seal;
 pub mod units;
+pub mod window;
 
+pub use contents::{Contents, Dead, DeadReason, Decoded, Elements, Graveyard};
 pub use held::Held;
+pub use intake::RedisIntake;
 pub use keys::Keys;
+pub use reader::{Anomaly, ReaderOptions, ReaderParts};
 pub use units::{ForeignList, Order, Unit, UnitId, Units};
