@@ -9,11 +9,20 @@
 pub mod contents;
 pub mod dead;
 pub mod element;
+pub mod credit;
 pub mod held;
+pub mod intake;
 pub mod keys;
 pub mod letters;
+pub mod queues;
+pub mod reader;
+pub mod seal;
 pub mod units;
+pub mod window;
 
+pub use contents::{Contents, Dead, DeadReason, Decoded, Elements, Graveyard};
 pub use held::Held;
+pub use intake::RedisIntake;
 pub use keys::Keys;
+pub use reader::{Anomaly, ReaderOptions, ReaderParts};
 pub use units::{ForeignList, Order, Unit, UnitId, Units};
