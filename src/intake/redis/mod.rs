@@ -8,6 +8,9 @@
 
 pub mod held;
 pub mod keys;
+pub mod lease;
+pub mod share;
+pub mod tenure;
 pub mod units;
 
 pub use held::Held;
