@@ -6,9 +6,13 @@
 //! and streams beside it. What holds: whoever acks names its epoch, and an older epoch acks nothing; every
 //! script writes one key with one command; outcome recorded, then parked, then acked, each awaited.
 
+pub mod anomaly;
+pub mod board;
 pub mod held;
 pub mod keys;
 pub mod lease;
+pub mod membership;
+pub mod owner;
 pub mod share;
 pub mod tenure;
 pub mod units;
