@@ -5,11 +5,14 @@
 
 pub mod embedded;
 pub mod entry;
+pub mod redis;
+mod told;
 pub mod view;
 
 use bytes::Bytes;
 
 use crate::domain::{Outcome, Request};
+pub use told::Told;
 
 /// What a reader of the log meets, in order. `place` is unique to a request and grows with acceptance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
