@@ -33,7 +33,8 @@ const RANKS: [(&str, u32); 20] = [
 /// What stands above every room.
 const TOP: u32 = 9;
 /// Rooms of one rank that may know of each other's words.
-const BESIDE: [(&str, &str); 1] = [("intake", "outcome::entry")];
+const BESIDE: [(&str, &str); 3] =
+    [("intake", "outcome::entry"), ("intake", "outcome::redis::frame"), ("outcome", "intake::redis")];
 
 struct Source {
     path: PathBuf,

@@ -6,6 +6,7 @@
 pub mod embedded;
 pub mod entry;
 pub mod redis;
+pub mod stream;
 mod told;
 pub mod view;
 
@@ -45,6 +46,8 @@ pub struct SourceError {
 pub enum OutcomeError {
     #[error("outcomes cannot be recorded: {0}")]
     Journal(#[from] crate::journal::JournalError),
+    #[error("outcomes cannot be recorded, the log stopped earlier: {0}")]
+    Stopped(String),
 }
 
 /// A run of outcomes that became durable together.

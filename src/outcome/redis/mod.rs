@@ -9,9 +9,18 @@
 
 mod compact;
 pub mod frame;
+pub mod hooks;
+pub mod log;
+mod scribe;
+pub mod streams;
+pub mod trim;
 mod varint;
 
 #[cfg(test)]
 mod frame_tests;
 
 pub use frame::{Frame, FrameError, FrameWriter, decode_request, encode_request};
+pub use hooks::{Announcer, Barrier, Item, JournalBarrier, NoAnnouncer, NoBarrier, Parker};
+pub use log::{LogHealth, LogOptions, LogParts, LogStartError, RedisOutcomeLog};
+pub use streams::RedisStreams;
+pub use trim::{TrimOptions, Trimmer};
