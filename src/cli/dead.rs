@@ -119,6 +119,7 @@ impl Reach {
             url: self.url.clone(),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(30),
+            ..Target::default()
         };
         Ok((Link::new(&target)?, Keys::new(&self.namespace, units)))
     }

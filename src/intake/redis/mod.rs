@@ -6,22 +6,22 @@
 //! and streams beside it. What holds: whoever acks names its epoch, and an older epoch acks nothing; every
 //! script writes one key with one command; outcome recorded, then parked, then acked, each awaited.
 
-pub mod contents;
-pub mod dead;
-pub mod element;
-pub mod credit;
 pub mod anomaly;
 pub mod board;
+pub mod contents;
+pub mod credit;
+pub mod dead;
+pub mod element;
 pub mod held;
 pub mod intake;
 pub mod keys;
+pub mod lease;
 pub mod letters;
+pub mod membership;
+pub mod owner;
 pub mod queues;
 pub mod reader;
 pub mod seal;
-pub mod lease;
-pub mod membership;
-pub mod owner;
 pub mod share;
 pub mod tenure;
 pub mod units;
