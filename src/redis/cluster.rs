@@ -103,6 +103,22 @@ impl Cluster {
         Ok(named.collect())
     }
 
+    /// A round at one master, by its name.
+    pub fn round_at(&mut self, access: &Access, name: &str, commands: &[Command]) -> Vec<Fate> {
+        self.renew(access);
+        let master = self.map.masters().iter().find(|master| master.to_string() == name).cloned();
+        match master {
+            Some(master) => {
+                let node = self.nodes.entry(master).or_insert_with_key(|master| Node::at(master.clone()));
+                node.round(access, commands)
+            }
+            None => {
+                let unsent = || Err(Failure::NotSent(format!("the Cluster has no master {name}")));
+                commands.iter().map(|_| unsent()).collect()
+            }
+        }
+    }
+
     /// Sends what is to be sent and fills in the results; answers which node each step went to.
     fn send(
         &mut self,

@@ -7,6 +7,7 @@
 //! timeout anew. What holds is told by [`Failure`]: `NotSent` was certainly not executed, nor was `Refused`;
 //! `Unknown` may have been. Within a round the commands of one key are executed in order.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use redis::Value;
@@ -56,6 +57,7 @@ impl Link {
             tls: if tls { Some(tls::settings(&target.ca_file)?) } else { None },
             connect_timeout: target.connect_timeout,
             response_timeout: target.response_timeout,
+            connects: Cell::new(0),
         };
         let one = |way| Hub::One(Box::new(Node::new(way)));
         let (shape, hub) = match site {
@@ -106,6 +108,20 @@ impl Link {
             }
             Hub::Many(cluster) => cluster.everywhere(&self.access, commands),
         }
+    }
+
+    /// A round at the master of this name, as [`Link::everywhere`] tells it, whatever the commands' keys.
+    pub fn round_at(&mut self, name: &str, commands: &[Command]) -> Vec<Result<Value, Failure>> {
+        match &mut self.hub {
+            Hub::One(node) => node.round(&self.access, commands),
+            Hub::Many(cluster) => cluster.round_at(&self.access, name, commands),
+        }
+    }
+
+    /// How many connections were made so far: another number after a restart of a server, and now and then
+    /// without one.
+    pub fn connects(&self) -> u64 {
+        self.access.connects.get()
     }
 
     /// Since when it has not been reached, or, for a Cluster, some node of it. Known by trying only.

@@ -8,27 +8,34 @@
 //!
 //! ```text
 //! target, url ─> link ─> node | sentinel | cluster (again, slots, backoff) ─> wire (inbox) ─> socket (tls)
+//!                 └─> server: facts ─> durability, findings ─> watch: what may be stated, what is to be done
 //! ```
 
 mod again;
 mod backoff;
 mod cluster;
 pub mod command;
+pub mod durability;
 pub mod error;
 mod inbox;
 pub mod link;
 mod node;
 pub mod reply;
 mod sentinel;
+pub mod server;
 mod slots;
 mod socket;
 mod target;
 mod tls;
 mod url;
+pub mod watch;
 mod wire;
 
 pub use command::{Command, Script};
+pub use durability::{Durability, Finding, Severity};
 pub use error::{Failure, LinkError};
 pub use link::{Link, Shape, Target};
 pub use redis::Value;
+pub use server::{ServerFacts, Servers};
 pub use slots::slot_of;
+pub use watch::{Outlook, Watch, Wish};

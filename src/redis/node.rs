@@ -13,6 +13,7 @@ use super::backoff::{Backoff, roll};
 use super::command::Command;
 use super::error::Failure;
 use super::sentinel::Sentinels;
+use super::socket::left;
 use super::url::Address;
 use super::wire::{Access, Flight, Item, Login, Wire};
 
@@ -68,6 +69,10 @@ impl Node {
             let (failed, millis) = (&self.failed, wait.as_millis());
             return Err(Failure::NotSent(format!("{failed}; it is tried again in {millis} ms")));
         }
+        if left(deadline).is_err() {
+            // Others took it all; this one has not been tried, and may be well.
+            return Err(Failure::NotSent(format!("{}: no time was left to connect to it", self.name)));
+        }
         let connected = match &mut self.way {
             Way::Known(address) => {
                 let login =
@@ -82,6 +87,7 @@ impl Node {
         match connected {
             Ok(wire) => {
                 self.wire = Some(wire);
+                access.connects.set(access.connects.get() + 1);
                 self.backoff.succeeded();
                 Ok(())
             }

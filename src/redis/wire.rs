@@ -4,6 +4,7 @@
 //! only after someone flushed the server's scripts. After any failure the connection is of no more use: a late
 //! reply would be taken for another command's.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub(super) struct Access {
     pub tls: Option<Arc<ClientConfig>>,
     pub connect_timeout: Duration,
     pub response_timeout: Duration,
+    /// Connections to masters made so far.
+    pub connects: Cell<u64>,
 }
 
 /// How to begin a connection.
