@@ -4,8 +4,9 @@
 //! Start: folder, snapshot, journal (replaying the tail into desk, queues and ledger), desk, pipeline, view,
 //! checkpoints. Stop, in order: the door, the feed, the ring (drained), the desk, a last snapshot, the journal.
 //! [`office`] and [`parked`] give the gateway what it needs, [`vitals`] tells how the service is, [`checkpoint`] takes
-//! snapshots, [`wallet`] knows a wallet elsewhere, [`reclaim`] gives up journal that nobody needs, [`folder`] guards the data folder.
+//! snapshots, [`wallet`] knows a wallet elsewhere, [`books`] the ledger here beside an intake elsewhere, [`reclaim`] gives up journal that nobody needs, [`folder`] guards the data folder.
 
+mod books;
 pub mod checkpoint;
 pub mod folder;
 pub mod office;
@@ -227,7 +228,7 @@ impl Service {
             segment_bytes: config.segment_bytes,
             retention_ms: config.retention_ms,
         };
-        let checkpoints = Checkpoints::start(checkpointer, reclaimer, config.checkpoint_bytes)?;
+        let checkpoints = Checkpoints::start(checkpointer, Some(reclaimer), config.checkpoint_bytes)?;
         Ok(Service {
             desk,
             journal,
@@ -402,7 +403,7 @@ struct Checkpoints {
 impl Checkpoints {
     fn start(
         mut checkpointer: Checkpointer,
-        reclaimer: Reclaimer,
+        reclaimer: Option<Reclaimer>,
         every_bytes: u64,
     ) -> std::io::Result<Checkpoints> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -431,7 +432,9 @@ impl Checkpoints {
                 }
                 if let Err(error) = checkpointer.take() {
                     tracing::warn!(%error, "no snapshot was taken; restarts take longer until one is");
-                } else if let Err(error) = reclaimer.run(checkpointer.offset()) {
+                } else if let Some(reclaimer) = &reclaimer
+                    && let Err(error) = reclaimer.run(checkpointer.offset())
+                {
                     tracing::warn!(%error, "journal that nobody needs was kept");
                 }
                 due_at.store(journal.synced() + every_bytes, Ordering::Release);
