@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use redis::Connection;
 
+use super::super::{PATIENCE, await_until};
 use super::{Fsync, RedisServer, Setup};
-use crate::support::{PATIENCE, await_until};
 
 /// What the sentinels call it.
 pub const MASTER: &str = "hongbao";
