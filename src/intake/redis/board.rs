@@ -31,9 +31,10 @@ return tonumber(now)",
 
 /// One instance, as it says of itself. Times are Unix ms by Redis's clock.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Entry {
     /// Put in by the heartbeat's script.
-    #[serde(default, skip_serializing)]
+    #[serde(skip_serializing)]
     pub seen_at: u64,
     pub format: u32,
     pub name: String,
