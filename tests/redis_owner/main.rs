@@ -6,6 +6,8 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command;
 mod fleet;
 mod refusals;
 mod scripts;
+mod suspects;

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hongbao::redis::{Command as Ask, Failure, Link, Target, Value};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{PATIENCE, await_until};
 
@@ -42,6 +43,13 @@ impl Server {
         self.link().call(asked).unwrap_or_else(|failure| panic!("{words:?}: {failure}"))
     }
 
+    /// It stands still and keeps its connections until the guard is dropped.
+    pub fn freeze(&self) -> Frozen {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::STOP).expect("the process is ours");
+        Frozen(pid)
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().and_then(|()| self.child.wait()).expect("a child can be killed");
     }
@@ -57,6 +65,14 @@ impl Server {
         let folder = std::fs::read_dir(self.folder.path().join("appendonlydir")).expect("append-only files");
         let files = folder.map(|entry| std::fs::read(entry.expect("an entry").path()).expect("a file"));
         files.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    }
+}
+
+pub struct Frozen(Pid);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        kill_process(self.0, Signal::CONT).expect("the process is ours");
     }
 }
 

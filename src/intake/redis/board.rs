@@ -42,6 +42,8 @@ pub struct Entry {
     pub pid: u32,
     /// By its own clock.
     pub started_at: u64,
+    /// It is live while it was seen within this time.
+    pub ttl_ms: u64,
     /// Its first heartbeat; zero in that one itself.
     pub joined_at: u64,
     /// Since when it takes units; zero: it does not.

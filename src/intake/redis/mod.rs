@@ -8,6 +8,7 @@
 
 pub mod anomaly;
 pub mod board;
+pub mod fleet;
 pub mod held;
 pub mod keys;
 pub mod lease;
