@@ -39,7 +39,7 @@ use crate::outcome::embedded::EmbeddedOutcomeLog;
 use crate::outcome::entry::FRAME_OUTCOMES;
 use crate::outcome::view::{View, ViewHandle, ViewWorker, WorkerOptions};
 use crate::pipeline::remote::Remote;
-use crate::pipeline::suspects::Suspects;
+use crate::pipeline::suspects::{BlobSuspects, Suspects};
 use crate::pipeline::{Parts, Pipeline, Wallet};
 use crate::ring::Poison;
 use crate::stored_value::ledger::{self, Ledger};
@@ -170,7 +170,7 @@ impl Service {
         let identity =
             folder.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |f| f.identity.clone());
         let link = link(&config, extras.wallet, folder.as_ref())?;
-        let suspects = Arc::new(Suspects::load(storage.clone())?);
+        let suspects = Arc::new(Suspects::load(Arc::new(BlobSuspects::new(storage.clone())))?);
         let Recovered { replay, journal, manifest, report } = recover(&config, &storage)?;
         tracing::info!(report, "recovered");
 

@@ -49,13 +49,23 @@ pub struct RedisConfig {
 /// None where the intake is another one.
 pub fn derive(raw: &Raw, slot_count: usize) -> Result<Option<RedisConfig>, ConfigError> {
     match raw.intake.kind.as_str() {
-        "embedded" => return Ok(None),
-        "redis" => {}
+        "embedded" => Ok(None),
+        "redis" => of(raw, slot_count).map(Some),
         other => {
             let reason = format!("{other:?} is not known; this release has: embedded, redis");
-            return Err(invalid("intake.kind", reason));
+            Err(invalid("intake.kind", reason))
         }
     }
+}
+
+impl RedisConfig {
+    /// Whatever the intake is: for commands that look into Redis.
+    pub fn of(raw: &Raw) -> Result<RedisConfig, ConfigError> {
+        of(raw, 0)
+    }
+}
+
+fn of(raw: &Raw, slot_count: usize) -> Result<RedisConfig, ConfigError> {
     let redis = &raw.intake.redis;
     check(raw)?;
     let target = |url: &str| Target {
@@ -73,7 +83,7 @@ pub fn derive(raw: &Raw, slot_count: usize) -> Result<Option<RedisConfig>, Confi
     };
     let board_url = if redis.board_url.is_empty() { &redis.url } else { &redis.board_url };
     let assumed = Some(redis.durability_assumed.as_str()).filter(|text| !text.is_empty());
-    Ok(Some(RedisConfig {
+    Ok(RedisConfig {
         target: target(&redis.url),
         board: target(board_url),
         namespace: redis.namespace.clone(),
@@ -104,7 +114,7 @@ pub fn derive(raw: &Raw, slot_count: usize) -> Result<Option<RedisConfig>, Confi
         dead_count_max: redis.dead_count_max,
         results_count_max: redis.results_count_max,
         outcomes_retention: Duration::from_secs(redis.outcomes_retention_s),
-    }))
+    })
 }
 
 fn view(raw: &Raw) -> Result<ViewStore, ConfigError> {

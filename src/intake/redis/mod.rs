@@ -12,6 +12,7 @@ pub mod contents;
 pub mod credit;
 pub mod dead;
 pub mod element;
+pub mod fleet;
 pub mod held;
 pub mod intake;
 pub mod keys;
