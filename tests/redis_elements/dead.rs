@@ -27,8 +27,9 @@ fn bury(link: &mut Link, options: DeadOptions, unit: UnitId, dead: &[Dead]) -> R
 }
 
 fn command(server: &RedisServer, args: &[&str]) -> Said {
-    let url = server.url();
-    let places = ["--url", &url, "--shards", "2", "--foreign", "hongbao:intake", "--foreign", "upside:lpush"];
+    let url = format!("intake.redis.url={}", server.url());
+    let lists = r#"intake.redis.lists=[{ name = "hongbao:intake" }, { name = "upside", order = "lpush" }]"#;
+    let places = ["--set", &url, "--set", "intake.redis.shards=2", "--set", lists];
     run(&[&["dead"], args, &places].concat())
 }
 
@@ -164,8 +165,8 @@ fn a_full_redis_still_buries() {
     bury(&mut link, DeadOptions::default(), SHOP, &[dead("x", "damaged")]).unwrap();
     assert_eq!(server.cli(&["LLEN", "{hongbao:intake}:dead"]), "1");
     // Pushing again is for when there is room: the letter stays.
-    let url = server.url();
-    let said = hongbao().args(["dead", "requeue", "--all", "--url", &url]).output().unwrap();
+    let url = format!("intake.redis.url={}", server.url());
+    let said = hongbao().args(["dead", "requeue", "--all", "--set", &url]).output().unwrap();
     assert_eq!(said.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&said.stderr).contains("OOM"));
     assert_eq!(server.cli(&["LLEN", "{hongbao:intake}:dead"]), "1");
