@@ -1,16 +1,17 @@
 //! The desk: decides what is accepted, remembers every id, and keeps the totals of the campaigns.
 //!
 //! One thread owns all of it ([`thread`]), so that no decision needs a lock; concurrent requests reach it
-//! through a bounded queue and share one journal sync. [`decide`] is the deciding, [`follow`] what settled
-//! requests mean for others, [`memory`] what is
-//! remembered and how it follows from the journal, [`group`] what waits to be written together, [`campaigns`]
-//! the definitions and totals. Absent: HTTP, settling, and any wait for a disk but the journal's.
+//! through a bounded queue and share one journal sync. [`decide`] is the deciding, [`rules`] its part that needs no
+//! state, [`follow`] what settled requests mean for others, [`memory`] what is remembered and how it follows from the
+//! journal, [`group`] what waits to be written together, [`campaigns`] the definitions and totals. Absent: HTTP,
+//! settling, and any wait for a disk but the journal's.
 
 pub mod campaigns;
 pub mod decide;
 pub mod follow;
 pub mod group;
 pub mod memory;
+pub mod rules;
 pub mod snapshot;
 pub mod spans;
 pub mod thread;

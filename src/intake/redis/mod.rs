@@ -7,6 +7,7 @@
 //! script writes one key with one command; outcome recorded, then parked, then acked, each awaited.
 
 pub mod held;
+pub mod identity;
 pub mod keys;
 pub mod units;
 
