@@ -16,6 +16,8 @@ pub mod snapshot;
 pub mod spans;
 pub mod thread;
 
+use std::sync::Arc;
+
 use crate::domain::campaign::Books;
 use crate::domain::{Campaign, Refusal, UnixMs};
 use crate::intake::embedded::identity::Held;
@@ -64,6 +66,15 @@ impl Refused {
             accepted_unknown: false,
         }
     }
+}
+
+/// What holds of an acceptance where it is not the same for every one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guarantee {
+    /// What "durable" meant for this one; `None`: what the service says of all.
+    pub durability: Option<Arc<str>>,
+    /// The id was not looked up: whether it repeats an earlier one shows when it is settled.
+    pub is_duplicate_check_deferred: bool,
 }
 
 #[derive(Clone, Debug)]

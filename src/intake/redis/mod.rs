@@ -6,9 +6,12 @@
 //! and streams beside it. What holds: whoever acks names its epoch, and an older epoch acks nothing; every
 //! script writes one key with one command; outcome recorded, then parked, then acked, each awaited.
 
+pub mod campaigns;
+pub mod door;
 pub mod held;
 pub mod identity;
 pub mod keys;
+pub mod registry;
 pub mod units;
 
 pub use held::Held;
