@@ -5,6 +5,7 @@
 
 mod audit;
 mod call;
+mod dead;
 mod migrate;
 mod parked;
 mod reconcile;
@@ -35,6 +36,7 @@ Examples:
   hongbao serve --set shaping.transfers_per_s=20000
   hongbao audit --data data --acks acks.txt      were the promises kept?
   hongbao parked list --reason low_balance       what waits, since when, until when
+  hongbao dead list --reason invalid_field       what was pushed to Redis and could not be read
   hongbao reconcile --from 2026-11-11T12:00:00Z  does the wallet agree with our outcomes?
   hongbao wallet                                 a wallet service of its own, for trying things out
   hongbao wallet check http://127.0.0.1:8090     does a wallet keep the contract's promises?
@@ -75,6 +77,11 @@ enum Command {
     Parked {
         #[command(subcommand)]
         command: parked::ParkedCommand,
+    },
+    /// Elements of the Redis intake that could not be read.
+    Dead {
+        #[command(subcommand)]
+        command: dead::DeadCommand,
     },
     /// Check or print the settings.
     Config {
@@ -133,6 +140,7 @@ impl Cli {
             Command::View { command } => view::run(&command, &self.settings.load()?),
             Command::Migrate => migrate::run(&self.settings.load()?),
             Command::Parked { command } => parked::run(&command, &self.settings.load()?),
+            Command::Dead { command } => dead::run(&command),
             Command::Config { command: ConfigCommand::Check } => {
                 let config = self.settings.load()?;
                 // What the wallet's adapter can refuse without a connection, it refuses here.

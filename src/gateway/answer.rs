@@ -11,10 +11,10 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::fault::Fault;
 use super::port::{BatchStanding, CampaignStanding, Guarantee, ParkedPage, Standing, Tally};
-use super::rfc3339::Rfc3339;
 use crate::domain::{Status, UnixMs, WaitReason};
+use crate::request::fault::Fault;
+use crate::request::rfc3339::Rfc3339;
 
 /// A response with a body of this type.
 pub fn with_body(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response {

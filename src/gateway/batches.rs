@@ -13,15 +13,16 @@ use tokio::task::JoinSet;
 
 use super::answer::{BatchAcceptedBody, BatchBody, BatchCanceledBody, RefusedItem, json};
 use super::body::{check_idempotency_key, text};
-use super::fault::{FaultCode, Faults, Place};
-use super::judge::{Bench, Expect, Inherited, Judge};
 use super::payouts::cancel_record;
 use super::port::{BatchHead, Guarantee, ListQuery, Refused, Standing, Submission, Verdict};
 use super::problem::Problem;
-use super::rfc3339::Rfc3339;
-use super::wire::Batch;
-use super::{Gateway, PathId, diagnose, wire};
+use super::{Gateway, PathId};
 use crate::domain::{Currency, Refusal, Status, UnixMs};
+use crate::request::fault::{FaultCode, Faults, Place};
+use crate::request::judge::{Bench, Expect, Inherited, Judge};
+use crate::request::rfc3339::Rfc3339;
+use crate::request::wire::Batch;
+use crate::request::{diagnose, wire};
 
 /// Cancels of one batch that wait for the wallet at a time.
 const CANCELS_IN_FLIGHT_MAX: usize = 256;
@@ -163,7 +164,7 @@ fn check_totals(head: &BatchHead, batch: &Batch<'_>) -> Result<(), Problem> {
 
 fn item_id(batch: &Batch<'_>, index: usize) -> Option<String> {
     let id = batch.items.as_ref()?.kept.get(index)?.0.id.as_ref()?;
-    Some(super::fault::shown(&id.0))
+    Some(crate::request::fault::shown(&id.0))
 }
 
 fn faulty(index: usize, batch: &Batch<'_>, faults: Faults) -> RefusedItem {

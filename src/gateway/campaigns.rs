@@ -8,12 +8,13 @@ use axum::response::Response;
 
 use super::answer::{self, CampaignBody, json};
 use super::body::{check_idempotency_key, text};
-use super::fault::{Faults, Place};
-use super::judge::{Bench, Judge, blank};
 use super::port::{CampaignChange, CampaignStanding};
 use super::problem::Problem;
-use super::{Gateway, PathId, diagnose, shape};
+use super::{Gateway, PathId};
 use crate::domain::{self, Campaign, CampaignState, Kind, Lane};
+use crate::request::fault::{Faults, Place};
+use crate::request::judge::{Bench, Judge, blank};
+use crate::request::{diagnose, shape};
 
 pub async fn put(
     State(gateway): State<Arc<Gateway>>,

@@ -5,11 +5,15 @@
 
 pub mod embedded;
 pub mod entry;
+pub mod redis;
+pub mod stream;
+mod told;
 pub mod view;
 
 use bytes::Bytes;
 
 use crate::domain::{Outcome, Request};
+pub use told::Told;
 
 /// What a reader of the log meets, in order. `place` is unique to a request and grows with acceptance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub struct SourceError {
 pub enum OutcomeError {
     #[error("outcomes cannot be recorded: {0}")]
     Journal(#[from] crate::journal::JournalError),
+    #[error("outcomes cannot be recorded, the log stopped earlier: {0}")]
+    Stopped(String),
 }
 
 /// A run of outcomes that became durable together.

@@ -117,7 +117,6 @@ impl Waiting {
         Some(taken)
     }
 
-
     pub fn is_stopped(&self) -> bool {
         self.lock().is_stopped
     }
