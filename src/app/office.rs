@@ -166,7 +166,7 @@ impl Office {
     }
 }
 
-fn standing_of_row(row: StandingRow) -> Standing {
+pub(super) fn standing_of_row(row: StandingRow) -> Standing {
     Standing {
         id: row.id,
         kind: row.kind,

@@ -17,8 +17,8 @@
 //! | bytes of a head | field |
 //! |---|---|
 //! | 0 | version (1) |
-//! | 1..5 | items taken, little endian; all ones while that is not known |
-//! | 5.. | the head as `intake::embedded::entry::Batch` |
+//! | 1..5, 5..13 | items taken and their sum, little endian; all ones while that is not known |
+//! | 13.. | the head as `intake::embedded::entry::Batch` |
 
 use crate::domain::bytes::EntryError;
 use crate::domain::{Amount, Currency, Kind, Lane, Request, ids};
@@ -180,21 +180,29 @@ impl KnownId {
     }
 }
 
-/// How many of a batch's items were taken; `None` while that is not known.
-pub type Taken = Option<u32>;
+/// What was taken of a batch: how many items, and their sum in minor units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    pub count: u32,
+    pub amount: u64,
+}
 
-pub fn encode_head(batch: &Batch<'_>, taken: Taken) -> Vec<u8> {
+/// `taken`: none while it is not known.
+pub fn encode_head(batch: &Batch<'_>, taken: Option<Taken>) -> Vec<u8> {
+    let Taken { count, amount } = taken.unwrap_or(Taken { count: u32::MAX, amount: u64::MAX });
     let mut out = vec![VERSION];
-    out.extend_from_slice(&taken.unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(&count.to_le_bytes());
+    out.extend_from_slice(&amount.to_le_bytes());
     batch.encode(&mut out);
     out
 }
 
-pub fn decode_head(bytes: &[u8]) -> Result<(Batch<'_>, Taken), EntryError> {
+pub fn decode_head(bytes: &[u8]) -> Result<(Batch<'_>, Option<Taken>), EntryError> {
     let mut cut = Cut(bytes);
     check_version(cut.bytes(1)?[0])?;
-    let taken = u32::from_le_bytes(cut.bytes(4)?.try_into().expect("four bytes"));
-    Ok((Batch::decode(cut.0)?, Some(taken).filter(|taken| *taken != u32::MAX)))
+    let count = u32::from_le_bytes(cut.bytes(4)?.try_into().expect("four bytes"));
+    let amount = u64::from_le_bytes(cut.bytes(8)?.try_into().expect("eight bytes"));
+    Ok((Batch::decode(cut.0)?, (count != u32::MAX).then_some(Taken { count, amount })))
 }
 
 /// Registers pairs of field and value in one bucket, up to [`REGISTER_COUNT_MAX`] of them, no field twice.
@@ -295,7 +303,7 @@ mod tests {
             id: "b",
             campaign: "c",
         };
-        for taken in [None, Some(0), Some(3)] {
+        for taken in [None, Some(Taken::default()), Some(Taken { count: 3, amount: 4 })] {
             assert_eq!(decode_head(&encode_head(&batch, taken)), Ok((batch, taken)));
         }
         assert!(decode_head(&[]).is_err());

@@ -27,6 +27,7 @@ pub mod reader;
 pub mod registry;
 pub mod seal;
 pub mod share;
+pub mod sweep;
 pub mod tenure;
 pub mod units;
 pub mod window;

@@ -7,7 +7,7 @@
 //! threads that may.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -67,9 +67,9 @@ struct Follower {
     key: String,
     cursor: String,
     is_loaded: bool,
-    campaigns: Campaigns,
+    campaigns: Arc<RwLock<Campaigns>>,
     on_release: OnRelease,
-    failure: Option<String>,
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Follower {
@@ -79,7 +79,7 @@ impl Follower {
             self.fail(&error);
             error
         })?;
-        let release = self.campaigns.apply(entry);
+        let release = write(&self.campaigns).apply(entry);
         self.cursor = id;
         if let (true, Some(release)) = (self.is_loaded, release) {
             (self.on_release)(&release);
@@ -89,10 +89,9 @@ impl Follower {
 
     /// Nothing is decided from here on. Told once.
     fn fail(&mut self, error: &RegistryError) {
-        if self.failure.is_none() {
+        if self.failure.set(error.to_string()).is_ok() {
             tracing::error!(%error, "the campaigns of the fleet cannot be followed");
         }
-        self.failure = Some(error.to_string());
     }
 
     /// Reads what was appended since; how many entries that was.
@@ -129,7 +128,7 @@ impl Follower {
                 self.fail(&lost);
                 return Err(refused_by(&lost, is_unknown));
             }
-            let Some(entry) = decide(&self.campaigns)? else { return Ok(()) };
+            let Some(entry) = decide(&read(&self.campaigns))? else { return Ok(()) };
             let json = entry.encode();
             let command =
                 Command::script(&DECIDE, &[self.key.as_bytes()]).arg(&self.cursor).arg(json.as_slice());
@@ -150,6 +149,14 @@ impl Follower {
         (refused.retry_after_s, refused.accepted_unknown) = (Some(1), is_unknown);
         Err(refused)
     }
+}
+
+fn read(campaigns: &RwLock<Campaigns>) -> RwLockReadGuard<'_, Campaigns> {
+    campaigns.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(campaigns: &RwLock<Campaigns>) -> RwLockWriteGuard<'_, Campaigns> {
+    campaigns.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read_entry(entry: Value) -> Result<(String, Vec<u8>), Failure> {
@@ -178,7 +185,11 @@ fn refused_by(error: &RegistryError, is_unknown: bool) -> Refused {
 /// The handle.
 #[derive(Clone)]
 pub struct CampaignRegistry {
+    /// Held over round trips.
     follower: Arc<Mutex<Follower>>,
+    /// Held for a moment only: whoever must not block reads here.
+    campaigns: Arc<RwLock<Campaigns>>,
+    failure: Arc<OnceLock<String>>,
     registry: Registry,
 }
 
@@ -187,16 +198,17 @@ impl CampaignRegistry {
     pub fn new(link: Link, keys: &Keys, on_release: OnRelease) -> CampaignRegistry {
         let campaigns = Campaigns::default();
         let registry = campaigns.registry();
+        let (campaigns, failure) = (Arc::new(RwLock::new(campaigns)), Arc::new(OnceLock::new()));
         let follower = Follower {
             link,
             key: keys.campaigns(),
             cursor: "0-0".to_owned(),
             is_loaded: false,
-            campaigns,
+            campaigns: campaigns.clone(),
             on_release,
-            failure: None,
+            failure: failure.clone(),
         };
-        CampaignRegistry { follower: Arc::new(Mutex::new(follower)), registry }
+        CampaignRegistry { follower: Arc::new(Mutex::new(follower)), campaigns, failure, registry }
     }
 
     fn lock(&self) -> MutexGuard<'_, Follower> {
@@ -215,16 +227,16 @@ impl CampaignRegistry {
 
     /// Why nothing can be decided any more, if so. It does not pass by itself.
     pub fn failure(&self) -> Option<String> {
-        self.lock().failure.clone()
+        self.failure.get().cloned()
     }
 
     pub fn get(&self, client: &str, id: &str) -> Option<Arc<Campaign>> {
-        self.lock().campaigns.get(client, id)
+        read(&self.campaigns).get(client, id)
     }
 
     /// What was promised of a campaign's budget, in minor units.
     pub fn committed(&self, client: &str, id: &str) -> u64 {
-        self.lock().campaigns.committed(client, id)
+        read(&self.campaigns).committed(client, id)
     }
 
     /// Changes or creates a campaign; answers it as it is then.
@@ -235,21 +247,25 @@ impl CampaignRegistry {
         change: &CampaignChange,
         now: UnixMs,
     ) -> Result<Arc<Campaign>, Refused> {
-        let mut follower = self.lock();
-        follower.decide(&mut |campaigns| {
+        self.lock().decide(&mut |campaigns| {
             let campaign = campaigns.change(client, id, change.clone(), now)?;
             // What an attempt without a reply has done already is not said twice.
             let is_said = campaigns.get(client, id).is_some_and(|held| *held == campaign);
             Ok((!is_said).then(|| Entry::Campaign(Box::new(campaign))))
         })?;
         let missing = || Refused::new(Refusal::NotFound, format!("there is no campaign {id}"));
-        follower.campaigns.get(client, id).ok_or_else(missing)
+        self.get(client, id).ok_or_else(missing)
     }
 
-    /// Reserves what a request would move, before it is asked of the wallet. A repeat reserves nothing more.
-    pub fn reserve(&self, funding: &Funding) -> Result<(), Refused> {
-        let reserve = &mut |campaigns: &Campaigns| Ok(campaigns.reserve(funding)?.map(Entry::Funding));
-        self.lock().decide(reserve)
+    /// Reserves what a request would move, before it is asked of the wallet. False: it is reserved, or was done.
+    pub fn reserve(&self, funding: &Funding) -> Result<bool, Refused> {
+        let mut is_reserved_here = false;
+        self.lock().decide(&mut |campaigns| {
+            let entry = campaigns.reserve(funding)?.map(Entry::Funding);
+            is_reserved_here |= entry.is_some();
+            Ok(entry)
+        })?;
+        Ok(is_reserved_here)
     }
 
     /// Tells how a reservation ended: the request is final, or was certainly not accepted.
@@ -267,7 +283,7 @@ impl CampaignRegistry {
         until: UnixMs,
         look: &FundingLook,
     ) -> Result<usize, Refused> {
-        let open = self.lock().campaigns.open(of, until, RECONCILE_COUNT_MAX);
+        let open = read(&self.campaigns).open(of, until, RECONCILE_COUNT_MAX);
         let mut concluded = 0;
         for funding in open {
             let asked = [funding.id.clone()];

@@ -48,7 +48,7 @@ impl Clerk {
         if !lists.is_empty() {
             crash::point("accept::before_append");
         }
-        commands.extend(lists.commands(&*self.frames));
+        commands.extend(lists.commands());
         let mut results = self.link.round(&commands);
         if !lists.is_empty() {
             crash::point("accept::after_append");
@@ -86,16 +86,15 @@ impl Clerk {
             }
             let stored = state.before.as_ref().unwrap_or(&state.value);
             let (batch, before) = decode_head(stored).expect("decoded or encoded a moment ago");
-            let count = Some(taken.len() as u32);
             // A repeat sees at least what was taken before, unless ids were forgotten meanwhile.
-            if is_nothing || before >= count {
+            if is_nothing || before.is_some_and(|before| before.count >= taken.total.count) {
                 continue;
             }
             let command = Command::new("HSET", &key)
                 .arg(&state.field)
-                .arg(encode_head(&batch, count))
+                .arg(encode_head(&batch, Some(taken.total)))
                 .arg(items_field(&state.head.client, &state.head.id))
-                .arg(taken.join("\n"));
+                .arg(taken.ids.join("\n"));
             notes.push((Note { call: number, is_needed: true }, command));
         }
         notes

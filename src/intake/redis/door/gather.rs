@@ -11,7 +11,7 @@ use super::{Finding, refusal};
 use crate::domain::{Kind, Refusal, Request, UnixMs, record};
 use crate::intake::desk::{BatchHead, Refused, rules};
 use crate::intake::embedded::identity::known_id;
-use crate::intake::redis::identity::{KnownId, encode_known, id_field};
+use crate::intake::redis::identity::{KnownId, Taken, encode_known, id_field};
 
 /// A batch's head, and how it was found.
 pub struct HeadState {
@@ -173,9 +173,14 @@ pub fn decide_all(calls: &mut [Call], ids: &Ids) {
     }
 }
 
-/// The ids of a batch's items that were taken, now or before.
-pub fn taken_of(call: &Call, head: &BatchHead) -> Vec<String> {
-    let mut taken = Vec::with_capacity(call.items.len());
+/// A batch's items that were taken, now or before.
+pub struct TakenItems {
+    pub ids: Vec<String>,
+    pub total: Taken,
+}
+
+pub fn taken_of(call: &Call, head: &BatchHead) -> TakenItems {
+    let mut taken = TakenItems { ids: Vec::with_capacity(call.items.len()), total: Taken::default() };
     for item in &call.items {
         let is_taken = match &item.fate {
             Fate::New { .. } => true,
@@ -186,7 +191,9 @@ pub fn taken_of(call: &Call, head: &BatchHead) -> Vec<String> {
         };
         if is_taken {
             let request = Request::decode(&item.record).expect("decoded when it was judged");
-            taken.push(request.id.to_owned());
+            taken.total.count += 1;
+            taken.total.amount = taken.total.amount.saturating_add(request.amount.minor_units());
+            taken.ids.push(request.id.to_owned());
         }
     }
     taken

@@ -37,7 +37,7 @@ use crate::domain::UnixMs;
 use crate::intake::desk::{BatchHead, Guarantee, Refused};
 use crate::intake::embedded::identity::batch_key_hash;
 
-use super::identity::KnownId;
+use super::identity::{KnownId, Taken};
 use queue::{Op, Waiting};
 pub use thread::{DoorCounts, DoorError, DoorParts, DoorThreads};
 
@@ -140,11 +140,6 @@ impl Default for Outlook {
     }
 }
 
-/// Puts encoded requests, all of one list, into one list element.
-pub trait FrameWriter: Send + Sync + 'static {
-    fn write(&self, records: &[&[u8]], out: &mut Vec<u8>);
-}
-
 /// What became of one request.
 #[derive(Clone, Debug)]
 pub enum Finding {
@@ -170,9 +165,9 @@ pub enum Finding {
 pub struct KnownBatch {
     pub head: BatchHead,
     pub accepted_at: UnixMs,
-    /// Items taken; `None` if a crash kept that from being written (a repeat of the batch mends it).
-    pub taken: Option<u32>,
-    /// Their ids, if asked for.
+    /// `None` if a crash kept it from being written (a repeat of the batch mends that).
+    pub taken: Option<Taken>,
+    /// The ids of what was taken, if asked for.
     pub items: Vec<String>,
 }
 

@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{DoorOptions, FrameWriter, refusal};
+use super::{DoorOptions, refusal};
 use crate::domain::Request;
 use crate::intake::QueueId;
 use crate::intake::desk::Refused;
+use crate::intake::redis::element::encode_frame;
 use crate::intake::redis::{Keys, UnitId};
 use crate::redis::{Command, Failure, Value, reply};
 
@@ -69,8 +70,8 @@ impl<'a> Lists<'a> {
     }
 
     /// One RPUSH a list, then one WAIT a shard.
-    pub fn commands(&self, frames: &dyn FrameWriter) -> Vec<Command> {
-        let mut commands: Vec<Command> = self.lists.iter().map(|list| self.rpush(list, frames)).collect();
+    pub fn commands(&self) -> Vec<Command> {
+        let mut commands: Vec<Command> = self.lists.iter().map(|list| self.rpush(list)).collect();
         if let Some(replicas) = self.options.replicas {
             let mut shards: Vec<UnitId> = self.numbers.keys().map(|(shard, _)| *shard).collect();
             shards.sort_unstable();
@@ -84,9 +85,8 @@ impl<'a> Lists<'a> {
         commands
     }
 
-    fn rpush(&self, list: &List<'_>, frames: &dyn FrameWriter) -> Command {
+    fn rpush(&self, list: &List<'_>) -> Command {
         let mut command = Command::new("RPUSH", &list.key);
-        let mut frame = Vec::new();
         let mut rest = &list.records[..];
         while !rest.is_empty() {
             let mut bytes = 0;
@@ -96,9 +96,7 @@ impl<'a> Lists<'a> {
             });
             // One that is larger than a frame goes alone; the gateway bounds it far below an element's bound.
             let (taken, after) = rest.split_at(fits.count().max(1));
-            frame.clear();
-            frames.write(taken, &mut frame);
-            command.push(frame.as_slice());
+            command.push(encode_frame(taken));
             rest = after;
         }
         command
@@ -137,14 +135,6 @@ mod tests {
     use crate::intake::redis::Units;
     use crate::intake::redis::door::Replicas;
 
-    struct Joined;
-
-    impl FrameWriter for Joined {
-        fn write(&self, records: &[&[u8]], out: &mut Vec<u8>) {
-            records.iter().for_each(|record| out.extend_from_slice(record));
-        }
-    }
-
     fn request(campaign: &str, lane: Lane) -> Vec<u8> {
         let currency = Currency::parse("CNY").unwrap();
         let amount = Amount::new(1).unwrap();
@@ -173,7 +163,7 @@ mod tests {
         assert_eq!(lists.add(2, &real, false), 0, "the same shard");
         assert_eq!(lists.add(2, &bulk, true), 1);
         assert_eq!(lists.add(3, &real, true), 2);
-        let commands = lists.commands(&Joined);
+        let commands = lists.commands();
         let shown: Vec<String> = commands
             .iter()
             .map(|command| {

@@ -10,7 +10,7 @@ use super::gather::{Call, Fate, Found, Ids, Item, decide_all, undecodable};
 use super::heads::head_state;
 use super::judge::{Book, judge};
 use super::queue::{Look, LookBatch, Op, Push, Submit};
-use super::{Dedupe, DoorCounts, DoorOptions, FrameWriter, Outlook, place_hash, refusal};
+use super::{Dedupe, DoorCounts, DoorOptions, Outlook, place_hash, refusal};
 use crate::domain::{Refusal, Request, UnixMs, record};
 use crate::intake::desk::{Refused, rules};
 use crate::intake::redis::Keys;
@@ -23,7 +23,6 @@ pub struct Clerk {
     pub link: Link,
     pub keys: Keys,
     pub options: DoorOptions,
-    pub frames: Arc<dyn FrameWriter>,
     pub book: Book,
     pub counts: Arc<DoorCounts>,
 }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use super::judge::Book;
 use super::queue::Waiting;
 use super::rounds::Clerk;
-use super::{Door, DoorOptions, FrameWriter, Outlook};
+use super::{Door, DoorOptions, Outlook};
 use crate::domain::UnixMs;
 use crate::intake::redis::Keys;
 use crate::intake::redis::registry::CampaignRegistry;
@@ -43,7 +43,6 @@ pub struct DoorParts {
     pub target: Target,
     pub keys: Keys,
     pub registry: CampaignRegistry,
-    pub frames: Arc<dyn FrameWriter>,
     /// Asked once a gathering.
     pub outlook: Arc<dyn Fn() -> Outlook + Send + Sync>,
     pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
@@ -77,7 +76,6 @@ impl Door {
                 link: Link::new(&parts.target)?,
                 keys: parts.keys.clone(),
                 options: options.clone(),
-                frames: parts.frames.clone(),
                 book: Book::new(parts.registry.clone()),
                 counts: counts.clone(),
             };
