@@ -12,6 +12,7 @@ pub mod folder;
 pub mod office;
 mod parked;
 pub mod reclaim;
+pub mod redis_office;
 pub mod vitals;
 pub mod wallet;
 

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::answer::{BatchAcceptedBody, BatchBody, BatchCanceledBody, RefusedItem, json};
 use super::body::{check_idempotency_key, text};
 use super::payouts::cancel_record;
-use super::port::{BatchHead, ListQuery, Refused, Standing, Submission, Verdict};
+use super::port::{BatchHead, Guarantee, ListQuery, Refused, Standing, Submission, Verdict};
 use super::problem::Problem;
 use super::{Gateway, PathId};
 use crate::domain::{Currency, Refusal, Status, UnixMs};
@@ -185,6 +185,8 @@ struct Tally {
     accepted_count: usize,
     duplicate_count: usize,
     completion_at: UnixMs,
+    /// Of the first accepted item: all were appended in one go.
+    guarantee: Option<Guarantee>,
     refused: Vec<RefusedItem>,
     /// The refusals that came from the accept side, for when nothing was accepted.
     causes: Vec<Refused>,
@@ -193,7 +195,8 @@ struct Tally {
 impl Tally {
     fn count(&mut self, index: usize, verdict: Verdict, batch: &Batch<'_>) {
         match verdict {
-            Verdict::Accepted { estimated_completion_at, .. } => {
+            Verdict::Accepted { estimated_completion_at, guarantee, .. } => {
+                self.guarantee.get_or_insert(guarantee);
                 self.accepted_count += 1;
                 self.completion_at = self.completion_at.max(estimated_completion_at);
             }
@@ -214,12 +217,13 @@ impl Tally {
         }
     }
 
-    fn answer(mut self, id: &str, total_count: usize, durability: &str) -> Result<Response, Problem> {
+    fn answer(mut self, id: &str, total_count: usize, stated: &str) -> Result<Response, Problem> {
         self.refused.sort_by_key(|item| item.index);
         if self.accepted_count + self.duplicate_count == 0 {
             return Err(self.all_refused());
         }
         let status = if self.accepted_count > 0 { StatusCode::ACCEPTED } else { StatusCode::OK };
+        let guarantee = self.guarantee.unwrap_or_default();
         let body = BatchAcceptedBody {
             id,
             status: "ACCEPTED",
@@ -227,7 +231,8 @@ impl Tally {
             accepted_count: self.accepted_count,
             duplicate_count: self.duplicate_count,
             refused_count: self.refused.len(),
-            durability,
+            durability: guarantee.durability.as_deref().unwrap_or(stated),
+            duplicate_check: guarantee.is_duplicate_check_deferred.then_some("deferred"),
             estimated_completion_at: (self.accepted_count > 0).then_some(Rfc3339(self.completion_at)),
             refused: self.refused,
         };

@@ -45,9 +45,9 @@ async fn submit(gateway: &Gateway, request: Request, expect: Expect) -> Result<R
 async fn answer_one(gateway: &Gateway, submission: Submission, id: &str) -> Result<Response, Problem> {
     let mut verdicts = gateway.accepting.submit(vec![submission]).await;
     match verdicts.pop() {
-        Some(Verdict::Accepted { accepted_at, estimated_completion_at }) => {
-            let durability = gateway.vitals.durability();
-            Ok(answer::accepted(id, durability, accepted_at, estimated_completion_at))
+        Some(Verdict::Accepted { accepted_at, estimated_completion_at, guarantee }) => {
+            let stated = gateway.vitals.durability();
+            Ok(answer::accepted(id, stated, &guarantee, accepted_at, estimated_completion_at))
         }
         Some(Verdict::Repeated(standing)) => Ok(answer::status(StatusCode::OK, &standing)),
         Some(Verdict::Refused(refused)) => Err(refused.into()),

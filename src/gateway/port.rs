@@ -9,7 +9,7 @@ use std::pin::Pin;
 
 use crate::domain::{Kind, PayoutCode, Status, UnixMs, WaitReason};
 // What the desk is asked and answers in the same words as the door.
-pub use crate::intake::desk::{BatchHead, CampaignChange, CampaignStanding, Refused};
+pub use crate::intake::desk::{BatchHead, CampaignChange, CampaignStanding, Guarantee, Refused};
 pub use crate::request::Submission;
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -21,6 +21,7 @@ pub enum Verdict {
     Accepted {
         accepted_at: UnixMs,
         estimated_completion_at: UnixMs,
+        guarantee: Guarantee,
     },
     /// The same id and digest was accepted before: how it stands now.
     Repeated(Box<Standing>),

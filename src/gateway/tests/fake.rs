@@ -112,7 +112,15 @@ impl State {
             return Verdict::Refused(refused(code, "scripted by the campaign's name"));
         }
         self.known.insert(key, (request.digest, standing(&request, Status::Accepted)));
-        Verdict::Accepted { accepted_at: super::NOW, estimated_completion_at: DONE_AT }
+        // The campaign's name says how sure the intake is.
+        let guarantee = match request.campaign {
+            "hasty" => Guarantee { durability: None, is_duplicate_check_deferred: true },
+            "copied" => {
+                Guarantee { durability: Some("replicated:1".into()), is_duplicate_check_deferred: false }
+            }
+            _ => Guarantee::default(),
+        };
+        Verdict::Accepted { accepted_at: super::NOW, estimated_completion_at: DONE_AT, guarantee }
     }
 }
 

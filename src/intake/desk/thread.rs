@@ -14,7 +14,8 @@ use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::oneshot;
 
-use super::decide::{Clerk, batch_digest};
+use super::decide::Clerk;
+use super::rules::batch_digest;
 use super::snapshot::DeskCheckpoint;
 use super::{BatchHead, CampaignChange, CampaignStanding, Decision, Refused};
 use crate::domain::{Refusal, Status, UnixMs, WaitReason};

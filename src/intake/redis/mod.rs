@@ -8,12 +8,15 @@
 
 pub mod anomaly;
 pub mod board;
+pub mod campaigns;
 pub mod contents;
 pub mod credit;
 pub mod dead;
+pub mod door;
 pub mod element;
 pub mod fleet;
 pub mod held;
+pub mod identity;
 pub mod intake;
 pub mod keys;
 pub mod lease;
@@ -22,8 +25,10 @@ pub mod membership;
 pub mod owner;
 pub mod queues;
 pub mod reader;
+pub mod registry;
 pub mod seal;
 pub mod share;
+pub mod sweep;
 pub mod tenure;
 pub mod units;
 pub mod window;
