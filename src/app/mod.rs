@@ -11,6 +11,7 @@ pub mod folder;
 pub mod office;
 mod parked;
 pub mod reclaim;
+pub mod redis_parked;
 pub mod vitals;
 pub mod wallet;
 

@@ -12,6 +12,7 @@ pub mod element;
 pub mod held;
 pub mod keys;
 pub mod letters;
+pub mod parked;
 pub mod units;
 
 pub use held::Held;
