@@ -12,7 +12,9 @@ pub mod folder;
 pub mod office;
 mod parked;
 pub mod reclaim;
+pub mod redis;
 pub mod redis_office;
+pub mod redis_parked;
 pub mod vitals;
 pub mod wallet;
 

@@ -4,6 +4,8 @@
 mod support;
 
 mod dead;
+mod parked;
+mod waiting;
 
 use std::time::Duration;
 

@@ -12,7 +12,9 @@
 //! released), the pipeline, reader and scribe, the view, the books. [`sentry`] watches the servers, [`hearing`] follows how fast
 //! work is done, [`vitals`] tells how all of it is.
 
+mod followers;
 mod hearing;
+mod releaser;
 mod sentry;
 mod vitals;
 
@@ -23,12 +25,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use self::hearing::Hearing;
+use self::releaser::Releaser;
 use self::sentry::{Sentry, SentryOptions, Sight};
 pub use self::vitals::RedisVitals;
 use super::books::Books;
 use super::folder::DataFolder;
 use super::redis_office::RedisOffice;
-use super::redis_office::funding_look;
+use super::redis_office::funding::funding_look;
+use super::redis_parked::RedisWaiting;
 use super::wallet::{self, WalletLink};
 use super::{Clock, Extras, now_ms};
 use crate::config::Config;
@@ -304,7 +308,8 @@ impl Builder<'_> {
     }
 
     fn registry(&self, shelf: &ParkedShelf) -> anyhow::Result<CampaignRegistry> {
-        let releaser = Releaser::start(&self.redis.target, &self.keys, &self.held, shelf)?;
+        let waiting = RedisWaiting::new(Link::new(&self.redis.target)?, (*self.keys).clone(), shelf.clone());
+        let releaser = Releaser::start(waiting)?;
         let link = Link::new(&self.redis.target)?;
         let registry =
             CampaignRegistry::new(link, &self.keys, Box::new(move |release| releaser.release(release)));

@@ -30,6 +30,7 @@ pub mod seal;
 pub mod share;
 pub mod sweep;
 pub mod tenure;
+pub mod parked;
 pub mod units;
 pub mod window;
 
