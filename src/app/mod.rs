@@ -458,3 +458,48 @@ impl Checkpoints {
         Ok(())
     }
 }
+
+/// The service, whatever its intake.
+pub enum Running {
+    Embedded(Box<Service>),
+    Redis(Box<redis::RedisService>),
+}
+
+impl Running {
+    pub fn start(config: Config, extras: Extras) -> anyhow::Result<Running> {
+        Ok(match config.redis {
+            None => Running::Embedded(Box::new(Service::start(config, extras)?)),
+            Some(_) => Running::Redis(Box::new(redis::RedisService::start(config, extras)?)),
+        })
+    }
+
+    pub fn config(&self) -> &Config {
+        match self {
+            Running::Embedded(service) => &service.config,
+            Running::Redis(service) => &service.config,
+        }
+    }
+
+    pub fn poison(&self) -> &Poison {
+        match self {
+            Running::Embedded(service) => &service.poison,
+            Running::Redis(service) => &service.poison,
+        }
+    }
+
+    /// Cleared when nothing new is to be accepted.
+    pub fn accepting(&self) -> Arc<AtomicBool> {
+        match self {
+            Running::Embedded(service) => service.accepting.clone(),
+            Running::Redis(service) => service.accepting.clone(),
+        }
+    }
+
+    /// Stops in order; what is under way is finished within `drain_max`, the rest stays queued.
+    pub fn stop(self, drain_max: Duration) -> anyhow::Result<()> {
+        match self {
+            Running::Embedded(service) => service.stop(drain_max),
+            Running::Redis(service) => service.stop(drain_max),
+        }
+    }
+}

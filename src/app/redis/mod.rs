@@ -205,10 +205,10 @@ impl Builder<'_> {
         let intake = self.intake(&registry, &news)?;
         let log = self.log(&shelf, books.as_ref(), &news)?;
         let view = self.view(&folder)?;
-        let suspects =
-            Arc::new(Suspects::none(Arc::new(RedisSuspects::new(&self.redis.board, &self.keys)?)));
+        let suspects = Arc::new(Suspects::none(Arc::new(RedisSuspects::new(&self.redis.board, &self.keys)?)));
         let hearing = Arc::new(Hearing::new(self.config.desk.transfers_per_s, self.clock.clone()));
-        let pipeline = self.pipeline(&intake, &shelf, &hearing, &registry, &log, &suspects, (&link, &books))?;
+        let pipeline =
+            self.pipeline(&intake, &shelf, &hearing, &registry, &log, &suspects, (&link, &books))?;
         let ring = pipeline.on_sync();
         news.0.get_or_init(|| Box::new(ring));
         let stopping = Arc::new(AtomicBool::new(false));
@@ -389,8 +389,7 @@ impl Builder<'_> {
                 let responsible = Box::new(move || units.clone());
                 // Known by the folder, so that it is waited for where it goes on after a restart.
                 let reader = format!("view-{}", folder.identity);
-                let streams =
-                    RedisStreams::new(&self.redis.target, self.keys.clone(), &reader, responsible)?;
+                let streams = RedisStreams::new(&self.redis.target, self.keys.clone(), &reader, responsible)?;
                 let view = View::open(&folder.view_path()).context("the outcome view cannot be opened")?;
                 let view = Arc::new(view);
                 let handle =
@@ -417,7 +416,8 @@ impl Builder<'_> {
                 wallet: link.wallet.clone(),
                 runtime: link.runtime.handle().clone(),
                 // Whoever may have sent a request before is told by the reader.
-                began_at: 0,
+                // What waited may have been sent before this process, whoever let it wait.
+                began_at: 1,
                 settled: std::collections::HashSet::new(),
                 options: self.config.remote.clone(),
                 identity: link.identity.clone(),
@@ -513,7 +513,8 @@ impl Builder<'_> {
             // Units are shared out evenly: what the others have is about as much each.
             let held_count = held.count() as u64;
             let of_all = |own: u64| (own * unit_count).checked_div(held_count).unwrap_or(own);
-            let control = (0..fair_queue_count).map(|fair| intake.depth(QueueId { lane: Lane::Control, fair }));
+            let control =
+                (0..fair_queue_count).map(|fair| intake.depth(QueueId { lane: Lane::Control, fair }));
             Outlook {
                 backlog: of_all(own),
                 parked: of_all(parked as u64),
@@ -546,10 +547,8 @@ impl Builder<'_> {
             backlog_max: desk.backlog_max,
             retention_ms: desk.retention_ms,
             can_cancel: desk.can_cancel,
-            replicas: (self.redis.replicas_min > 0).then(|| Replicas {
-                count: u32::from(self.redis.replicas_min),
-                timeout_ms: timeout_ms / 2,
-            }),
+            replicas: (self.redis.replicas_min > 0)
+                .then(|| Replicas { count: u32::from(self.redis.replicas_min), timeout_ms: timeout_ms / 2 }),
             ..DoorOptions::default()
         };
         let parts = DoorParts {

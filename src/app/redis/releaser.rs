@@ -62,8 +62,7 @@ fn run(shared: &Shared, waiting: &RedisWaiting) {
         let Some(next) = held.0.pop_first() else { continue };
         drop(held);
         let (client, campaign, reason) = next.clone();
-        let filter =
-            ParkedFilter { client, campaign: Some(campaign), reason: WaitReason::from_u8(reason) };
+        let filter = ParkedFilter { client, campaign: Some(campaign), reason: WaitReason::from_u8(reason) };
         if let Err(refused) = waiting.release_now(&filter, None) {
             tracing::warn!(reason = refused.detail, "what waits for a campaign is released later");
             shared.wanted.lock().unwrap_or_else(PoisonError::into_inner).0.insert(next);

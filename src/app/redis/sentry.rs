@@ -102,10 +102,8 @@ impl Sentry {
             bound_bytes: 0,
         };
         let (seen, stop) = (Arc::new(Mutex::new(first)), Arc::new(Stop::default()));
-        let trim = TrimOptions {
-            retention_ms: options.retention.as_millis() as u64,
-            ..TrimOptions::default()
-        };
+        let trim =
+            TrimOptions { retention_ms: options.retention.as_millis() as u64, ..TrimOptions::default() };
         let mut rounds = Rounds {
             trimmer: Trimmer::new(options.keys.clone(), trim),
             options,
@@ -183,7 +181,9 @@ impl Rounds {
                     server,
                     "its append-only file is being rewritten: it may have been cut off before this start"
                 ),
-                Some(Err(failure)) => tracing::warn!(server, %failure, "its append-only file was not rewritten"),
+                Some(Err(failure)) => {
+                    tracing::warn!(server, %failure, "its append-only file was not rewritten")
+                }
                 None => {}
             }
         }

@@ -87,7 +87,9 @@ impl RedisVitals {
         }
         seen.is_full.then(|| {
             let (used, bound) = (seen.used_bytes, seen.bound_bytes);
-            format!("Redis is nearly full ({used} of {bound} bytes); it takes nothing new until it has drained")
+            format!(
+                "Redis is nearly full ({used} of {bound} bytes); it takes nothing new until it has drained"
+            )
         })
     }
 
@@ -145,7 +147,11 @@ impl RedisVitals {
             let is_it = now.as_ref().is_some_and(|anomaly| anomaly.code() == code);
             anomalies.get_or_create(&vec![("code", code.to_owned())]).set(i64::from(is_it));
         }
-        registry.register("hongbao_anomaly", "1 for what keeps this instance from owning anything", anomalies);
+        registry.register(
+            "hongbao_anomaly",
+            "1 for what keeps this instance from owning anything",
+            anomalies,
+        );
     }
 
     fn register_outcomes(&self, registry: &mut Registry) {
