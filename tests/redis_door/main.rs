@@ -128,7 +128,12 @@ async fn what_is_registered_and_in_no_list_is_appended_by_the_retry() {
     let appended = world.appended();
     let pushed = Request::decode(&appended[0]).unwrap();
     assert_eq!((appended.len(), pushed.id, pushed.accepted_at, pushed.lane), (1, "a", 77, Lane::Bulk));
-    assert_eq!(pushed.digest, stamped.digest);
+    assert_eq!(
+        (pushed.digest, pushed.remark, pushed.batch),
+        (stamped.digest, "恭喜", ""),
+        "as it was registered"
+    );
+    assert_eq!(pushed.key_hash, stamped.key_hash);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,8 @@ use crate::world::{World, batch, owner_mode, pay, submission, told, word};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_stands_still_leaves_it_unknown_and_the_retry_is_safe() {
     let world = World::new();
-    let one = world.instance();
+    // One that is connected: whoever cannot connect has sent nothing, and says so.
+    let one = world.instance_with(DoorOptions { thread_count: 1, ..DoorOptions::default() });
     one.campaign("c", 1_000).await;
     assert_eq!(word(&one.submit(submission(pay("before", 5))).await), "accepted");
     world.server.sigstop();
