@@ -13,6 +13,7 @@ use crate::app::Service;
 use crate::app::office::Office;
 use crate::app::vitals::ServiceVitals;
 use crate::gateway::{self, Gateway};
+use crate::outcome::OutcomeView;
 
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is it in use?"))
@@ -22,7 +23,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 pub fn gateway(service: &Service) -> anyhow::Result<Gateway> {
     let office = Arc::new(Office {
         desk: service.desk.clone(),
-        view: service.view.as_ref().map(|handle| handle.view().clone()),
+        view: service.view.as_ref().map(|handle| handle.view().clone() as Arc<dyn OutcomeView>),
         accepting: service.accepting.clone(),
         log_end: Arc::new(service.journal.synced_reader()),
     });

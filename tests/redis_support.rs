@@ -236,13 +236,12 @@ fn replies_can_vanish_while_commands_arrive() {
     let mut connection = connect();
     push(&mut connection, "whole").unwrap();
     proxy.swallow_replies(true);
-    // More than fits one read, so that the first replies come before the last command.
-    let mut pipeline = redis::pipe();
-    let value = "x".repeat(1_000);
-    for _ in 0..1_000 {
-        pipeline.cmd("RPUSH").arg("list").arg(&value);
-    }
-    let error = pipeline.exec(&mut connection).unwrap_err();
+    // More than fits one read, so that the first replies come before the last command. Not sent as a pipeline: the
+    // crate waits out its timeout once for each of the replies.
+    let mut command = redis::cmd("RPUSH");
+    let packed = command.arg("list").arg("x".repeat(1_000)).get_packed_command().repeat(1_000);
+    connection.send_packed_command(&packed).unwrap();
+    let error = connection.recv_response().unwrap_err();
     assert!(error.is_timeout(), "{error}");
     await_until("all of it to be done", PATIENCE, || (length(&server) == 1_001).then_some(()));
     proxy.swallow_replies(false);

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use hongbao::config::Config;
+use hongbao::config::redis::RedisConfig;
+use hongbao::intake::redis::Keys;
 use hongbao::intake::redis::dead::Entry;
 use hongbao::intake::redis::letters::{Letter, LetterFilter, Letters};
-use hongbao::intake::redis::{ForeignList, Keys, Order, Units};
 use hongbao::redis::{Link, Target};
 use serde_json::json;
 
@@ -17,22 +19,6 @@ use super::Done;
 const ACT_COUNT_MAX: usize = 100_000;
 /// Characters of an element in the table.
 const SHOWN_CHARS: usize = 60;
-
-#[derive(Args)]
-pub struct Reach {
-    /// The intake's Redis.
-    #[arg(long, env = "HONGBAO_REDIS_URL", hide_env_values = true, value_name = "URL")]
-    url: String,
-    /// How all of the service's keys begin.
-    #[arg(long, default_value = "hongbao")]
-    namespace: String,
-    /// Shards of the service.
-    #[arg(long, default_value_t = 16)]
-    shards: u16,
-    /// A list that others push to; `name:lpush` if new elements are at its head. May be given often.
-    #[arg(long = "foreign", value_name = "LIST", default_value = "hongbao:intake")]
-    foreign: Vec<String>,
-}
 
 #[derive(Args)]
 pub struct Filter {
@@ -67,15 +53,9 @@ pub enum DeadCommand {
         /// Print a line of JSON for each instead of a table.
         #[arg(long)]
         json: bool,
-        #[command(flatten)]
-        reach: Reach,
     },
     /// Print one of them whole, as it is stored.
-    Show {
-        id: String,
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Show { id: String },
     /// Push elements again, where they came from, and remove their letters.
     Requeue {
         #[command(flatten)]
@@ -85,8 +65,6 @@ pub enum DeadCommand {
         /// How many at most.
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
-        #[command(flatten)]
-        reach: Reach,
     },
     /// Remove letters for good. What was in them is never paid.
     Purge {
@@ -100,29 +78,18 @@ pub enum DeadCommand {
         /// Yes, for good.
         #[arg(long)]
         yes: bool,
-        #[command(flatten)]
-        reach: Reach,
     },
 }
 
-impl Reach {
-    fn open(&self) -> anyhow::Result<(Link, Keys)> {
-        let foreign = self.foreign.iter().map(|text| {
-            let (name, order) = match text.strip_suffix(":lpush") {
-                Some(name) => (name, Order::Lpush),
-                None => (text.as_str(), Order::Rpush),
-            };
-            ForeignList { name: name.to_owned(), client: String::new(), order, hmac_key: None }
-        });
-        let units = Units { shard_count: self.shards, fair_queue_count: 1, foreign: foreign.collect() };
-        let target = Target {
-            url: self.url.clone(),
-            connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(30),
-            ..Target::default()
-        };
-        Ok((Link::new(&target)?, Keys::new(&self.namespace, units)))
-    }
+/// The intake's Redis, as the settings have it; answers may be long.
+fn open(config: &Config) -> anyhow::Result<(Link, Keys)> {
+    let redis = RedisConfig::of(&config.raw)?;
+    let target = Target {
+        connect_timeout: Duration::from_secs(5),
+        response_timeout: Duration::from_secs(30),
+        ..redis.target
+    };
+    Ok((Link::new(&target)?, Keys::new(&redis.namespace, redis.units)))
 }
 
 impl Filter {
@@ -131,12 +98,8 @@ impl Filter {
     }
 }
 
-pub fn run(command: &DeadCommand) -> anyhow::Result<Done> {
-    let (DeadCommand::List { reach, .. }
-    | DeadCommand::Show { reach, .. }
-    | DeadCommand::Requeue { reach, .. }
-    | DeadCommand::Purge { reach, .. }) = command;
-    let (mut link, keys) = reach.open()?;
+pub fn run(command: &DeadCommand, config: &Config) -> anyhow::Result<Done> {
+    let (mut link, keys) = open(config)?;
     let mut letters = Letters::new(&mut link, &keys);
     match command {
         DeadCommand::List { filter, limit, json, .. } => {

@@ -55,6 +55,7 @@ pub async fn put(
         ends_at: ends_at.unwrap_or(0),
         lane,
         state: CampaignState::Active,
+        is_funded_whole: false,
         created_at: now,
         updated_at: now,
         closed_at: 0,

@@ -64,8 +64,8 @@ pub struct Tail {
 pub trait StreamSource: Send + Sync + 'static {
     /// The streams that this reader is to read now.
     fn streams(&self) -> Vec<String>;
-    /// What stands behind each position, at least one frame where there is one, all of it bounded in bytes.
-    fn read(&self, after: &[Position]) -> Result<Vec<Stretch>, StreamError>;
+    /// What stands behind each position: at least one frame where there is one, all of it about `bytes_max`.
+    fn read(&self, after: &[Position], bytes_max: usize) -> Result<Vec<Stretch>, StreamError>;
     /// The end of each stream, in order.
     fn tails(&self, streams: &[String]) -> Result<Vec<Tail>, StreamError>;
     /// This reader has these, durably: nothing behind them is given up before it is too old.

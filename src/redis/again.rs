@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn nothing_is_sent_again_behind_what_was_done_to_its_key() {
         // (key, fate): M moved, O executed, U unknown, R refused, N not sent.
-        let table: [(&[(&str, char)], &[usize]); 8] = [
+        type Sent = (&'static str, char);
+        let table: [(&[Sent], &[usize]); 8] = [
             (&[("a", 'M')], &[0]),
             (&[("a", 'M'), ("b", 'O')], &[0]),
             (&[("a", 'M'), ("a", 'O')], &[]),

@@ -22,6 +22,9 @@ use super::url::{self, Site};
 use super::wire::Access;
 use super::{tls, url::Place};
 
+/// One result a command, in order.
+pub type Results = Vec<Result<Value, Failure>>;
+
 /// What stands behind a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -78,7 +81,7 @@ impl Link {
     }
 
     /// Sends the commands in order and answers one result each, in order.
-    pub fn round(&mut self, commands: &[Command]) -> Vec<Result<Value, Failure>> {
+    pub fn round(&mut self, commands: &[Command]) -> Results {
         if commands.is_empty() {
             return Vec::new();
         }
@@ -96,11 +99,7 @@ impl Link {
     }
 
     /// The same commands to every master, whatever their keys: the masters' addresses, each with its results.
-    #[allow(clippy::type_complexity)]
-    pub fn everywhere(
-        &mut self,
-        commands: &[Command],
-    ) -> Result<Vec<(String, Vec<Result<Value, Failure>>)>, Failure> {
+    pub fn everywhere(&mut self, commands: &[Command]) -> Result<Vec<(String, Results)>, Failure> {
         match &mut self.hub {
             Hub::One(node) => {
                 let results = node.round(&self.access, commands);
@@ -111,7 +110,7 @@ impl Link {
     }
 
     /// A round at the master of this name, as [`Link::everywhere`] tells it, whatever the commands' keys.
-    pub fn round_at(&mut self, name: &str, commands: &[Command]) -> Vec<Result<Value, Failure>> {
+    pub fn round_at(&mut self, name: &str, commands: &[Command]) -> Results {
         match &mut self.hub {
             Hub::One(node) => node.round(&self.access, commands),
             Hub::Many(cluster) => cluster.round_at(&self.access, name, commands),

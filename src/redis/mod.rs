@@ -34,7 +34,7 @@ mod wire;
 pub use command::{Command, Script};
 pub use durability::{Durability, Finding, Severity};
 pub use error::{Failure, LinkError};
-pub use link::{Link, Shape, Target};
+pub use link::{Link, Results, Shape, Target};
 pub use redis::Value;
 pub use server::{ServerFacts, Servers};
 pub use slots::slot_of;

@@ -180,6 +180,23 @@ fn a_late_reply_is_not_taken_for_another_commands() {
 }
 
 #[test]
+fn what_was_never_written_is_certainly_not_sent() {
+    let server = Server::start(&[]);
+    let mut link = server.link().with_response_timeout(Duration::from_millis(300));
+    assert_eq!(one(&mut link, set("a", "0")), "ok");
+    server.signal(Signal::STOP);
+    // More than what the sockets between us can hold.
+    let large = "x".repeat(64 << 20);
+    let round = [set("a", "1"), set("b", &large), set("c", "1"), push("d", "1")];
+    assert_eq!(told(&link.round(&round)), ["unknown", "unknown", "unsent", "unsent"]);
+    server.signal(Signal::CONT);
+    let after = [get("a"), Command::new("EXISTS", "b"), get("c"), Command::new("EXISTS", "d")];
+    let mut link = server.link();
+    await_until("the server's return", || link.call(get("a")).ok());
+    assert_eq!(told(&link.round(&after)), ["1", "0", "nil", "0"]);
+}
+
+#[test]
 fn nobody_there_means_certainly_not_sent() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();

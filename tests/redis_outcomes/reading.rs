@@ -10,6 +10,8 @@ use crate::sample::{keys, open, target};
 use crate::server::Server;
 use crate::{append, take};
 
+const BYTES_MAX: usize = 1 << 20;
+
 pub fn streams(server: &Server, reader: &str, units: &[u16]) -> RedisStreams {
     let units: Vec<UnitId> = units.iter().copied().map(UnitId).collect();
     RedisStreams::new(&target(server), keys(), reader, Box::new(move || units.clone())).unwrap()
@@ -23,7 +25,7 @@ fn start(stream: &str) -> Position {
 pub fn told_in(server: &Server, unit: u16) -> Vec<String> {
     let source = streams(server, "test", &[unit]);
     let mut told = Vec::new();
-    for stretch in source.read(&[start(&source.streams()[0])]).unwrap() {
+    for stretch in source.read(&[start(&source.streams()[0])], BYTES_MAX).unwrap() {
         for entry in stretch.frames {
             let facts = Frame::open(&entry.bytes).unwrap().map(Result::unwrap);
             told.extend(facts.map(|told| format!("{} {}", told.request.id, told.status.as_str())));
@@ -44,18 +46,18 @@ fn a_reader_goes_on_from_its_position_in_every_stream() {
     let source = streams(&server, "test", &[0, 1, 2]);
     let names = source.streams();
     assert_eq!(names, ["hb:0", "hb:1", "hb:2"]);
-    let first = source.read(&names.iter().map(|name| start(name)).collect::<Vec<_>>()).unwrap();
+    let first = source.read(&names.iter().map(|name| start(name)).collect::<Vec<_>>(), BYTES_MAX).unwrap();
     let counts: Vec<(&str, usize)> =
         first.iter().map(|stretch| (stretch.stream.as_str(), stretch.frames.len())).collect();
     assert_eq!(counts, [("hb:0", 10), ("hb:1", 10)], "what is empty is left out");
     let id = first[0].frames[6].id;
-    let behind = source.read(&[Position { stream: "hb:0".into(), id, frame_count: 7 }]).unwrap();
+    let behind = source.read(&[Position { stream: "hb:0".into(), id, frame_count: 7 }], BYTES_MAX).unwrap();
     assert_eq!(behind[0].frames, first[0].frames[7..]);
     let tails = source.tails(&names).unwrap();
     let last = first[0].frames[9].id;
     assert_eq!(tails[0], Tail { id: last, frame_count: 10, trimmed_count: 0 });
     assert_eq!(tails[2], Tail::default(), "not there yet");
-    assert!(source.read(&[start("hb:9")]).is_err(), "no unit of ours");
+    assert!(source.read(&[start("hb:9")], BYTES_MAX).is_err(), "no unit of ours");
 }
 
 #[test]
@@ -69,7 +71,7 @@ fn what_is_old_goes_once_everybody_has_it() {
         take(&opened);
     }
     let source = streams(&server, "view", &[0]);
-    let entries = source.read(&[start("hb:0")]).unwrap().remove(0).frames;
+    let entries = source.read(&[start("hb:0")], BYTES_MAX).unwrap().remove(0).frames;
     let mut link = Link::new(&target(&server)).unwrap();
     let at = |id: StreamId| Position { stream: "hb:0".into(), id, frame_count: 0 };
     let length = || server.cli(&["XLEN", "{hb:0}:outcomes"]);

@@ -23,6 +23,8 @@ pub use setup::{Fsync, Setup, free_port};
 const SETTINGS: &str = "redis.conf";
 /// How often another port is tried where somebody was quicker.
 const PORTS_TRIED_MAX: usize = 10;
+/// What a test that fails shows of each server's log.
+const LOG_LINES_SHOWN: usize = 40;
 
 pub struct RedisServer {
     folder: tempfile::TempDir,
@@ -182,9 +184,9 @@ impl RedisServer {
         if said.status.success() { Ok(out.trim_end().to_owned()) } else { Err(format!("{out}{err}")) }
     }
 
-    /// A field of `INFO`.
+    /// A field of `INFO`; nothing where there is none, or no answer: a server that changes its role cuts its clients.
     pub fn info(&self, field: &str) -> Option<String> {
-        let info = self.cli(&["INFO", "everything"]);
+        let info = self.try_cli(&["INFO", "everything"]).ok()?;
         let mut fields = info.lines().filter_map(|line| line.trim_end().split_once(':'));
         fields.find(|(name, _)| *name == field).map(|(_, value)| value.to_owned())
     }
@@ -246,5 +248,11 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.sigkill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+            eprintln!("the end of the log of {} on port {}:\n{}", self.program, self.port, last.join("\n"));
+        }
     }
 }

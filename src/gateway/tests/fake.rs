@@ -51,6 +51,7 @@ fn campaign(client: &str, id: &str) -> Campaign {
         ends_at: 0,
         lane: Lane::Bulk,
         state: CampaignState::Active,
+        is_funded_whole: false,
         created_at: super::NOW,
         updated_at: super::NOW,
         closed_at: 0,

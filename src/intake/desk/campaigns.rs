@@ -338,6 +338,7 @@ impl Definition {
             ends_at: self.ends_at,
             lane: Lane::parse(&self.lane).ok_or_else(|| format!("lane {}", self.lane))?,
             state: CampaignState::parse(&self.state).ok_or_else(|| format!("state {}", self.state))?,
+            is_funded_whole: false,
             created_at: self.created_at,
             updated_at: self.updated_at,
             closed_at: self.closed_at,

@@ -413,6 +413,7 @@ impl Shelf for Desk {
                 mark: parked.request_place,
                 entry_place: parked.entry_place,
                 attempts: parked.attempts,
+                reason: parked.reason,
                 is_unknown: parked.reason == WaitReason::NoAnswer && parked.attempts > 0,
             }
         }));

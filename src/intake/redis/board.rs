@@ -31,9 +31,10 @@ return tonumber(now)",
 
 /// One instance, as it says of itself. Times are Unix ms by Redis's clock.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Entry {
     /// Put in by the heartbeat's script.
-    #[serde(default, skip_serializing)]
+    #[serde(skip_serializing)]
     pub seen_at: u64,
     pub format: u32,
     pub name: String,
@@ -41,6 +42,8 @@ pub struct Entry {
     pub pid: u32,
     /// By its own clock.
     pub started_at: u64,
+    /// It is live while it was seen within this time.
+    pub ttl_ms: u64,
     /// Its first heartbeat; zero in that one itself.
     pub joined_at: u64,
     /// Since when it takes units; zero: it does not.

@@ -184,7 +184,8 @@ impl Campaigns {
             _ => &[],
         };
         let (client, id) = (campaign.client.clone(), campaign.id.clone());
-        let campaign = Arc::new(campaign);
+        let is_funded_whole = self.moved(&client, &id) >= campaign.budget.minor_units();
+        let campaign = Arc::new(Campaign { is_funded_whole, ..campaign });
         match shared.get_mut(number as usize) {
             Some(held) => *held = campaign,
             None => shared.push(campaign),
@@ -211,8 +212,34 @@ impl Campaigns {
                 campaign: funding.campaign.clone(),
                 reasons: &[WaitReason::LowBalance],
             });
+        let (client, campaign) = (funding.client.clone(), funding.campaign.clone());
         self.fundings.insert(name, funding);
+        self.mark_funded(&client, &campaign);
         release
+    }
+
+    /// Notes with the definition whether the wallet holds the whole budget.
+    fn mark_funded(&self, client: &str, id: &str) {
+        let Some(number) = self.number(client, id) else { return };
+        let moved = self.moved(client, id);
+        let mut shared = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(held) = shared.get_mut(number as usize) else { return };
+        let is_funded_whole = moved >= held.budget.minor_units();
+        if held.is_funded_whole != is_funded_whole {
+            *held = Arc::new(Campaign { is_funded_whole, ..(**held).clone() });
+        }
+    }
+
+    /// What the wallet has moved to a campaign's account, less what it moved back.
+    fn moved(&self, client: &str, campaign: &str) -> u64 {
+        let own = self.fundings.values().filter(|f| f.client == client && f.campaign == campaign);
+        let sums = own.filter(|f| f.step == Step::Done).fold((0u64, 0u64), |(added, taken), funding| {
+            match funding.is_defund {
+                false => (added.saturating_add(funding.amount), taken),
+                true => (added, taken.saturating_add(funding.amount)),
+            }
+        });
+        sums.0.saturating_sub(sums.1)
     }
 
     /// What was promised of a campaign's budget: funding that did not fail, less what was taken out again.
@@ -315,6 +342,25 @@ mod tests {
     fn funding(id: &str, amount: u64, is_defund: bool, step: Step) -> Funding {
         let (client, campaign) = ("s".to_owned(), "c".to_owned());
         Funding { client, campaign, id: id.to_owned(), is_defund, amount, step, at: amount }
+    }
+
+    #[test]
+    fn a_campaign_is_funded_whole_while_the_wallet_holds_its_budget() {
+        let mut campaigns = Campaigns::default();
+        campaigns.apply(Entry::Campaign(Box::new(campaign("c", 10))));
+        let is_whole = |campaigns: &Campaigns| campaigns.get("s", "c").unwrap().is_funded_whole;
+        let steps = [
+            (funding("f-1", 6, false, Step::Done), false),
+            (funding("f-2", 4, false, Step::Reserved), false),
+            (funding("f-2", 4, false, Step::Done), true),
+            (funding("d-1", 1, true, Step::Done), false),
+        ];
+        for (step, expected) in steps {
+            campaigns.apply(Entry::Funding(step));
+            assert_eq!(is_whole(&campaigns), expected);
+        }
+        campaigns.apply(Entry::Campaign(Box::new(campaign("c", 9))));
+        assert!(is_whole(&campaigns), "what is there covers the lower budget");
     }
 
     #[test]

@@ -117,6 +117,19 @@ pub fn acquired(value: Value) -> Result<Acquired, Failure> {
     }
 }
 
+/// `TIME`, as Unix ms: the clock that deadlines go by.
+pub fn redis_ms(value: Value) -> Result<u64, Failure> {
+    let strange = || Failure::Strange { command: "TIME".to_owned(), expected: "seconds and microseconds" };
+    let parts = reply::array("TIME", value)?;
+    let mut numbers = Vec::with_capacity(2);
+    for part in parts {
+        let text = reply::text("TIME", part)?.ok_or_else(strange)?;
+        numbers.push(text.parse::<u64>().map_err(|_| strange())?);
+    }
+    let [seconds, micros] = numbers[..] else { return Err(strange()) };
+    Ok(seconds * 1_000 + micros / 1_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +151,14 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(Lease::parse(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_time_in_milliseconds() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let time = Value::Array(vec![text("1700000000"), text("123999")]);
+        assert_eq!(redis_ms(time), Ok(1_700_000_000_123));
+        assert!(redis_ms(Value::Nil).is_err() && redis_ms(Value::Array(vec![text("x"), text("1")])).is_err());
     }
 
     #[test]

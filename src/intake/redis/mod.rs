@@ -14,6 +14,7 @@ pub mod credit;
 pub mod dead;
 pub mod door;
 pub mod element;
+pub mod fleet;
 pub mod held;
 pub mod identity;
 pub mod intake;
@@ -29,6 +30,7 @@ pub mod seal;
 pub mod share;
 pub mod sweep;
 pub mod tenure;
+pub mod parked;
 pub mod units;
 pub mod window;
 

@@ -13,8 +13,8 @@ use crate::intake::redis::{Keys, UnitId};
 use crate::outcome::stream::{Position, StreamError, StreamFrame, StreamId, StreamSource, Stretch, Tail};
 use crate::redis::{Command, Failure, Link, LinkError, Target, Value, reply};
 
-/// Bytes that one round may bring, about.
-const ROUND_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes that one round may bring, about, whatever is asked.
+const ROUND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Frames of one stream in a round, at most.
 const FRAMES_MAX: usize = 1_000;
 /// What a frame is taken to have before one was seen.
@@ -82,8 +82,10 @@ impl StreamSource for RedisStreams {
         (self.responsible)().into_iter().map(|unit| self.keys.unit_name(unit)).collect()
     }
 
-    fn read(&self, after: &[Position]) -> Result<Vec<Stretch>, StreamError> {
-        let share = ROUND_BYTES / self.frame_bytes.load(Ordering::Relaxed).max(1) / after.len().max(1);
+    fn read(&self, after: &[Position], bytes_max: usize) -> Result<Vec<Stretch>, StreamError> {
+        let share = bytes_max.min(ROUND_BYTES_MAX)
+            / self.frame_bytes.load(Ordering::Relaxed).max(1)
+            / after.len().max(1);
         let count = share.clamp(1, FRAMES_MAX);
         let range = |position: &Position| {
             let key = self.key(&position.stream)?;

@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::super::{Dice, PATIENCE, await_until};
 use super::{Fsync, RedisServer};
-use crate::support::{Dice, PATIENCE, await_until};
 
 /// What is older was synced, under `EverySecond`: a second, and a tenth for Redis to notice that it is over.
 pub const SYNC_WINDOW: Duration = Duration::from_millis(1_100);

@@ -1,7 +1,7 @@
 //! A Redis Cluster: masters that share the slots evenly, replicas if wanted, slots that move step by step.
 
+use super::super::{PATIENCE, await_until};
 use super::{RedisServer, Setup, free_port};
-use crate::support::{PATIENCE, await_until};
 
 pub const SLOTS: u16 = 16_384;
 /// How long a node may be silent before the others hold it for dead.

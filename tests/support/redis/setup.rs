@@ -58,7 +58,7 @@ impl Setup {
 
     /// The settings file.
     pub(super) fn text(&self, port: u16) -> String {
-        let mut text = String::from("bind 127.0.0.1\nsave \"\"\n");
+        let mut text = String::from("bind 127.0.0.1\nsave \"\"\nrepl-diskless-sync-delay 0\n");
         let port = if self.tls {
             format!(
                 "port 0\ntls-port {port}\ntls-auth-clients no\ntls-replication yes\n\

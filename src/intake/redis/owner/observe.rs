@@ -92,7 +92,7 @@ impl LeaseRound {
         let mut sight = LeaseSight { found: vec![Found::Unsaid; seen.len()], ..LeaseSight::default() };
         let mut results = results.into_iter();
         if self.asks_time {
-            match results.next().expect("one result a command").and_then(redis_ms) {
+            match results.next().expect("one result a command").and_then(lease::redis_ms) {
                 Ok(now) => sight.now = now,
                 Err(failure) => sight.failure = Some(failure),
             }
@@ -135,17 +135,4 @@ fn found(value: Value) -> Result<Found, Failure> {
         None => Found::Nothing,
         Some(text) => Lease::parse(&text).map_or_else(|| Found::Odd(text), Found::Lease),
     })
-}
-
-/// `TIME`, as Unix ms.
-pub fn redis_ms(value: Value) -> Result<u64, Failure> {
-    let strange = || Failure::Strange { command: "TIME".to_owned(), expected: "seconds and microseconds" };
-    let parts = reply::array("TIME", value)?;
-    let mut numbers = Vec::with_capacity(2);
-    for part in parts {
-        let text = reply::text("TIME", part)?.ok_or_else(strange)?;
-        numbers.push(text.parse::<u64>().map_err(|_| strange())?);
-    }
-    let [seconds, micros] = numbers[..] else { return Err(strange()) };
-    Ok(seconds * 1_000 + micros / 1_000)
 }

@@ -464,6 +464,7 @@ impl Worker {
             version: self.options.version.clone(),
             pid: std::process::id(),
             started_at: self.started_at,
+            ttl_ms: self.ttl_ms(),
             joined_at: self.membership.joined_at,
             member_since: if self.is_stopping { 0 } else { self.membership.member_since },
             anomaly: anomaly.map(|anomaly| (anomaly.code().to_owned(), anomaly.to_string())),
