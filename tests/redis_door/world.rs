@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hongbao::app::redis_office::RedisOffice;
-use hongbao::app::redis_office::standing::OutcomeView;
 use hongbao::digest::Stamper;
 use hongbao::domain::{Amount, Campaign, Currency, Kind, Lane, Request, Status};
 use hongbao::gateway::port::{Accepting, BatchHead, CampaignChange, Refused, Standing, Submission, Verdict};
@@ -17,7 +16,8 @@ use hongbao::intake::redis::door::{Dedupe, Door, DoorOptions, DoorParts, DoorThr
 use hongbao::intake::redis::element::frame;
 use hongbao::intake::redis::registry::{CampaignRegistry, RegistryThread};
 use hongbao::intake::redis::{Keys, Units};
-use hongbao::outcome::view::{BatchRow, ListRows, PageRows, StandingRow, TallyRow, ViewError};
+use hongbao::outcome::OutcomeView;
+use hongbao::outcome::view::{BatchRow, ListRows, PageRows, Progress, StandingRow, TallyRow, ViewError};
 use hongbao::redis::{Link, Target};
 
 use crate::support::redis::{Fsync, RedisServer, Setup};
@@ -111,6 +111,10 @@ impl OutcomeView for MapView {
         Ok(self.tally(|row| {
             row.client == client && row.campaign == id && kind.map_or(pays(row.kind), |kind| kind == row.kind)
         }))
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::default()
     }
 }
 

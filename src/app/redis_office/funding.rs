@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use super::RedisOffice;
-use super::standing::OutcomeView;
 use crate::domain::{Refusal, Request, Status};
 use crate::gateway::port::{CampaignChange, Refused, Standing, Submission};
 use crate::intake::redis::campaigns::{Funding, Step};
 use crate::intake::redis::registry::FundingLook;
+use crate::outcome::OutcomeView;
 
 /// How the view sees requests that move funds, for the registry's thread.
 pub fn funding_look(view: Arc<dyn OutcomeView>) -> FundingLook {

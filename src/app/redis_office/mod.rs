@@ -5,7 +5,7 @@
 //! registered with. A repeat of which the view knows nothing is appended again before it is answered: between its
 //! registration and its append a door may have died. Totals of campaigns are as of the view.
 
-mod funding;
+pub mod funding;
 mod looking;
 pub mod standing;
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use self::standing::{OutcomeView, of_request, of_row};
+use self::standing::{of_request, of_row};
 use super::Clock;
 use crate::domain::{Kind, Lane, Refusal, Request, Status, record};
 use crate::gateway::port::{
@@ -26,6 +26,7 @@ use crate::intake::embedded::identity::known_id;
 use crate::intake::redis::door::{Door, Finding, place_hash};
 use crate::intake::redis::identity::KnownId;
 use crate::intake::redis::registry::CampaignRegistry;
+use crate::outcome::OutcomeView;
 use crate::outcome::view::ViewError;
 
 /// How long fund, defund and cancel wait for their final state before they tell what it is by then.

@@ -1,40 +1,12 @@
-//! Where a request stands, from what the outcome view has of it or from what it was registered with; and the view as
-//! this office asks it.
+//! Where a request stands, from what the outcome view has of it or from what it was registered with.
 
 use crate::app::office::standing_of_row;
 use crate::domain::campaign::Books;
 use crate::domain::{Kind, Request, Status, WaitReason};
 use crate::gateway::port::Standing;
 use crate::intake::embedded::identity::known_id;
-use crate::outcome::view::{BatchRow, ListRows, PageRows, StandingRow, TallyRow, View, ViewError};
-
-/// The outcome view. Its calls may block.
-pub trait OutcomeView: Send + Sync + 'static {
-    /// One answer an id, in order.
-    fn find(&self, client: &str, ids: &[String]) -> Result<Vec<Option<StandingRow>>, ViewError>;
-    fn list(&self, asked: &ListRows) -> Result<PageRows, ViewError>;
-    fn batch(&self, client: &str, id: &str) -> Result<Option<BatchRow>, ViewError>;
-    /// Of one kind, or of what pays out and collects.
-    fn campaign(&self, client: &str, id: &str, kind: Option<Kind>) -> Result<Option<TallyRow>, ViewError>;
-}
-
-impl OutcomeView for View {
-    fn find(&self, client: &str, ids: &[String]) -> Result<Vec<Option<StandingRow>>, ViewError> {
-        View::find(self, client, ids)
-    }
-
-    fn list(&self, asked: &ListRows) -> Result<PageRows, ViewError> {
-        View::list(self, asked)
-    }
-
-    fn batch(&self, client: &str, id: &str) -> Result<Option<BatchRow>, ViewError> {
-        View::batch(self, client, id)
-    }
-
-    fn campaign(&self, client: &str, id: &str, kind: Option<Kind>) -> Result<Option<TallyRow>, ViewError> {
-        View::campaign(self, client, id, kind)
-    }
-}
+use crate::outcome::OutcomeView;
+use crate::outcome::view::{StandingRow, TallyRow, ViewError};
 
 /// From a fact. A cancel that stands for its id tells that the id was burned.
 pub fn of_row(row: StandingRow) -> Standing {

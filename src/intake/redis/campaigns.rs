@@ -233,12 +233,13 @@ impl Campaigns {
     /// What the wallet has moved to a campaign's account, less what it moved back.
     fn moved(&self, client: &str, campaign: &str) -> u64 {
         let own = self.fundings.values().filter(|f| f.client == client && f.campaign == campaign);
-        let sums = own.filter(|f| f.step == Step::Done).fold((0u64, 0u64), |(added, taken), funding| {
-            match funding.is_defund {
+        let sums =
+            own.filter(|f| f.step == Step::Done).fold((0u64, 0u64), |(added, taken), funding| match funding
+                .is_defund
+            {
                 false => (added.saturating_add(funding.amount), taken),
                 true => (added, taken.saturating_add(funding.amount)),
-            }
-        });
+            });
         sums.0.saturating_sub(sums.1)
     }
 

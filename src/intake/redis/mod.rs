@@ -23,6 +23,7 @@ pub mod lease;
 pub mod letters;
 pub mod membership;
 pub mod owner;
+pub mod parked;
 pub mod queues;
 pub mod reader;
 pub mod registry;
@@ -30,7 +31,6 @@ pub mod seal;
 pub mod share;
 pub mod sweep;
 pub mod tenure;
-pub mod parked;
 pub mod units;
 pub mod window;
 

@@ -351,6 +351,7 @@ fn due(known: &Known, place: u64) -> Due {
         // Never the request's own place, and older than anything this process wrote: it may have been sent.
         entry_place: 0,
         attempts: known.member.attempts,
+        reason: known.member.reason,
         is_unknown: known.member.is_unknown,
     }
 }
