@@ -178,6 +178,10 @@ impl RedisOffice {
         if is_told {
             return Want::Told(verdict);
         }
+        // As it was registered: what a repeat says beside the money is not news.
+        let registered = Request { key_hash: record::key_hash(&record), ..before };
+        record.clear();
+        registered.encode(&mut record);
         record::set_acceptance(&mut record, before.accepted_at, before.lane, true);
         Want::Again { record, verdict }
     }

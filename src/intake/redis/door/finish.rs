@@ -76,7 +76,7 @@ impl Clerk {
         for (number, call) in calls.iter().enumerate().filter(|(_, call)| call.refused.is_none()) {
             let Some(state) = &call.batch else { continue };
             let key = self.keys.ids(state.hash);
-            let taken = taken_of(call, &state.head);
+            let taken = taken_of(calls, call, &state.head);
             let is_nothing = call.items.iter().all(|item| matches!(item.fate, Fate::Refused(_)));
             if is_nothing && state.before.is_none() {
                 let command =

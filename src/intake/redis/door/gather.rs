@@ -3,7 +3,7 @@
 //! Two requests of one gathering may name one id. Only the first that fits is registered; what comes after it is told
 //! what came of it, as if it had come a moment later. Deciding is pure: the rounds in between fill in what Redis says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::judge::Fit;
 use super::queue::Answer;
@@ -173,24 +173,31 @@ pub fn decide_all(calls: &mut [Call], ids: &Ids) {
     }
 }
 
-/// A batch's items that were taken, now or before.
+/// A batch's items that were taken, now or before, each once.
 pub struct TakenItems {
     pub ids: Vec<String>,
     pub total: Taken,
 }
 
-pub fn taken_of(call: &Call, head: &BatchHead) -> TakenItems {
+/// What was taken of the batch of a call. Under another batch, an item may have come in before.
+pub fn taken_of(calls: &[Call], call: &Call, head: &BatchHead) -> TakenItems {
     let mut taken = TakenItems { ids: Vec::with_capacity(call.items.len()), total: Taken::default() };
+    let mut met = HashSet::with_capacity(call.items.len());
     for item in &call.items {
         let is_taken = match &item.fate {
             Fate::New { .. } => true,
-            // It may have come in under another batch before.
             Fate::Known(held) => held.request().batch == head.id,
-            // Its first is in this batch as well, or in another call.
-            Fate::Behind(..) | Fate::Refused(_) | Fate::Undecided => false,
+            Fate::Behind(call, at) => {
+                let first = Request::decode(&calls[*call].items[*at].record).expect("it was accepted");
+                first.batch == head.id
+            }
+            Fate::Refused(_) | Fate::Undecided => false,
         };
-        if is_taken {
-            let request = Request::decode(&item.record).expect("decoded when it was judged");
+        if !is_taken {
+            continue;
+        }
+        let request = Request::decode(&item.record).expect("decoded when it was judged");
+        if met.insert(request.key_hash) {
             taken.total.count += 1;
             taken.total.amount = taken.total.amount.saturating_add(request.amount.minor_units());
             taken.ids.push(request.id.to_owned());
