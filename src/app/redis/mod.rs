@@ -203,8 +203,8 @@ impl Builder<'_> {
         let shelf = self.shelf(&news);
         let registry = self.registry(&shelf)?;
         let intake = self.intake(&registry, &news)?;
-        let log = self.log(&shelf, books.as_ref(), &news)?;
         let view = self.view(&folder)?;
+        let log = self.log(&shelf, books.as_ref(), &view, &news)?;
         let suspects = Arc::new(Suspects::none(Arc::new(RedisSuspects::new(&self.redis.board, &self.keys)?)));
         let hearing = Arc::new(Hearing::new(self.config.desk.transfers_per_s, self.clock.clone()));
         let pipeline =
@@ -236,7 +236,7 @@ impl Builder<'_> {
             self.owner(identity, &view, (&intake, &shelf, &registry, &suspects, &hearing))?;
         let sight = sentry.sight();
         let outlook = self.outlook(&sight, &standing, &registry, (&intake, &shelf, &hearing));
-        let (door, door_threads) = self.door(&registry, outlook)?;
+        let (door, door_threads) = self.door(&registry, outlook, &intake)?;
         cell.get_or_init(|| door.clone());
         let accepting = Arc::new(AtomicBool::new(true));
         let office = RedisOffice::new(
@@ -357,6 +357,7 @@ impl Builder<'_> {
         &self,
         shelf: &ParkedShelf,
         books: Option<&Books>,
+        view: &ViewParts,
         news: &News,
     ) -> anyhow::Result<Arc<RedisOutcomeLog>> {
         let options = LogOptions {
@@ -378,7 +379,11 @@ impl Builder<'_> {
             on_poison: self.extras.on_poison.clone(),
         };
         let log = RedisOutcomeLog::start(options, parts)?;
-        log.on_news(Box::new(news.teller()));
+        let (tell, view) = (news.teller(), view.handle.clone());
+        log.on_news(Box::new(move || {
+            tell();
+            view.wake();
+        }));
         Ok(Arc::new(log))
     }
 
@@ -532,7 +537,9 @@ impl Builder<'_> {
         &self,
         registry: &CampaignRegistry,
         outlook: Arc<dyn Fn() -> Outlook + Send + Sync>,
+        intake: &Arc<RedisIntake>,
     ) -> anyhow::Result<(Door, DoorThreads)> {
+        let woken = intake.clone();
         let desk = &self.config.desk;
         let timeout_ms = self.redis.target.response_timeout.as_millis() as u64;
         let options = DoorOptions {
@@ -556,6 +563,7 @@ impl Builder<'_> {
             keys: (*self.keys).clone(),
             registry: registry.clone(),
             outlook,
+            on_pushed: Arc::new(move || woken.wake()),
             now_ms: self.clock.clone(),
             poison: self.poison.clone(),
             on_poison: self.extras.on_poison.clone(),

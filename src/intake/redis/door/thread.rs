@@ -45,6 +45,8 @@ pub struct DoorParts {
     pub registry: CampaignRegistry,
     /// Asked once a gathering.
     pub outlook: Arc<dyn Fn() -> Outlook + Send + Sync>,
+    /// Called after a gathering: there may be something in the lists.
+    pub on_pushed: Arc<dyn Fn() + Send + Sync>,
     pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
     pub poison: Poison,
     /// Called on a thread of the door when the service can go on no more.
@@ -85,7 +87,8 @@ impl Door {
                 on_poison: parts.on_poison.clone(),
             };
             let (outlook, now_ms) = (parts.outlook.clone(), parts.now_ms.clone());
-            let run = move || run(clerk, &guard, &*outlook, &*now_ms);
+            let on_pushed = parts.on_pushed.clone();
+            let run = move || run(clerk, &guard, &*outlook, &*now_ms, &*on_pushed);
             let handle = std::thread::Builder::new().name(format!("door-{number}")).spawn(run)?;
             threads.handles.push(handle);
         }
@@ -93,9 +96,16 @@ impl Door {
     }
 }
 
-fn run(mut clerk: Clerk, guard: &Guard, outlook: &dyn Fn() -> Outlook, now_ms: &dyn Fn() -> UnixMs) {
+fn run(
+    mut clerk: Clerk,
+    guard: &Guard,
+    outlook: &dyn Fn() -> Outlook,
+    now_ms: &dyn Fn() -> UnixMs,
+    on_pushed: &dyn Fn(),
+) {
     while let Some(ops) = guard.waiting.take(GATHER_COUNT_MAX, GATHER_BYTES_MAX) {
         clerk.serve(ops, now_ms(), &outlook());
+        on_pushed();
         clerk.counts.rounds.fetch_add(1, Ordering::Relaxed);
     }
 }
