@@ -254,17 +254,18 @@ fn a_reply_can_be_cut_in_its_middle() {
     let (server, proxy, connect) = through_a_proxy();
     let value = "x".repeat(100_000);
     push(&mut server.connect(), &value).unwrap();
-    let read = |connection: &mut Connection| -> RedisResult<Vec<String>> {
-        redis::cmd("LRANGE").arg("list").arg(0).arg(-1).query(connection)
-    };
     for bytes in [0, 1, 30_000, 100_010] {
-        let mut connection = connect();
-        let before = proxy.counts().bytes_down;
         proxy.cut_after_reply_bytes(Some(bytes));
-        let error = read(&mut connection).unwrap_err();
-        assert!(error.is_connection_dropped(), "{bytes}: {error}");
-        assert_eq!(proxy.counts().bytes_down - before, bytes);
-        assert_eq!(read(&mut connect()).unwrap(), [value.as_str()], "once only");
+        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"LRANGE list 0 -1\r\n").unwrap();
+        let mut got = Vec::new();
+        // What was on its way beyond the cut may make it a reset.
+        let _ = stream.read_to_end(&mut got);
+        assert_eq!(got.len() as u64, bytes);
+        let mut again = connect();
+        let whole: Vec<String> = redis::cmd("LRANGE").arg("list").arg(0).arg(-1).query(&mut again).unwrap();
+        assert_eq!(whole, [value.as_str()], "once only");
     }
 }
 
