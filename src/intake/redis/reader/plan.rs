@@ -21,20 +21,51 @@ const ROUND_BYTES_MAX: u64 = 8 << 20;
 /// Buried at once.
 const BURY_COUNT_MAX: usize = 500;
 const BURY_BYTES_MAX: usize = 4 << 20;
+/// With both generations under way for so long, what comes behind them is appended to the later one.
+const STALL: Duration = Duration::from_millis(10);
 /// Between looks at how much has gathered while something is being read.
 const DEPTH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A command, and what its reply is for. Lists and units by number.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    Lengths { list: usize },
-    Read { list: usize, count: u64 },
-    Probe { list: usize, ahead: u64 },
-    Bury { unit: usize, count: usize },
-    Ack { list: usize, deadline: UnixMs },
-    Seal { list: usize, side: Side, deadline: UnixMs },
-    Look { unit: usize },
-    Depth { list: usize },
+    Lengths {
+        list: usize,
+    },
+    Read {
+        list: usize,
+        count: u64,
+    },
+    Probe {
+        list: usize,
+        ahead: u64,
+    },
+    Bury {
+        unit: usize,
+        count: usize,
+    },
+    Ack {
+        list: usize,
+        deadline: UnixMs,
+    },
+    Seal {
+        list: usize,
+        side: Side,
+        deadline: UnixMs,
+    },
+    /// One of `count` alike.
+    Append {
+        list: usize,
+        side: Side,
+        count: u64,
+        deadline: UnixMs,
+    },
+    Look {
+        unit: usize,
+    },
+    Depth {
+        list: usize,
+    },
 }
 
 #[derive(Default)]
@@ -105,6 +136,7 @@ impl Reader {
             self.plan_ack(list, round);
             if !is_leaving {
                 self.plan_seal(list, round);
+                self.plan_append(list, now, round);
             }
         }
         if is_leaving {
@@ -147,7 +179,9 @@ impl Reader {
         if ahead > 0 {
             let offset = read.offset + count;
             let samples = ahead.div_ceil(PROBE_STRIDE);
-            let probe = seal::probe(key, *order, offset, PROBE_STRIDE, samples);
+            // With one so large, no more is read at once than what lies between two looks.
+            let enough = READ_BYTES_MAX / PROBE_STRIDE;
+            let probe = seal::probe(key, *order, offset, (PROBE_STRIDE, samples), enough);
             round.push(Step::Probe { list, ahead }, probe);
         }
     }
@@ -177,6 +211,20 @@ impl Reader {
         let fence = unit.fence.as_ref().expect("only of units that are held");
         let command = seal::seal(fence, live, &sealed[side as usize], not_before, deadline);
         round.push(Step::Seal { list, side, deadline }, command);
+    }
+
+    fn plan_append(&mut self, list: usize, now: Instant, round: &mut Round) {
+        let List { unit, window, live, sealed, order, is_hot, is_stopped, moved_at, append_count, .. } =
+            &self.lists[list];
+        let unit = &self.units[*unit];
+        let has_stalled = *is_hot && !is_stopped && moved_at.is_none_or(|at| now >= at + STALL);
+        let Some((side, length)) = window.next_append().filter(|_| has_stalled) else { return };
+        let (Some(deadline), Some(fence)) = (unit.deadline(), unit.fence.as_ref()) else { return };
+        let (key, count) = (&sealed[side as usize], *append_count);
+        for _ in 0..count {
+            let command = seal::append(fence, live, key, *order, (length, count), deadline);
+            round.push(Step::Append { list, side, count, deadline }, command);
+        }
     }
 
     fn plan_burial(&mut self, unit: usize, now: Instant, round: &mut Round) {

@@ -14,6 +14,9 @@ use crate::intake::redis::window::Window;
 
 /// How long an ack or a seal may be executed after it was sent; after that it is refused.
 const COMMAND_MS: UnixMs = 10_000;
+/// Elements that are appended in one round.
+const APPEND_COUNT_FIRST: u64 = 8;
+const APPEND_COUNT_MAX: u64 = 512;
 /// Between attempts of a unit that cannot be reached; doubled up to [`PAUSE`].
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// Between attempts of a unit that refuses.
@@ -34,6 +37,10 @@ pub struct List {
     pub is_hot: bool,
     /// Elements of the live list when it was looked at last.
     pub live_count: u64,
+    /// When it was sealed or acknowledged last.
+    pub moved_at: Option<Instant>,
+    /// How many to append in one round; more while there are as many.
+    pub append_count: u64,
     /// The window is to be given up at the end of the round.
     pub is_spoilt: bool,
     /// Something of it cannot be buried: it is read no further.
@@ -55,9 +62,14 @@ impl List {
         self.is_hot || !self.window.is_empty()
     }
 
-    /// Nothing is known of that could be read, and there is room to seal what comes.
+    /// Nothing is known of that could be read, and what comes could be.
     pub fn is_dry(&self) -> bool {
-        self.window.next_seal().is_some()
+        self.window.next_seal().is_some() || self.window.next_append().is_some()
+    }
+
+    /// In a round in which `count` were to be appended, there was another one, or not.
+    pub fn count_appended(&mut self, count: u64, has_more: bool) {
+        self.append_count = if has_more { (count * 4).min(APPEND_COUNT_MAX) } else { APPEND_COUNT_FIRST };
     }
 }
 
@@ -181,6 +193,8 @@ pub fn of(keys: &Keys) -> (Vec<UnitState>, Vec<List>) {
             gauge: Gauge::default(),
             is_hot: false,
             live_count: 0,
+            moved_at: None,
+            append_count: APPEND_COUNT_FIRST,
             is_spoilt: false,
             is_stopped: false,
         }));
