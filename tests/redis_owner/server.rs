@@ -104,7 +104,10 @@ fn answers(port: u16, child: &mut Child) -> Option<bool> {
     if child.try_wait().expect("a child can be waited for").is_some() {
         return Some(false);
     }
-    let info = Link::new(&target(port)).ok()?.call(Ask::routed("INFO", b"").arg("server"));
+    let mut link = Link::new(&target(port)).ok()?;
+    // Refused while it loads its data.
+    link.call(Ask::routed("PING", b"")).ok()?;
+    let info = link.call(Ask::routed("INFO", b"").arg("server"));
     let text = hongbao::redis::reply::text("INFO", info.ok()?).ok()??;
     text.lines().any(|line| line == format!("process_id:{}", child.id())).then_some(true)
 }

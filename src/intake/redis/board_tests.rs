@@ -23,7 +23,8 @@ fn of_views_that_cannot_go_together_the_first_goes_on() {
     let other = |name, since, joined| peer(name, since, joined, Some("w"), None);
     let newer = Peer { incarnation: "n".to_owned(), seen_at: 1, entry: Err(UnknownFormat(9)) };
     // The board; who is kept off by whom.
-    let table: [(&[Peer], &[(&str, &str)]); 10] = [
+    type Row<'a> = (&'a [Peer], &'a [(&'a str, &'a str)]);
+    let table: [Row; 10] = [
         (&[private("a", 5, 1)], &[]),
         (&[shared("a", 5, 1), shared("b", 0, 2)], &[]),
         (&[private("a", 5, 1), private("b", 0, 2)], &[("b", "a")]),

@@ -109,7 +109,8 @@ impl LeaseRound {
                 (Ask::Look, Ok(value)) => match found(value) {
                     Ok(Found::Nothing) if seen[at] => sight.gone = Some(*unit),
                     Ok(found) => {
-                        seen[at] |= found != Found::Nothing;
+                        // What is no lease is to be deleted by somebody, and is not missed then.
+                        seen[at] = matches!(found, Found::Lease(_));
                         sight.found[at] = found;
                     }
                     Err(failure) => sight.failure = Some(failure),
@@ -121,6 +122,7 @@ impl LeaseRound {
                     sight.stale.push((*unit, failure.to_string()));
                 }
                 (_, Err(failure)) if failure.is_code("WRONGTYPE") => {
+                    seen[at] = false;
                     sight.found[at] = Found::Odd(failure.to_string());
                 }
                 (_, Err(failure)) => sight.failure = Some(failure),

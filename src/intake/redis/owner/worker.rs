@@ -1,12 +1,15 @@
 //! What the owner's thread does, turn by turn.
 
+mod leave;
+mod report;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::observe::{Found, LeaseRound, LeaseSight};
 use super::{Control, End, Hooks, OwnerOptions, Vitals};
 use crate::intake::redis::anomaly::{Anomaly, Standing};
-use crate::intake::redis::board::{self, Entry, FORMAT, UnknownFormat, WalletRecord};
+use crate::intake::redis::board::{self, WalletRecord};
 use crate::intake::redis::held::Held;
 use crate::intake::redis::keys::Keys;
 use crate::intake::redis::lease::{self, Acquired};
@@ -15,9 +18,8 @@ use crate::intake::redis::share::{Hold, Moves, View};
 use crate::intake::redis::tenure::Tenures;
 use crate::intake::redis::units::UnitId;
 use crate::redis::{Command, Failure, Link, Value};
-
-/// How often a leaving unit is looked at.
-const QUIET_POLL: Duration = Duration::from_millis(10);
+use leave::QUIET_POLL;
+use report::{Rates, Said};
 
 pub struct Worker {
     options: OwnerOptions,
@@ -41,14 +43,6 @@ pub struct Worker {
     view_anomaly_since: Option<Instant>,
     /// What was said last, so that it is said once.
     said: Said,
-}
-
-#[derive(Default)]
-struct Said {
-    outage: bool,
-    remarks: Vec<String>,
-    gained: Option<String>,
-    counts: (usize, usize),
 }
 
 impl Worker {
@@ -147,17 +141,6 @@ impl Worker {
         }
     }
 
-    fn note_lost(&mut self, count: usize) {
-        self.standing.add(0, count);
-        self.note_counts(None);
-        (self.hooks.on_change)();
-    }
-
-    fn names(&self, units: &[UnitId]) -> String {
-        let names: Vec<String> = units.iter().map(|unit| self.keys.unit_name(*unit)).collect();
-        names.join(" ")
-    }
-
     /// One round: renews, heartbeats, reads. Nothing if it cannot be acted upon.
     fn observe(&mut self) -> Option<(LeaseSight, BoardSight)> {
         let vitals = (self.hooks.vitals)();
@@ -210,16 +193,6 @@ impl Worker {
         (answers, board)
     }
 
-    fn note_outage(&mut self, failure: Option<&Failure>) {
-        if let Some(failure) = failure.filter(|_| !self.said.outage) {
-            tracing::warn!(%failure, "the units cannot be renewed or shared; it is tried again and again");
-        } else if failure.is_none() && self.said.outage {
-            tracing::info!("units are renewed and shared again");
-        }
-        self.said.outage = failure.is_some();
-        self.standing.set_unreachable(failure.map(ToString::to_string));
-    }
-
     fn data_gone(&mut self, key: String) {
         self.set_anomaly(Some(Anomaly::DataGone { key }));
         // The windows on it are void: nothing is to be waited for.
@@ -227,26 +200,6 @@ impl Worker {
         ours.iter().for_each(|unit| self.tenures.lose(*unit));
         if !ours.is_empty() {
             self.note_lost(ours.len());
-        }
-    }
-
-    fn set_anomaly(&mut self, anomaly: Option<Anomaly>) {
-        let is_of_view = anomaly.as_ref().is_some_and(Anomaly::is_of_view);
-        if self.standing.set_anomaly(anomaly.clone()) {
-            match &anomaly {
-                // It may only be what the process before this one left on the board.
-                Some(anomaly) if is_of_view => tracing::warn!(%anomaly, "nothing is owned"),
-                Some(anomaly) => tracing::error!(code = anomaly.code(), %anomaly, "nothing is owned"),
-                None => tracing::info!("what kept this instance from owning units is over"),
-            }
-            self.view_anomaly_since = is_of_view.then(Instant::now);
-            (self.hooks.on_change)();
-        }
-        if self.view_anomaly_since.is_some_and(|since| since.elapsed() > self.options.ttl * 2) {
-            self.view_anomaly_since = None;
-            if let Some(anomaly) = anomaly {
-                tracing::error!(code = anomaly.code(), %anomaly, "nothing is owned");
-            }
         }
     }
 
@@ -272,41 +225,6 @@ impl Worker {
         judgement
     }
 
-    /// What somebody should know and nothing stops for; each once.
-    fn remark(&mut self, leases: &LeaseSight, board: &BoardSight) {
-        let mut remarks = Vec::new();
-        for (number, found) in leases.found.iter().enumerate() {
-            if let Found::Odd(found) = found {
-                let key = self.keys.owner(UnitId(number as u16));
-                remarks.push(format!("{key} holds no lease: nobody can own the unit; see what wrote it, then delete it: {found}"));
-            }
-        }
-        let lists = self.lists();
-        for peer in &board.peers.live {
-            match &peer.entry {
-                Ok(entry) if entry.lists != lists => remarks.push(format!(
-                    "{} reads the lists {:?}, this instance {lists:?}; shares are fair only if all read the same",
-                    peer.shown(),
-                    entry.lists
-                )),
-                Ok(_) => {}
-                Err(UnknownFormat(_)) => remarks.push(format!("{} is of a newer version", peer.shown())),
-            }
-        }
-        let odd = |field: &String| {
-            format!("{field} of {} is no entry of an instance", self.keys.board("instances"))
-        };
-        remarks.extend(board.peers.unreadable.iter().map(odd));
-        for remark in remarks.iter().filter(|remark| !self.said.remarks.contains(remark)) {
-            tracing::warn!("{remark}");
-        }
-        self.said.remarks = remarks;
-    }
-
-    fn lists(&self) -> Vec<String> {
-        self.keys.units().foreign.iter().map(|list| list.name.clone()).collect()
-    }
-
     fn moves(&self, leases: &LeaseSight, board: &BoardSight) -> Moves {
         let own = self.held.incarnation();
         let members = board.peers.live.iter().filter(|peer| peer.incarnation == own || peer.is_member());
@@ -328,13 +246,6 @@ impl Worker {
         };
         let units = self.keys.units().ids().map(hold).collect();
         View { member_count: members.len(), me: position(own).expect("added above"), units }.moves()
-    }
-
-    fn leave_all(&mut self) {
-        let now = Instant::now();
-        for (unit, _) in self.tenures.leased() {
-            self.tenures.leave(unit, now);
-        }
     }
 
     /// Leaves, acquires, claims, and removes the entries of the dead.
@@ -415,131 +326,6 @@ impl Worker {
             }
         }
     }
-
-    /// Releases what is left and quiet, or has had its time to be.
-    fn settle_leaving(&mut self, quiet_max: Duration) {
-        self.tenures.settle_leaving(Instant::now(), quiet_max);
-        self.release();
-    }
-
-    fn release(&mut self) {
-        let (round, commands) = LeaseRound::releases(&self.tenures, &self.keys, self.held.incarnation());
-        if commands.is_empty() {
-            return;
-        }
-        let results = self.link.round(&commands);
-        let sight = round.take(results, Instant::now(), &mut self.tenures, &mut self.seen);
-        if let Some(unit) = sight.gone {
-            self.data_gone(self.keys.owner(unit));
-        }
-        if self.note_counts(None) {
-            (self.hooks.on_change)();
-        }
-    }
-
-    fn note_counts(&mut self, member_count: Option<usize>) -> bool {
-        let counts = (self.held.count(), member_count.unwrap_or(self.said.counts.1));
-        let is_news = counts != self.said.counts;
-        self.said.counts = counts;
-        self.standing.set_counts(counts.0, counts.1);
-        is_news
-    }
-
-    fn tell(&mut self, board: &BoardSight) {
-        let own = self.held.incarnation();
-        let others = board.peers.live.iter().filter(|peer| peer.incarnation != own && peer.is_member());
-        let members = others.count() + usize::from(self.membership.member_since > 0);
-        if self.note_counts(Some(members)) {
-            (self.hooks.on_change)();
-        }
-    }
-
-    fn entry(&self) -> Entry {
-        let anomaly = self.standing.anomaly();
-        let held = self.tenures.leased();
-        Entry {
-            seen_at: 0,
-            format: FORMAT,
-            name: self.options.name.clone(),
-            version: self.options.version.clone(),
-            pid: std::process::id(),
-            started_at: self.started_at,
-            ttl_ms: self.ttl_ms(),
-            joined_at: self.membership.joined_at,
-            member_since: if self.is_stopping { 0 } else { self.membership.member_since },
-            anomaly: anomaly.map(|anomaly| (anomaly.code().to_owned(), anomaly.to_string())),
-            is_stopping: self.is_stopping,
-            units: held.iter().map(|(unit, _)| self.keys.unit_name(*unit)).collect(),
-            lists: self.lists(),
-            accepted_per_s: self.rates.accepted_per_s,
-            settled_per_s: self.rates.settled_per_s,
-            depth: self.vitals.depth,
-            oldest_at: self.vitals.oldest_at,
-            wallet: self.vitals.wallet.clone(),
-            view: self.vitals.view.clone(),
-            http: self.options.http.clone(),
-        }
-    }
-
-    /// Leaves all, waits for quiet, releases all at once, and goes off the board.
-    fn finish(&mut self, until: Instant) {
-        self.is_stopping = true;
-        self.leave_all();
-        // Said at once: the others reckon without this instance from now on.
-        self.observe();
-        let mut renew_at = Instant::now() + self.tick();
-        while self.tenures.leased().iter().any(|(unit, _)| !self.held.is_quiet(*unit)) {
-            let now = Instant::now();
-            if now >= until {
-                tracing::warn!("stops with requests under way; whoever owns the units next sends them again");
-                break;
-            }
-            if now >= renew_at {
-                self.observe();
-                renew_at = Instant::now() + self.tick();
-            }
-            self.expire();
-            std::thread::sleep(QUIET_POLL.min(until.saturating_duration_since(now)));
-        }
-        self.tenures.settle_leaving(Instant::now(), Duration::ZERO);
-        // Twice, for a reply may be lost; after that the leases run out by themselves.
-        for _ in 0..2 {
-            self.release();
-            let own = [self.held.incarnation().to_owned()];
-            let off = vec![board::remove(&self.keys, &own)];
-            let (_, off) = self.send(Vec::new(), off);
-            match off.into_iter().find_map(Result::err) {
-                None if self.tenures.releasing().is_empty() => return,
-                None => {}
-                Some(failure) => tracing::warn!(%failure, "could not leave the board"),
-            }
-        }
-    }
 }
 
 type Answers = Vec<Result<Value, Failure>>;
-
-/// Requests a second, measured over a second or more.
-struct Rates {
-    at: Instant,
-    accepted: u64,
-    settled: u64,
-    accepted_per_s: u64,
-    settled_per_s: u64,
-}
-
-impl Rates {
-    fn new(at: Instant) -> Rates {
-        Rates { at, accepted: 0, settled: 0, accepted_per_s: 0, settled_per_s: 0 }
-    }
-
-    fn note(&mut self, now: Instant, vitals: &Vitals) {
-        let ms = now.saturating_duration_since(self.at).as_millis() as u64;
-        if ms < 1_000 {
-            return;
-        }
-        self.accepted_per_s = vitals.accepted.saturating_sub(self.accepted) * 1_000 / ms;
-        self.settled_per_s = vitals.settled.saturating_sub(self.settled) * 1_000 / ms;
-        (self.at, self.accepted, self.settled) = (now, vitals.accepted, vitals.settled);
-    }
-}
