@@ -13,6 +13,7 @@ pub mod held;
 pub mod keys;
 pub mod letters;
 pub mod parked;
+pub mod results;
 pub mod units;
 
 pub use held::Held;
