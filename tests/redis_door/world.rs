@@ -157,6 +157,7 @@ impl World {
             keys: keys(),
             registry: registry.clone(),
             outlook: Arc::new(move || seen.lock().unwrap().clone()),
+            on_pushed: Arc::new(|| {}),
             now_ms: Arc::new(now_ms),
             poison: hongbao::ring::Poison::default(),
             on_poison: Arc::new(|| {}),

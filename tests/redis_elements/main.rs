@@ -5,6 +5,7 @@ mod support;
 
 mod dead;
 mod parked;
+mod results;
 mod waiting;
 
 use std::time::Duration;

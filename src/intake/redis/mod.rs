@@ -31,6 +31,7 @@ pub mod seal;
 pub mod share;
 pub mod sweep;
 pub mod tenure;
+pub mod results;
 pub mod units;
 pub mod window;
 
