@@ -43,9 +43,12 @@ use super::{FactSource, OutcomeView, SourceError};
 use crate::domain::Kind;
 use apply::{Chunk, Memory};
 pub use cursor::CursorError;
+pub(super) use cursor::filters;
+pub(super) use query::is_payout;
 use readers::Readers;
 pub use rebuild::rebuild;
 pub use row::{BatchRow, LIMIT_MAX, ListRows, PageRows, Progress, StandingRow, TallyRow, WaitingRow};
+pub(super) use streams::{FACT_BYTES, collect_facts};
 pub use worker::{Health, Lag, State, ViewHandle, ViewWorker, Worker, WorkerHandle, WorkerOptions};
 
 /// Why the view could not do what it was asked.
@@ -60,6 +63,8 @@ pub enum ViewError {
     NotAView { path: PathBuf },
     #[error("the store of the outcome view failed (it may pass, a retry is safe): {0}")]
     Store(#[from] rusqlite::Error),
+    #[error("the database of the outcome view: {0}")]
+    Database(String),
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]

@@ -13,36 +13,32 @@ use crate::outcome::view::worker::Work;
 /// Bytes of a frame that a fact takes, about.
 pub const FACT_BYTES: usize = 80;
 
-/// Hands over the facts of a frame. What no release can read is said aloud and counted by `skip`; what a later one may
-/// is an error, since skipping it would lose it.
-pub fn facts_of<E: From<StreamError>>(
+/// Hands over the facts of a frame; answers how many entries no release can read, which is said aloud. One that a later
+/// release may read is an error, since passing over it would lose it.
+pub fn collect_facts<'a>(
     stream: &str,
-    frame: &StreamFrame,
-    mut apply: impl FnMut(&Told<'_>) -> Result<(), E>,
-    mut skip: impl FnMut(),
-) -> Result<(), E> {
-    let mut unreadable = |error: FrameError| {
+    frame: &'a StreamFrame,
+    mut take: impl FnMut(Told<'a>),
+) -> Result<u64, StreamError> {
+    let unreadable = |error: FrameError| {
         tracing::error!(stream, id = %frame.id, %error, "an entry of the outcome stream was passed over");
-        skip();
+        Ok(1)
     };
     let facts = match Frame::open(&frame.bytes) {
         Ok(facts) => facts,
         Err(error @ FrameError::Version(_)) => {
             let reason = format!("{error}; use the newer hongbao");
-            return Err(StreamError::Frame { stream: stream.to_owned(), id: frame.id, reason }.into());
+            return Err(StreamError::Frame { stream: stream.to_owned(), id: frame.id, reason });
         }
-        Err(error) => {
-            unreadable(error);
-            return Ok(());
-        }
+        Err(error) => return unreadable(error),
     };
     for told in facts {
         match told {
-            Ok(told) => apply(&told)?,
-            Err(error) => unreadable(error),
+            Ok(told) => take(told),
+            Err(error) => return unreadable(error),
         }
     }
-    Ok(())
+    Ok(0)
 }
 
 impl View {
@@ -72,9 +68,16 @@ impl View {
         let mut chunk = Chunk::begin_keyed(&writer.conn, &mut writer.memory)?;
         for Stretch { stream, frames } in &stretches {
             for frame in frames {
-                let mut unreadable = 0;
-                facts_of(stream, frame, |told| chunk.told(told), || unreadable += 1)?;
-                chunk.skip(unreadable);
+                let mut failed = None;
+                let skipped = collect_facts(stream, frame, |told| {
+                    if failed.is_none() {
+                        failed = chunk.told(&told).err();
+                    }
+                })?;
+                if let Some(error) = failed {
+                    return Err(error);
+                }
+                chunk.skip(skipped);
             }
         }
         let applied = Applied { facts: chunk.facts(), advanced: true };
