@@ -7,6 +7,8 @@
 //!
 //! - `list`: RPUSH of 1,000 and, beside it, LRANGE of up to 4,000 and LTRIM of as many; requests drained a second;
 //! - `stream`: XADD in pipelines of 1,000 and, beside it, a consumer group of one: XREADGROUP, XACK, XTRIM;
+//! - `hongbao`: the complete service in the place of the client that does nothing: list, embedded ledger, outcome
+//!   recorded, trimmed; its view and its result stream run too. Its share of `list` is the figure;
 //! - `push`: the producer alone, and `redis-benchmark` with the same command, connections and pipeline. Where the
 //!   producer is a tenth slower than that, the client is what was measured, and the figures are void;
 //! - `fdatasync`: how often the disk syncs, with 4 KiB appended each time.
@@ -25,10 +27,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::Random;
 use support::payouts::{BATCH, CONNECTIONS, DEPTH, Flow, Form, element, produce};
 use support::resp::{Wire, command, open, word};
 use support::rounds::{Cell, Measured, print, take_turns};
+use support::{Random, redis_service};
 use tests::env_number;
 use tests::redis::{Fsync, RedisServer, Setup};
 
@@ -62,6 +64,9 @@ fn main() {
         let verdict = if *share < VOID_BELOW { "void: the client is the bound" } else { "valid" };
         println!("fsync {mode}: producer ÷ redis-benchmark {share:.2}, {verdict}");
     }
+    for (_, mode) in MODES {
+        print_shares(&measured, mode);
+    }
     if json {
         let cells: Vec<_> = measured.iter().map(Measured::json).collect();
         let checks = verdicts
@@ -85,13 +90,27 @@ fn table<'a>(length: Duration, sent: &'a [Shared<u64>; 2]) -> Vec<Cell<'a>> {
         cells.push(cell(producer_name(mode), "items/s", Box::new(push)));
         let other = move || redis_benchmark(fsync, alone, sent);
         cells.push(cell(reference_name(mode), "items/s", Box::new(other)));
+        let service = move || drained(fsync, LIST, length, &drain_by_hongbao);
+        cells.push(cell(service_name(mode), "items/s", Box::new(service)));
         let list = move || drained(fsync, LIST, length, &drain_list);
-        cells.push(cell(format!("list, fsync {mode}"), "items/s", Box::new(list)));
+        cells.push(cell(list_name(mode), "items/s", Box::new(list)));
         let stream = move || drained(fsync, STREAM, length, &drain_stream);
-        cells.push(cell(format!("stream group, fsync {mode}"), "items/s", Box::new(stream)));
+        cells.push(cell(stream_name(mode), "items/s", Box::new(stream)));
     }
     cells.push(cell("fdatasync of 4 KiB".to_owned(), "syncs/s", Box::new(move || fdatasync(alone))));
     cells
+}
+
+fn service_name(mode: &str) -> String {
+    format!("hongbao, fsync {mode}")
+}
+
+fn list_name(mode: &str) -> String {
+    format!("list, fsync {mode}")
+}
+
+fn stream_name(mode: &str) -> String {
+    format!("stream group, fsync {mode}")
 }
 
 fn producer_name(mode: &str) -> String {
@@ -100,6 +119,17 @@ fn producer_name(mode: &str) -> String {
 
 fn reference_name(mode: &str) -> String {
     format!("push by redis-benchmark, {mode}")
+}
+
+/// What hongbao reaches of the clients that do nothing.
+fn print_shares(measured: &[Measured], mode: &str) {
+    let median = |name: String| measured.iter().find(|cell| cell.name == name).map(Measured::median);
+    let Some(own) = median(service_name(mode)) else { return };
+    for (what, name) in [("list", list_name(mode)), ("stream group", stream_name(mode))] {
+        if let Some(other) = median(name) {
+            println!("fsync {mode}: hongbao ÷ {what} {:.2}", own / other);
+        }
+    }
 }
 
 /// The producer's median beside that of `redis-benchmark`.
@@ -191,6 +221,18 @@ fn drain_list(redis: SocketAddr, flow: &Flow) {
         command(&mut bytes, &["LTRIM", key, &count.to_string(), "-1"]);
         trims = 1;
     }
+}
+
+/// The service, with all that it has to do.
+fn drain_by_hongbao(redis: SocketAddr, flow: &Flow) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = redis_service::start(redis, folder.path(), &[]);
+    let before = redis_service::settled(&service);
+    while !flow.stopped() {
+        flow.drained.store(redis_service::settled(&service) - before, Ordering::Relaxed);
+        flow.pause();
+    }
+    redis_service::stop(service);
 }
 
 /// A consumer group of one.

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each bench uses its part")]
 
 pub mod payouts;
+pub mod redis_service;
 pub mod resp;
 pub mod rounds;
 
