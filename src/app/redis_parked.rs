@@ -50,7 +50,8 @@ impl RedisWaiting {
         Ok(ParkedPage { data, next_cursor, counts: WaitReason::PARKED.map(count).to_vec() })
     }
 
-    /// Makes due what the filter lets through; how many were waiting. For whoever resumes, closes or funds a campaign, too.
+    /// Makes due what the filter lets through; how many were waiting. For whoever resumes, closes or funds a
+    /// campaign, too.
     pub fn release_now(&self, wanted: &ParkedFilter, ids: Option<&[String]>) -> Result<u64, Refused> {
         let released = self.scan(|scan| scan.release(&filter(wanted), ids))?;
         self.shelf.wake();

@@ -6,8 +6,8 @@
 //!                        └ answer, problem
 //! ```
 //!
-//! What holds here: every refusal is a problem (RFC 9457); a 202 is written only after the port said that the request is
-//! durable; every body, list and wait has a bound. Absent on purpose: state. The door knows no campaign, no
+//! What holds here: every refusal is a problem (RFC 9457); a 202 is written only after the port said that the
+//! request is durable; every body, list and wait has a bound. Absent on purpose: state. The door knows no campaign, no
 //! budget and no identity; whatever depends on them, or on order, is asked through the ports.
 
 mod answer;

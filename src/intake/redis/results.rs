@@ -1,7 +1,7 @@
 //! Result streams: final states for producers that speak Redis only.
 //!
-//! Whoever owns a foreign list finds in `keys.results(client)` what became of its requests, however they came in: entries
-//! with one field `results`, a JSON array of up to [`RESULTS_MAX`] objects
+//! Whoever owns a foreign list finds in `keys.results(client)` what became of its requests, however they came in:
+//! entries with one field `results`, a JSON array of up to [`RESULTS_MAX`] objects
 //! `{"id":…,"status":…,"code":…,"amount":…,"currency":…,"at":…}`, `code` only where there is one. An id that was
 //! canceled is told by its cancel, without an amount. What holds: a result is told after it is durable, and may come
 //! twice, so readers go by the id. Best effort: a stream keeps about as many entries as are configured, and what

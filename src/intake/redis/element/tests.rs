@@ -1,3 +1,5 @@
+//! Elements as producers and doors write them, and as they should not be.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -309,7 +311,7 @@ fn measure() {
         for element in elements {
             reader.decode(unit, element, NOW, &mut out).unwrap();
             if out.requests.len() >= 4_096 {
-                requests.extend(out.requests.drain(..));
+                requests.append(&mut out.requests);
                 requests.truncate(COUNT / 10);
             }
         }

@@ -72,8 +72,8 @@ impl<'l> Scan<'l> {
         Ok(released)
     }
 
-    /// Goes through all sets at once, page by page: `ask` makes the command of a page, `saw` takes its reply and answers
-    /// how many members the page had.
+    /// Goes through all sets at once, page by page: `ask` makes the command of a page, `saw` takes its reply and
+    /// answers how many members the page had.
     fn walk<S>(
         &mut self,
         state: &mut S,

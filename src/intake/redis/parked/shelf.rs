@@ -218,8 +218,8 @@ impl ParkedShelf {
         Some((epoch, Member::of(&one.outcome, one.record, None)))
     }
 
-    /// Commands that remove what these stood as before, to be sent once [`ParkedShelf::park`]'s were executed. Under the
-    /// epoch of those: where they came too late, these do.
+    /// Commands that remove what these stood as before, to be sent once [`ParkedShelf::park`]'s were executed. Under
+    /// the epoch of those: where they came too late, these do.
     pub fn unpark(&self, followed: &[Followed<'_>]) -> Vec<Command> {
         let mut by_fence: HashMap<(UnitId, u64), Vec<Bytes>> = HashMap::new();
         let mut state = self.shared.state();
