@@ -125,6 +125,11 @@ impl Flow {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Requests that wait to be drained. What was drained before its reply was read counts as none.
+    fn lead(&self) -> u64 {
+        self.pushed.load(Ordering::Relaxed).saturating_sub(self.drained.load(Ordering::Relaxed))
+    }
+
     /// Waits a little where there is nothing to do; not so long that anybody would starve.
     pub fn pause(&self) {
         std::thread::sleep(PAUSE);
@@ -138,8 +143,7 @@ pub fn produce(redis: SocketAddr, form: Form<'_>, seed: u64, drained: bool, flow
     let mut under_way = [0; CONNECTIONS];
     let mut turn = 0;
     while !flow.stopped() {
-        let pushed = flow.pushed.load(Ordering::Relaxed);
-        if drained && pushed - flow.drained.load(Ordering::Relaxed) >= LEAD_MAX {
+        if drained && flow.lead() >= LEAD_MAX {
             flow.pause();
             continue;
         }

@@ -68,7 +68,6 @@ pub fn logged(bytes: &[u8]) -> Vec<Logged> {
 }
 
 /// The command or annotation that begins here, and where it ends.
-#[expect(clippy::type_complexity, reason = "an annotation is no command, and a torn one is neither")]
 fn one_logged(bytes: &[u8], at: usize) -> Option<(Option<Vec<Vec<u8>>>, usize)> {
     let line = |from: usize| {
         let length = bytes.get(from..)?.iter().position(|byte| *byte == b'\n')?;
