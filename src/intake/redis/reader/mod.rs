@@ -79,6 +79,9 @@ pub enum Anomaly {
     WrongType { key: String },
 }
 
+/// Whoever is told that something is wrong with a unit.
+pub type OnAnomaly = Box<dyn Fn(UnitId, &Anomaly) + Send + Sync>;
+
 /// What the reader works with.
 pub struct ReaderParts {
     pub elements: Arc<dyn Elements>,
@@ -87,7 +90,7 @@ pub struct ReaderParts {
     /// Called after requests were added to the local queues.
     pub on_news: Box<dyn Fn() + Send + Sync>,
     /// Called once for each time that something is found to be wrong with a unit.
-    pub on_anomaly: Box<dyn Fn(UnitId, &Anomaly) + Send + Sync>,
+    pub on_anomaly: OnAnomaly,
 }
 
 /// What the reader shares with whoever reads its queues.
