@@ -42,6 +42,7 @@ fn memory_is_bounded_however_deep_a_list_is() {
     });
     let (wanted, started) = (depth as usize / 10, Instant::now());
     await_until("a tenth of it", PATIENCE, || {
+        till.ack(100);
         while till.acked.len() < wanted && till.take(500) > 0 {
             till.ack(100);
         }

@@ -212,7 +212,7 @@ impl Till {
         for queue in &self.queues {
             let Some(out) = self.out.get_mut(queue) else { continue };
             let count = out.len().saturating_sub(kept);
-            if let Some((last, _)) = out.iter().take(count).last() {
+            if let Some((last, _)) = out.iter().take(count).next_back() {
                 self.intake.ack(*queue, last + 1).unwrap();
             }
             self.acked.extend(out.drain(..count).map(|(_, id)| id));

@@ -99,9 +99,8 @@ impl Gauge {
         self.element_bytes = largest.bytes.max(faded(self.element_bytes)).max(1);
         self.element_requests = largest.requests.max(faded(self.element_requests)).max(1);
         self.seen_ahead = 0;
-        if count > 0 {
-            self.mean_requests = (3 * self.mean_requests + 16 * sum.requests / count) / 4;
-        }
+        let mean = (16 * sum.requests).checked_div(count).unwrap_or(self.mean_requests);
+        self.mean_requests = (3 * self.mean_requests + mean) / 4;
         if count == asked && asked >= self.count_max.min(BLIND_COUNT) {
             self.count_max = (self.count_max * 4).min(READ_COUNT_MAX);
         }

@@ -5,21 +5,22 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use super::plan::{Round, Step};
-use super::state::{Grave, PAUSE};
+use super::state::PAUSE;
 use super::{Anomaly, Reader};
-use crate::domain::{UnixMs, record};
-use crate::intake::redis::contents::{Contents, Dead, DeadReason, Decoded};
-use crate::intake::redis::queues::{Entry, Ticket};
+use crate::domain::UnixMs;
 use crate::intake::redis::seal::{self, Sealed};
-use crate::intake::redis::units::{Order, UnitId, place};
-use crate::intake::redis::window::{Flight, Mismatch, Side, Weight};
+use crate::intake::redis::window::{Mismatch, Side};
 use crate::redis::{Failure, Value, reply};
 
-/// Memory of a request beside its bytes.
-const REQUEST_BYTES: u64 = 128;
+/// The code of a refusal that does not pass by itself, as it does when a server starts or another takes its place.
+fn lasting(failure: &Failure) -> Option<&str> {
+    let passing = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"];
+    match failure {
+        Failure::Refused { code, .. } => Some(code.as_str()).filter(|code| !passing.contains(code)),
+        Failure::NotSent(_) | Failure::Unknown(_) | Failure::Strange { .. } => None,
+    }
+}
 
 impl Step {
     fn list(self) -> Option<usize> {
@@ -47,7 +48,7 @@ impl Reader {
             match result.and_then(|value| self.succeeded(*step, value, now_ms)) {
                 Ok(news) => found |= news,
                 Err(failure) => {
-                    if !matches!(failure, Failure::Refused { .. }) {
+                    if lasting(&failure).is_none() {
                         unreached.get_or_insert_with(|| failure.clone());
                     }
                     self.failed(*step, &failure, now);
@@ -180,13 +181,13 @@ impl Reader {
             }
             _ => {}
         }
-        let Failure::Refused { code, .. } = failure else {
+        let Some(code) = lasting(failure) else {
             // What was counted on may have changed while we were away.
             self.doubt(unit);
             self.units[unit].pause_shortly(now);
             return;
         };
-        match (code.as_str(), refused) {
+        match (code, refused) {
             ("STALE", _) => {
                 let id = self.units[unit].id;
                 if let Some(fence) = &self.units[unit].fence
@@ -229,96 +230,6 @@ impl Reader {
     fn doubt(&mut self, unit: usize) {
         let lists = self.units[unit].lists.clone();
         self.lists[lists].iter_mut().for_each(|list| list.window.doubt());
-    }
-
-    fn take_elements(
-        &mut self,
-        list: usize,
-        asked: u64,
-        value: Value,
-        now_ms: UnixMs,
-    ) -> Result<bool, Failure> {
-        let mut values = reply::array("LRANGE", value)?;
-        // Not if its lengths came into doubt by another reply.
-        let Some(read) = self.lists[list].window.next_read() else { return Ok(false) };
-        if values.len() as u64 != asked {
-            let (expected, found) = (read.offset + asked, read.offset + values.len() as u64);
-            self.spoil(list, Mismatch { side: read.side, expected, found });
-            return Ok(false);
-        }
-        if self.lists[list].order == Order::Lpush {
-            values.reverse();
-        }
-        let (mut sum, mut largest) = (Weight::default(), Weight::default());
-        for value in values {
-            let element = reply::bytes("LRANGE", value)?.map(Bytes::from).unwrap_or_default();
-            let raw_bytes = element.len() as u64;
-            let flight = self.take_element(list, element, read.is_inherited, now_ms);
-            sum.requests += u64::from(flight.requests);
-            sum.bytes += u64::from(flight.bytes);
-            largest.requests = largest.requests.max(u64::from(flight.requests));
-            largest.bytes = largest.bytes.max(u64::from(flight.bytes)).max(raw_bytes);
-        }
-        self.lists[list].gauge.note_read(asked, asked, sum, largest);
-        self.deliver();
-        Ok(true)
-    }
-
-    fn take_element(&mut self, list: usize, element: Bytes, may_be_sent: bool, now_ms: UnixMs) -> Flight {
-        let id = self.units[self.lists[list].unit].id;
-        let mut contents = std::mem::take(&mut self.contents);
-        self.take_apart(id, &element, now_ms, &mut contents);
-        let Contents { requests, dead } = &contents;
-        let record_bytes: usize = requests.iter().map(|decoded| decoded.record.len()).sum();
-        let memory = element.len().max(record_bytes) as u64
-            + REQUEST_BYTES * (requests.len() + dead.len()).max(1) as u64;
-        let flight = Flight {
-            undone: (requests.len() + dead.len()) as u32,
-            requests: requests.len() as u32,
-            bytes: memory.min(u64::from(u32::MAX)) as u32,
-        };
-        let era = self.lists[list].era;
-        let position = self.lists[list].window.took(flight);
-        let ticket = Ticket { list: list as u32, era, position };
-        let unit = &mut self.units[self.lists[list].unit];
-        for Decoded { queue, record } in contents.requests.drain(..) {
-            let mark = record::key_hash(&record);
-            let place = place(id, unit.sequence);
-            unit.sequence += 1;
-            let position = queue.position(self.keys.units().fair_queue_count);
-            self.staged[position].push(Entry { ticket, place, mark, may_be_sent, record });
-        }
-        unit.graves.extend(contents.dead.drain(..).map(|dead| Grave { ticket, dead }));
-        self.contents = contents;
-        flight
-    }
-
-    fn take_apart(&self, id: UnitId, element: &Bytes, now_ms: UnixMs, contents: &mut Contents) {
-        contents.clear();
-        let decoded = if element.len() as u64 > self.options.element_bytes_max {
-            let detail = format!("{} bytes; at most {}", element.len(), self.options.element_bytes_max);
-            Err(DeadReason { code: "too_large", detail })
-        } else {
-            self.parts.elements.decode(id, element, now_ms, contents)
-        };
-        if let Err(reason) = decoded {
-            contents.clear();
-            contents.dead.push(Dead { element: element.clone(), reason });
-        }
-    }
-
-    /// Hands over what was read, so that a pipeline that waits need not wait for the rest of the round.
-    fn deliver(&mut self) {
-        let mut has_news = false;
-        for (position, staged) in self.staged.iter_mut().enumerate() {
-            if !staged.is_empty() {
-                has_news = true;
-                self.shared.queues.add(position, staged);
-            }
-        }
-        if has_news {
-            (self.parts.on_news)();
-        }
     }
 
     fn buried(&mut self, unit: usize, count: usize) {

@@ -13,134 +13,30 @@
 //! `poll_ms_max`. Absent: what elements mean, who owns what.
 
 mod apply;
+mod parts;
 mod plan;
 mod state;
+mod take;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use self::state::{List, UnitState};
-use super::contents::{Contents, Elements, Graveyard};
+use super::contents::Contents;
 use super::credit::Credit;
 use super::held::Held;
 use super::keys::Keys;
-use super::queues::{Entry, Queues, Ticket};
+use super::queues::{Entry, Ticket};
 use super::seal::Fence;
-use super::units::UnitId;
 use super::window::{Mismatch, Weight};
-use crate::domain::UnixMs;
 use crate::redis::{Failure, Link};
-use crate::ring::{Bell, Listener};
+use crate::ring::Listener;
 
 /// Between looks at lists in which something was found.
 const POLL_FIRST: Duration = Duration::from_millis(1);
 
-#[derive(Clone, Debug)]
-pub struct ReaderOptions {
-    /// Requests read and not acknowledged, in all.
-    pub requests_max: u64,
-    /// The memory they take, in bytes.
-    pub bytes_max: u64,
-    /// Elements that are larger are not looked into.
-    pub element_bytes_max: u64,
-    /// Between looks at empty lists, ms; less while something is found.
-    pub poll_ms_max: u64,
-}
-
-impl Default for ReaderOptions {
-    fn default() -> ReaderOptions {
-        ReaderOptions {
-            requests_max: 65_536,
-            bytes_max: 64 << 20,
-            element_bytes_max: 1 << 20,
-            poll_ms_max: 50,
-        }
-    }
-}
-
-/// What must not happen unless somebody else changes our keys, or Redis loses them.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Anomaly {
-    #[error(
-        "{key} is gone: Redis has lost its data (FLUSHALL, or a restart without its append-only file), or somebody \
-         removed the key; nothing of this unit is read until it is owned again"
-    )]
-    OwnerGone { key: String },
-    #[error(
-        "{key} has {found} elements where {expected} must be: somebody else changes the key, or Redis lost \
-         acknowledged writes (a failover, a restart); everything in it is read again"
-    )]
-    LengthChanged { key: String, expected: u64, found: u64 },
-    #[error(
-        "{key}, or a generation sealed from it, is not a list: rename it, or remove it; the unit stands still"
-    )]
-    WrongType { key: String },
-}
-
-/// What the reader works with.
-pub struct ReaderParts {
-    pub elements: Arc<dyn Elements>,
-    pub graveyard: Arc<dyn Graveyard>,
-    pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
-    /// Called after requests were added to the local queues.
-    pub on_news: Box<dyn Fn() + Send + Sync>,
-    /// Called once for each time that something is found to be wrong with a unit.
-    pub on_anomaly: Box<dyn Fn(UnitId, &Anomaly) + Send + Sync>,
-}
-
-/// What the reader shares with whoever reads its queues.
-pub struct Shared {
-    pub queues: Queues,
-    bell: Bell,
-    is_woken: AtomicBool,
-    stop: AtomicBool,
-    /// Elements in Redis, and requests there and here, of the units that are held.
-    pub elements: AtomicU64,
-    pub requests: AtomicU64,
-    troubles: Mutex<BTreeMap<UnitId, String>>,
-}
-
-impl Shared {
-    pub fn new(fair_queue_count: u8) -> Shared {
-        Shared {
-            queues: Queues::new(fair_queue_count),
-            bell: Bell::new(),
-            is_woken: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            elements: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            troubles: Mutex::default(),
-        }
-    }
-
-    /// There may be something in a list.
-    pub fn wake(&self) {
-        self.is_woken.store(true, Ordering::Release);
-        self.bell.ring();
-    }
-
-    /// Something is done.
-    pub fn ring(&self) {
-        self.bell.ring();
-    }
-
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.bell.ring();
-    }
-
-    fn has_stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    /// Units that cannot work now, and why.
-    pub fn troubles(&self) -> Vec<(UnitId, String)> {
-        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        troubles.iter().map(|(unit, what)| (*unit, what.clone())).collect()
-    }
-}
+pub use self::parts::{Anomaly, OnAnomaly, ReaderOptions, ReaderParts, Shared};
 
 pub struct Reader {
     link: Link,
@@ -216,7 +112,7 @@ impl Reader {
         self.take_done();
         self.follow();
         let now = Instant::now();
-        if self.shared.is_woken.swap(false, Ordering::AcqRel) {
+        if self.shared.take_woken() {
             (self.next_look, self.interval) = (now, POLL_FIRST);
         }
         let round = self.plan(now);
@@ -244,8 +140,7 @@ impl Reader {
         let now = Instant::now();
         let deadline = retries.filter(|at| *at > now).chain([self.next_look]).min();
         let shared = &self.shared;
-        let ready =
-            || shared.has_stopped() || shared.is_woken.load(Ordering::Acquire) || shared.queues.has_done();
+        let ready = || shared.has_stopped() || shared.is_woken() || shared.queues.has_done();
         listener.wait_until(deadline.expect("one at least"), ready);
     }
 
@@ -375,8 +270,7 @@ impl Reader {
     }
 
     fn note_trouble(&mut self, unit: usize, what: String) {
-        let mut troubles = self.shared.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        troubles.insert(self.units[unit].id, what.clone());
+        self.shared.set_trouble(self.units[unit].id, what.clone());
         self.units[unit].trouble = Some(what);
     }
 
@@ -384,7 +278,7 @@ impl Reader {
         if self.units[unit].trouble.take().is_some() {
             let id = self.units[unit].id;
             tracing::info!(unit = self.keys.unit_name(id), "works again");
-            self.shared.troubles.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            self.shared.clear_trouble(id);
         }
     }
 
