@@ -38,7 +38,8 @@ pub struct Worker {
     rates: Rates,
     started_at: u64,
     is_stopping: bool,
-    last_round: Instant,
+    /// When the leases were last renewed and looked at.
+    last_leases: Instant,
     /// Since when an anomaly of outcome views stands, until it is told as an error.
     view_anomaly_since: Option<Instant>,
     /// What was said last, so that it is said once.
@@ -66,7 +67,7 @@ impl Worker {
             rates: Rates::new(now),
             started_at: since_1970.as_millis() as u64,
             is_stopping: false,
-            last_round: now,
+            last_leases: now,
             view_anomaly_since: None,
             said: Said::default(),
             options,
@@ -150,7 +151,8 @@ impl Worker {
         self.rates.note(Instant::now(), &self.vitals);
         // Before anything is asked: whoever was frozen knows by its own clock what it has lost.
         self.expire();
-        if self.last_round.elapsed() >= self.options.ttl {
+        // A board that was away changes nothing by itself: who renews its leases has its place.
+        if self.last_leases.elapsed() >= self.options.ttl {
             self.membership.start_over();
         }
         let ttl_ms = self.ttl_ms();
@@ -161,6 +163,9 @@ impl Worker {
         let (now, later) = if self.board_link.is_none() { (board, Vec::new()) } else { (Vec::new(), board) };
         let (answers, board) = self.send(leases, now);
         let leases = round.take(answers, sent, &mut self.tenures, &mut self.seen);
+        if leases.failure.is_none() {
+            self.last_leases = Instant::now();
+        }
         self.expire();
         let board = if later.is_empty() { board } else { self.send(Vec::new(), later).1 };
         self.expire();
@@ -177,7 +182,6 @@ impl Worker {
         let failure = leases.failure.clone().or(board.as_ref().err().cloned());
         self.note_outage(failure.as_ref());
         let board = board.ok().filter(|_| failure.is_none())?;
-        self.last_round = Instant::now();
         Some((leases, board))
     }
 
