@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use crate::domain::{Kind, Refusal, Request, Status, WaitReason, record};
 use crate::gateway::port::{
-    Accepting, Answer, BatchHead, BatchStanding, CampaignChange, CampaignStanding, ListQuery, Looking, Page,
-    Refused, Standing, Submission, Tally, Verdict,
+    Accepting, Answer, BatchHead, BatchStanding, CampaignChange, CampaignStanding, Guarantee, ListQuery,
+    Looking, Page, Refused, Standing, Submission, Tally, Verdict,
 };
 use crate::intake::desk::{Decision, Desk};
 use crate::intake::embedded::entry::Batch;
 use crate::intake::embedded::identity::{Held, known_id};
 use crate::intake::{Intake, QueueId};
-use crate::outcome::view::{ListRows, StandingRow, View, ViewError};
+use crate::outcome::OutcomeView;
+use crate::outcome::view::{ListRows, StandingRow, ViewError};
 
 /// How long fund, defund and cancel wait for their final state before they tell what it is by then.
 const FINAL_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Office {
     pub desk: Desk,
-    pub view: Option<Arc<View>>,
+    pub view: Option<Arc<dyn OutcomeView>>,
     pub accepting: Arc<AtomicBool>,
     /// Where a view that has everything would stand now.
     pub log_end: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -69,7 +70,7 @@ impl Office {
     fn verdict(&self, decision: Decision) -> Verdict {
         match decision {
             Decision::Accepted { accepted_at, estimated_completion_at } => {
-                Verdict::Accepted { accepted_at, estimated_completion_at }
+                Verdict::Accepted { accepted_at, estimated_completion_at, guarantee: Guarantee::default() }
             }
             Decision::Repeated(held) => Verdict::Repeated(Box::new(self.standing(&held))),
             Decision::Refused(from) => Verdict::Refused(from),
@@ -151,10 +152,10 @@ impl Office {
     /// Asks the view, on a thread that may block.
     async fn ask<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&View) -> Result<T, ViewError> + Send + 'static,
+        ask: impl FnOnce(&dyn OutcomeView) -> Result<T, ViewError> + Send + 'static,
     ) -> Result<Option<T>, Refused> {
         let Some(view) = self.view.clone() else { return Ok(None) };
-        let answered = tokio::task::spawn_blocking(move || ask(&view)).await;
+        let answered = tokio::task::spawn_blocking(move || ask(&*view)).await;
         match answered {
             Ok(Ok(answer)) => Ok(Some(answer)),
             Ok(Err(ViewError::Cursor(error))) => {
@@ -166,7 +167,7 @@ impl Office {
     }
 }
 
-fn standing_of_row(row: StandingRow) -> Standing {
+pub(super) fn standing_of_row(row: StandingRow) -> Standing {
     Standing {
         id: row.id,
         kind: row.kind,

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use hongbao::gateway::rfc3339::Rfc3339;
+use hongbao::config::Config;
+use hongbao::config::redis::RedisConfig;
 use hongbao::intake::redis::fleet::{self, InstanceRow, Picture, Site, UnitRow};
 use hongbao::redis::{Link, Target};
+use hongbao::request::rfc3339::Rfc3339;
 
 use super::Done;
 
@@ -25,22 +27,6 @@ pub struct FleetArgs {
     /// Print one line of JSON instead of tables.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    options: FleetOptions,
-}
-
-/// Where the fleet is.
-#[derive(Args)]
-pub struct FleetOptions {
-    /// Redis of the intake.
-    #[arg(long = "redis", global = true, value_name = "URL", default_value = "redis://127.0.0.1:6379")]
-    url: String,
-    /// Redis of the board, if it is another one.
-    #[arg(long = "board-redis", global = true, value_name = "URL")]
-    board_url: Option<String>,
-    /// What the keys begin with.
-    #[arg(long, global = true, value_name = "NAME", default_value = "hongbao")]
-    namespace: String,
 }
 
 #[derive(Subcommand)]
@@ -65,27 +51,24 @@ enum WalletCommand {
     },
 }
 
-impl FleetOptions {
-    fn link(url: &str) -> anyhow::Result<Link> {
-        let target = Target {
-            url: url.to_owned(),
-            connect_timeout: CONNECT_WAIT_MAX,
-            response_timeout: ANSWER_WAIT_MAX,
-        };
-        Ok(Link::new(&target)?)
-    }
-
-    fn at<T>(&self, act: impl FnOnce(&mut Site<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let mut link = FleetOptions::link(&self.url)?;
-        let mut board = self.board_url.as_deref().map(FleetOptions::link).transpose()?;
-        act(&mut Site { namespace: &self.namespace, link: &mut link, board: board.as_mut() })
-    }
+fn link(target: &Target) -> anyhow::Result<Link> {
+    let target =
+        Target { connect_timeout: CONNECT_WAIT_MAX, response_timeout: ANSWER_WAIT_MAX, ..target.clone() };
+    Ok(Link::new(&target)?)
 }
 
-pub fn run(args: &FleetArgs) -> anyhow::Result<Done> {
+/// Acts where the settings say that the fleet is.
+fn at<T>(config: &Config, act: impl FnOnce(&mut Site<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let redis = RedisConfig::of(&config.raw)?;
+    let mut to_lists = link(&redis.target)?;
+    let mut to_board = if redis.board == redis.target { None } else { Some(link(&redis.board)?) };
+    act(&mut Site { namespace: &redis.namespace, link: &mut to_lists, board: to_board.as_mut() })
+}
+
+pub fn run(args: &FleetArgs, config: &Config) -> anyhow::Result<Done> {
     match &args.command {
         None => {
-            let picture = args.options.at(|site| fleet::read(site).context("the fleet cannot be read"))?;
+            let picture = at(config, |site| fleet::read(site).context("the fleet cannot be read"))?;
             if args.json {
                 println!("{}", serde_json::to_string(&picture)?);
             } else {
@@ -99,7 +82,7 @@ pub fn run(args: &FleetArgs) -> anyhow::Result<Done> {
             }
             let operator = std::env::var("USER").unwrap_or_else(|_| "an operator".to_owned());
             let identity = identity.to_string();
-            let change = args.options.at(|site| {
+            let change = at(config, |site| {
                 fleet::set_wallet(site, &identity, &operator, reason).context("the wallet was not changed")
             })?;
             let before = change.before.map_or_else(|| "none".to_owned(), |before| before.identity);

@@ -1,15 +1,23 @@
 //! The outcome log: what became of every request, appended durably, read by many from cursors of their own.
 //!
-//! [`OutcomeLog`] is the port, [`embedded`] its adapter over the journal, [`view`] the first reader. Every
+//! [`OutcomeLog`] is the port, [`embedded`] its adapter over the journal, [`redis`] the one over Redis streams; [`view`] is
+//! the first reader, [`postgres`] the one that a fleet shares, and [`OutcomeView`] what is asked of either. Every
 //! reader applies `domain::transition`, so that a fact that comes twice or late changes nothing.
 
 pub mod embedded;
 pub mod entry;
+pub mod following;
+pub mod postgres;
+pub mod redis;
+pub mod stream;
+mod told;
 pub mod view;
 
 use bytes::Bytes;
 
-use crate::domain::{Outcome, Request};
+use crate::domain::{Kind, Outcome, Request};
+pub use told::Told;
+use view::{BatchRow, ListRows, PageRows, Progress, StandingRow, TallyRow, ViewError};
 
 /// What a reader of the log meets, in order. `place` is unique to a request and grows with acceptance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +50,8 @@ pub struct SourceError {
 pub enum OutcomeError {
     #[error("outcomes cannot be recorded: {0}")]
     Journal(#[from] crate::journal::JournalError),
+    #[error("outcomes cannot be recorded, the log stopped earlier: {0}")]
+    Stopped(String),
 }
 
 /// A run of outcomes that became durable together.
@@ -52,6 +62,20 @@ pub struct Appended {
     pub place: u64,
     /// End of what must be durable.
     pub end: u64,
+}
+
+/// What is asked of a store that has read the log. Calls may block; they come from threads that may.
+pub trait OutcomeView: Send + Sync + 'static {
+    /// One answer an id, in order.
+    fn find(&self, client: &str, ids: &[String]) -> Result<Vec<Option<StandingRow>>, ViewError>;
+    /// A page, in ascending order of acceptance as the view met it.
+    fn list(&self, asked: &ListRows) -> Result<PageRows, ViewError>;
+    /// A batch by what its items say. `None` before the first item has arrived.
+    fn batch(&self, client: &str, id: &str) -> Result<Option<BatchRow>, ViewError>;
+    /// The tally of a campaign: of one kind, or of what pays out and collects.
+    fn campaign(&self, client: &str, id: &str, kind: Option<Kind>) -> Result<Option<TallyRow>, ViewError>;
+    /// How far it has got.
+    fn progress(&self) -> Progress;
 }
 
 pub trait OutcomeLog: Send + Sync + 'static {

@@ -11,7 +11,12 @@ use crate::support::{PATIENCE, await_until};
 fn fleet(server: &Server, args: &[&str]) -> (Option<i32>, String, String) {
     let url = server.target().url;
     let mut command = Command::new(env!("CARGO_BIN_EXE_hongbao"));
-    command.arg("fleet").args(args).args(["--redis", &url, "--namespace", "t"]);
+    command.arg("fleet").args(args).args([
+        "--set",
+        &format!("intake.redis.url={url}"),
+        "--set",
+        "intake.redis.namespace=t",
+    ]);
     let Output { status, stdout, stderr } = command.output().expect("the command runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (status.code(), text(stdout), text(stderr))

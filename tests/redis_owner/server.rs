@@ -88,6 +88,7 @@ fn target(port: u16) -> Target {
         url: format!("redis://127.0.0.1:{port}"),
         connect_timeout: Duration::from_secs(2),
         response_timeout: Duration::from_secs(2),
+        ..Target::default()
     }
 }
 

@@ -8,16 +8,36 @@
 
 pub mod anomaly;
 pub mod board;
+pub mod campaigns;
+pub mod contents;
+pub mod credit;
+pub mod dead;
+pub mod door;
+pub mod element;
 pub mod fleet;
 pub mod held;
+pub mod identity;
+pub mod intake;
 pub mod keys;
 pub mod lease;
+pub mod letters;
 pub mod membership;
 pub mod owner;
+pub mod parked;
+pub mod queues;
+pub mod reader;
+pub mod registry;
+pub mod seal;
 pub mod share;
+pub mod sweep;
 pub mod tenure;
+pub mod results;
 pub mod units;
+pub mod window;
 
+pub use contents::{Contents, Dead, DeadReason, Decoded, Elements, Graveyard};
 pub use held::Held;
+pub use intake::RedisIntake;
 pub use keys::Keys;
+pub use reader::{Anomaly, ReaderOptions, ReaderParts};
 pub use units::{ForeignList, Order, Unit, UnitId, Units};

@@ -8,7 +8,8 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction, params};
 
 use super::ViewError;
-use super::keys::{Entries, currency_number, find_place, party_hash};
+use super::keyed::{Kept, Keyed};
+use super::keys::{Entries, currency_number, find_holder, find_place, party_hash};
 use super::names::{FirstItem, Names, Numbering};
 use super::tally::{Cell, Table, Tally};
 use super::zones::Zones;
@@ -20,30 +21,32 @@ use crate::outcome::entry::Outcome;
 #[derive(Debug)]
 pub struct Memory {
     names: Names,
+    kept: Kept,
     gathered: Gathered,
 }
 
 impl Memory {
     pub fn new() -> Memory {
-        Memory { names: Names::default(), gathered: Gathered::new() }
+        Memory { names: Names::default(), kept: Kept::default(), gathered: Gathered::new() }
     }
 
     /// After a transaction that did not commit: numbers it gave and changes it gathered never were.
     pub fn forget(&mut self) {
         self.names.forget();
+        self.kept.forget();
         self.gathered = Gathered::new();
     }
 }
 
 #[derive(Debug)]
-struct Gathered {
+pub(super) struct Gathered {
     campaigns: Tally,
     batches: Tally,
     waiting: Tally,
     zones: Zones,
-    entries: Entries,
-    facts: u64,
-    skipped: u64,
+    pub(super) entries: Entries,
+    pub(super) facts: u64,
+    pub(super) skipped: u64,
 }
 
 impl Gathered {
@@ -62,15 +65,15 @@ impl Gathered {
 
 /// As much of a request as its transitions need.
 #[derive(Clone, Copy, Debug)]
-struct Subject {
+pub(super) struct Subject {
     place: i64,
-    key_hash: i64,
-    kind: Kind,
+    pub(super) key_hash: i64,
+    pub(super) kind: Kind,
     client: i64,
     campaign: i64,
     batch: Option<i64>,
-    amount: u64,
-    status: Status,
+    pub(super) amount: u64,
+    pub(super) status: Status,
     reason: Option<WaitReason>,
     reversed: u64,
     /// Whether `outcomes` has its row.
@@ -119,8 +122,8 @@ impl<'c> Statements<'c> {
         Ok(Statements {
             accept: conn.prepare_cached(
                 "INSERT OR IGNORE INTO requests (place, key_hash, kind, client, campaign, batch, amount,
-                 currency, accepted_at, id, party, merchant, agreement, original, remark, metadata)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                 currency, accepted_at, id, party, merchant, agreement, original, remark, metadata, digest)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             )?,
             subject: conn.prepare_cached(SUBJECT)?,
             insert: conn.prepare_cached(
@@ -146,15 +149,17 @@ impl<'c> Statements<'c> {
 
 /// A transaction under way.
 pub struct Chunk<'c> {
-    conn: &'c Connection,
+    pub(super) conn: &'c Connection,
     transaction: Transaction<'c>,
     statements: Statements<'c>,
-    numbering: Numbering<'c>,
-    gathered: &'c mut Gathered,
+    pub(super) numbering: Numbering<'c>,
+    pub(super) gathered: &'c mut Gathered,
+    /// Where facts come with their requests.
+    pub(super) keyed: Option<Keyed<'c>>,
 }
 
 /// SQLite's integers have 63 bits; times beyond them are none of this world.
-fn time(at: UnixMs) -> i64 {
+pub(super) fn time(at: UnixMs) -> i64 {
     i64::try_from(at).unwrap_or(i64::MAX)
 }
 
@@ -169,13 +174,23 @@ fn text(text: &str) -> Option<&str> {
 
 impl<'c> Chunk<'c> {
     pub fn begin(conn: &'c Connection, memory: &'c mut Memory) -> Result<Chunk<'c>, ViewError> {
+        Chunk::begin_with(conn, memory, false)
+    }
+
+    pub(super) fn begin_with(
+        conn: &'c Connection,
+        memory: &'c mut Memory,
+        is_keyed: bool,
+    ) -> Result<Chunk<'c>, ViewError> {
         memory.gathered = Gathered::new();
+        let kept = is_keyed.then_some(&mut memory.kept);
         Ok(Chunk {
             conn,
             transaction: conn.unchecked_transaction()?,
             statements: Statements::prepare(conn)?,
             numbering: Numbering::prepare(conn, &mut memory.names)?,
             gathered: &mut memory.gathered,
+            keyed: kept.map(|kept| Keyed::prepare(conn, kept)).transpose()?,
         })
     }
 
@@ -190,13 +205,17 @@ impl<'c> Chunk<'c> {
     pub fn apply(&mut self, fact: Fact<'_>) -> Result<(), ViewError> {
         self.gathered.facts += 1;
         match fact {
-            Fact::Accepted { place, request } => self.accepted(place_of(place)?, &request),
+            Fact::Accepted { place, request } => self.accepted(place_of(place)?, &request, None),
             Fact::Moved(outcome) => self.moved(&outcome),
         }
     }
 
     /// Makes all of it durable, and `cursor` with it.
     pub fn commit(self, cursor: u64) -> Result<(), ViewError> {
+        self.finish(Some(cursor))
+    }
+
+    pub(super) fn finish(self, cursor: Option<u64>) -> Result<(), ViewError> {
         let gathered = self.gathered;
         gathered.entries.flush(self.conn)?;
         gathered.campaigns.flush(self.conn)?;
@@ -205,12 +224,20 @@ impl<'c> Chunk<'c> {
         gathered.zones.flush(self.conn)?;
         let (facts, skipped) = (gathered.facts as i64, gathered.skipped as i64);
         self.conn
-            .prepare_cached("UPDATE progress SET cursor = ?1, facts = facts + ?2, skipped = skipped + ?3")?
-            .execute([place_of(cursor)?, facts, skipped])?;
+            .prepare_cached(
+                "UPDATE progress SET cursor = coalesce(?1, cursor), facts = facts + ?2, skipped = skipped + ?3",
+            )?
+            .execute((cursor.map(place_of).transpose()?, facts, skipped))?;
         Ok(self.transaction.commit()?)
     }
 
-    fn accepted(&mut self, place: i64, request: &Request<'_>) -> Result<(), ViewError> {
+    /// The digest is kept where a request is known by it.
+    pub(super) fn accepted(
+        &mut self,
+        place: i64,
+        request: &Request<'_>,
+        digest: Option<&[u8; 16]>,
+    ) -> Result<(), ViewError> {
         if request.kind == Kind::Cancel {
             return Ok(());
         }
@@ -242,6 +269,7 @@ impl<'c> Chunk<'c> {
             text(request.original),
             text(request.remark),
             text(request.metadata),
+            digest,
         ])?;
         if inserted == 0 {
             return Ok(());
@@ -258,11 +286,11 @@ impl<'c> Chunk<'c> {
         Ok(())
     }
 
-    fn subject(&mut self, place: i64) -> Result<Option<Subject>, ViewError> {
+    pub(super) fn subject(&mut self, place: i64) -> Result<Option<Subject>, ViewError> {
         self.statements.subject.query_row([place], Subject::read).optional()?.transpose()
     }
 
-    fn moved(&mut self, outcome: &Outcome<'_>) -> Result<(), ViewError> {
+    pub(super) fn moved(&mut self, outcome: &Outcome<'_>) -> Result<(), ViewError> {
         if outcome.kind == Kind::Cancel {
             return Ok(());
         }
@@ -292,7 +320,12 @@ impl<'c> Chunk<'c> {
         self.reverse_if_whole(&subject, outcome.at)
     }
 
-    fn store(&mut self, subject: &Subject, outcome: &Outcome<'_>, to: Status) -> Result<(), ViewError> {
+    pub(super) fn store(
+        &mut self,
+        subject: &Subject,
+        outcome: &Outcome<'_>,
+        to: Status,
+    ) -> Result<(), ViewError> {
         let at = time(outcome.at);
         let settled_at = if to.is_final() { at } else { 0 };
         let values = params![
@@ -352,15 +385,25 @@ impl<'c> Chunk<'c> {
         let id = original.unwrap_or_default();
         // What it names may have been accepted in this same transaction.
         self.gathered.entries.flush(self.conn)?;
-        let Some(place) = find_place(self.conn, reversal.client, &client, &id)? else {
+        let find = if self.keyed.is_some() { find_holder } else { find_place };
+        let Some(place) = find(self.conn, reversal.client, &client, &id)? else {
+            if self.keyed.is_some() {
+                return self.keep_credit(reversal.client, &id, reversal.amount);
+            }
             self.gathered.skipped += 1;
             return Ok(());
         };
-        let mut subject = self.subject(place)?.ok_or(ViewError::Stored("place"))?;
-        subject.reversed = subject.reversed.saturating_add(reversal.amount);
-        let reversed = i64::try_from(subject.reversed).unwrap_or(i64::MAX);
-        self.statements.credit.execute([place, reversed])?;
+        self.credit(place, reversal.amount)?;
+        let subject = self.subject(place)?.ok_or(ViewError::Stored("place"))?;
         self.reverse_if_whole(&subject, at)
+    }
+
+    /// So much more of a request was taken back.
+    pub(super) fn credit(&mut self, place: i64, amount: u64) -> Result<(), ViewError> {
+        let subject = self.subject(place)?.ok_or(ViewError::Stored("place"))?;
+        let reversed = subject.reversed.saturating_add(amount);
+        self.statements.credit.execute([place, i64::try_from(reversed).unwrap_or(i64::MAX)])?;
+        Ok(())
     }
 
     fn reverse_if_whole(&mut self, subject: &Subject, at: UnixMs) -> Result<(), ViewError> {

@@ -69,7 +69,7 @@ fn seal(secret: &[u8; 32], bytes: &[u8; BYTES]) -> [u8; 8] {
 }
 
 /// Everything that decides which requests are listed; not how many a page.
-fn filters(query: &ListRows) -> [u8; 8] {
+pub fn filters(query: &ListRows) -> [u8; 8] {
     let mut hash = blake3::Hasher::new();
     let mut text = |part: Option<&str>| {
         // The length keeps two parts from being read as one, and an absent one from an empty one.

@@ -80,6 +80,28 @@ pub fn find_place(
     client_name: &str,
     id: &str,
 ) -> Result<Option<i64>, ViewError> {
+    let found = search(conn, client, client_name, id)?;
+    Ok(found.holder.or(found.first))
+}
+
+/// The same, and nothing where there are conflicts only.
+pub fn find_holder(
+    conn: &Connection,
+    client: i64,
+    client_name: &str,
+    id: &str,
+) -> Result<Option<i64>, ViewError> {
+    Ok(search(conn, client, client_name, id)?.holder)
+}
+
+#[derive(Default)]
+struct Found {
+    first: Option<i64>,
+    /// The first that is no conflict.
+    holder: Option<i64>,
+}
+
+fn search(conn: &Connection, client: i64, client_name: &str, id: &str) -> Result<Found, ViewError> {
     let mut select = conn.prepare_cached(
         "SELECT r.place, coalesce(o.code, 0) FROM eras e
          CROSS JOIN keys x ON x.era = e.era AND x.key_hash = ?1
@@ -88,13 +110,14 @@ pub fn find_place(
          WHERE r.client = ?2 AND r.id = ?3 ORDER BY r.place",
     )?;
     let mut rows = select.query(params![digest::key_hash_of(client_name, id) as i64, client, id])?;
-    let mut first = None;
+    let mut found = Found::default();
     while let Some(row) = rows.next()? {
         let (place, code): (i64, i64) = (row.get(0)?, row.get(1)?);
+        found.first.get_or_insert(place);
         if code != PayoutCode::IdConflict as i64 {
-            return Ok(Some(place));
+            found.holder = Some(place);
+            break;
         }
-        first = first.or(Some(place));
     }
-    Ok(first)
+    Ok(found)
 }

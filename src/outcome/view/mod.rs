@@ -6,6 +6,9 @@
 //! - `domain::transition` decides what a fact changes, and counts move with transitions;
 //! - queries read snapshots on connections of their own and never wait for the writer.
 //!
+//! It reads either the journal, where a request is known by its place ([`View::apply`]), or streams, where it is known by
+//! its id ([`View::apply_streams`]); never both into one file.
+//!
 //! It may lag in a burst, and can be deleted or rebuilt at any time: the log is the truth. Money never
 //! depends on it. Absent: what was accepted and has not arrived here yet; whoever answers callers looks at
 //! the intake's index first.
@@ -13,6 +16,7 @@
 mod apply;
 mod cursor;
 pub mod history;
+mod keyed;
 mod keys;
 mod list;
 mod names;
@@ -21,10 +25,12 @@ mod readers;
 mod rebuild;
 mod row;
 mod schema;
+mod seen;
+mod streams;
 mod tally;
 #[cfg(test)]
 mod tests;
-mod worker;
+pub mod worker;
 mod zones;
 
 use std::path::{Path, PathBuf};
@@ -32,14 +38,18 @@ use std::sync::{Mutex, PoisonError};
 
 use rusqlite::Connection;
 
-use super::{FactSource, SourceError};
+use super::stream::StreamError;
+use super::{FactSource, OutcomeView, SourceError};
 use crate::domain::Kind;
 use apply::{Chunk, Memory};
 pub use cursor::CursorError;
+pub(super) use cursor::filters;
+pub(super) use query::is_payout;
 use readers::Readers;
 pub use rebuild::rebuild;
 pub use row::{BatchRow, LIMIT_MAX, ListRows, PageRows, Progress, StandingRow, TallyRow, WaitingRow};
-pub use worker::{Health, Lag, State, ViewHandle, ViewWorker, WorkerOptions};
+pub(super) use streams::{FACT_BYTES, collect_facts};
+pub use worker::{Health, Lag, State, ViewHandle, ViewWorker, Worker, WorkerHandle, WorkerOptions};
 
 /// Why the view could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +63,16 @@ pub enum ViewError {
     NotAView { path: PathBuf },
     #[error("the store of the outcome view failed (it may pass, a retry is safe): {0}")]
     Store(#[from] rusqlite::Error),
+    #[error("the database of the outcome view: {0}")]
+    Database(String),
     #[error(transparent)]
     Source(#[from] SourceError),
+    #[error(transparent)]
+    Streams(#[from] StreamError),
+    #[error(
+        "{path} holds the outcomes of another kind of intake (journal or streams); move it away, or name another file"
+    )]
+    OtherLog { path: PathBuf },
     #[error(transparent)]
     Cursor(#[from] CursorError),
     #[error(
@@ -134,6 +152,9 @@ impl View {
         let writer = &mut *guard;
         if std::mem::replace(&mut writer.dirty, true) {
             writer.memory.forget();
+        }
+        if keyed::is_of_streams(&writer.conn)? {
+            return Err(ViewError::OtherLog { path: self.path.clone() });
         }
         let before = self.progress();
         let end = source.end();
@@ -215,5 +236,27 @@ impl View {
     /// What is not final yet: count, amount and oldest, by state and reason, of all clients and kinds.
     pub fn waiting(&self) -> Result<Vec<WaitingRow>, ViewError> {
         self.readers.ask(|conn| query::waiting(conn))
+    }
+}
+
+impl OutcomeView for View {
+    fn find(&self, client: &str, ids: &[String]) -> Result<Vec<Option<StandingRow>>, ViewError> {
+        View::find(self, client, ids)
+    }
+
+    fn list(&self, asked: &ListRows) -> Result<PageRows, ViewError> {
+        View::list(self, asked)
+    }
+
+    fn batch(&self, client: &str, id: &str) -> Result<Option<BatchRow>, ViewError> {
+        View::batch(self, client, id)
+    }
+
+    fn campaign(&self, client: &str, id: &str, kind: Option<Kind>) -> Result<Option<TallyRow>, ViewError> {
+        View::campaign(self, client, id, kind)
+    }
+
+    fn progress(&self) -> Progress {
+        View::progress(self)
     }
 }

@@ -5,6 +5,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::ViewError;
+use super::keyed::find_burned;
 use super::keys::{currency_text, find_place};
 use super::names::{find_batch, find_campaign, find_client};
 use super::row::{BatchRow, StandingRow, TallyRow, WaitingRow};
@@ -81,9 +82,20 @@ pub fn find(conn: &Connection, client: &str, ids: &[String]) -> Result<Vec<Optio
     ids.iter()
         .map(|id| match find_place(conn, number, client, id)? {
             Some(place) => at_place(conn, place),
-            None => Ok(None),
+            None => canceled(conn, (number, client), id),
         })
         .collect()
+}
+
+/// An id that was burned and never seen as a request is known by the cancel.
+fn canceled(
+    conn: &Connection,
+    (number, client): (i64, &str),
+    id: &str,
+) -> Result<Option<StandingRow>, ViewError> {
+    let Some(burned) = find_burned(conn, number, id)? else { return Ok(None) };
+    let currency = currency_text(burned.currency)?;
+    Ok(Some(StandingRow::canceled(client, id, currency, burned.accepted_at, burned.at)))
 }
 
 /// Whether a kind is tallied when nobody asks for one: what pays out or collects. A reversal shows as the

@@ -10,6 +10,7 @@ pub const LIMIT_MAX: u32 = 1_000;
 /// Where one request stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandingRow {
+    /// In the view's own order; zero where it has none.
     pub place: u64,
     pub client: String,
     pub id: String,
@@ -38,6 +39,44 @@ pub struct StandingRow {
     pub wallet_ref: String,
     /// What later reversals took back, minor units.
     pub reversed_amount: u64,
+}
+
+impl StandingRow {
+    /// An id that is known by the cancel that burned it, and by nothing else.
+    pub fn canceled(
+        client: &str,
+        id: &str,
+        currency: String,
+        accepted_at: UnixMs,
+        at: UnixMs,
+    ) -> StandingRow {
+        StandingRow {
+            place: 0,
+            client: client.to_owned(),
+            id: id.to_owned(),
+            kind: Kind::Cancel,
+            status: Status::Canceled,
+            reason: None,
+            code: None,
+            campaign: String::new(),
+            party: String::new(),
+            merchant: String::new(),
+            agreement: String::new(),
+            original: String::new(),
+            batch: String::new(),
+            amount: 0,
+            currency,
+            remark: String::new(),
+            metadata: String::new(),
+            accepted_at,
+            updated_at: at,
+            settled_at: at,
+            next_attempt_at: 0,
+            attempts: 0,
+            wallet_ref: String::new(),
+            reversed_amount: 0,
+        }
+    }
 }
 
 /// Which requests to list, of one client. Times are Unix ms, inclusive, zero: no bound.

@@ -24,7 +24,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::ViewError;
 
 /// Version of the schema, kept in `PRAGMA user_version`.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 /// `PRAGMA application_id`: "hbvw".
 const APPLICATION_ID: i64 = 0x6862_7677;
 
@@ -95,7 +95,24 @@ CREATE TABLE wait_tally (
 ) WITHOUT ROWID;
 ";
 
-/// The one connection that writes; makes the tables in a file that is new.
+/// Version 2: the view may be read from streams, whose facts know a request by its digest. `burned` and `credits` keep
+/// what was told of requests that were not met yet.
+const STREAMS: &str = "
+ALTER TABLE requests ADD COLUMN digest BLOB;
+CREATE TABLE streams (
+    name TEXT PRIMARY KEY, ms INTEGER NOT NULL, number INTEGER NOT NULL, frames INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE burned (
+    client INTEGER, id TEXT, currency INTEGER NOT NULL, accepted_at INTEGER NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (client, id)
+) WITHOUT ROWID;
+CREATE TABLE credits (client INTEGER, id TEXT, amount INTEGER NOT NULL, PRIMARY KEY (client, id)) WITHOUT ROWID;
+";
+
+/// What leads from each version to the next, from version 1 on.
+const STEPS: [&str; VERSION as usize - 1] = [STREAMS];
+
+/// The one connection that writes; makes the tables in a file that is new, and brings an older one up to date.
 pub fn open_writer(path: &Path) -> Result<Connection, ViewError> {
     let conn = Connection::open(path)?;
     conn.busy_timeout(BUSY_MAX)?;
@@ -105,7 +122,7 @@ pub fn open_writer(path: &Path) -> Result<Connection, ViewError> {
     if tables > 0 && application != APPLICATION_ID {
         return Err(ViewError::NotAView { path: path.to_owned() });
     }
-    if tables > 0 && found != VERSION {
+    if tables > 0 && !(1..=VERSION).contains(&found) {
         return Err(ViewError::Version { path: path.to_owned(), found });
     }
     conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -115,8 +132,23 @@ pub fn open_writer(path: &Path) -> Result<Connection, ViewError> {
     tune(&conn, WRITER_CACHE_KIB)?;
     if tables == 0 {
         create(&conn)?;
+    } else {
+        advance(&conn, found)?;
     }
     Ok(conn)
+}
+
+/// Brings a file up to date, in one transaction.
+fn advance(conn: &Connection, from: i64) -> Result<(), ViewError> {
+    if from == VERSION {
+        return Ok(());
+    }
+    let transaction = conn.unchecked_transaction()?;
+    for step in STEPS.iter().skip(from as usize - 1) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    Ok(transaction.commit()?)
 }
 
 fn create(conn: &Connection) -> Result<(), ViewError> {
@@ -124,6 +156,7 @@ fn create(conn: &Connection) -> Result<(), ViewError> {
         [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].iter().flat_map(|id| *id.as_bytes()).collect();
     let transaction = conn.unchecked_transaction()?;
     transaction.execute_batch(TABLES)?;
+    STEPS.iter().try_for_each(|step| transaction.execute_batch(step))?;
     transaction.execute("INSERT INTO progress VALUES (0, 0, 0, 0, ?1)", [secret])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
@@ -171,6 +204,36 @@ mod tests {
         ] {
             let text = refusal(prepare);
             assert!(text.contains(expected) && text.contains("view.sqlite"), "{prepare}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_version_before_is_brought_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("view.sqlite");
+        let shape = |conn: &Connection| -> Vec<String> {
+            let mut select = conn.prepare("SELECT sql FROM sqlite_schema ORDER BY name").unwrap();
+            let rows = select.query_map([], |row| Ok(row.get::<_, Option<String>>(0)?.unwrap_or_default()));
+            rows.unwrap().map(Result::unwrap).collect()
+        };
+        let first = Connection::open(&path).unwrap();
+        first.execute_batch(TABLES).unwrap();
+        first.execute("INSERT INTO progress VALUES (0, 7, 3, 0, x'00')", []).unwrap();
+        let old = "INSERT INTO requests VALUES (5, 1, 1, 1, 1, NULL, 9, 0, 0, 'r', '', NULL, NULL, NULL, NULL, NULL)";
+        first.execute(old, []).unwrap();
+        first.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        first.pragma_update(None, "user_version", 1).unwrap();
+        drop(first);
+        for _ in 0..2 {
+            let conn = open_writer(&path).unwrap();
+            let kept: (i64, Option<Vec<u8>>) = conn
+                .query_row("SELECT cursor, digest FROM progress, requests", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .unwrap();
+            assert_eq!(kept, (7, None));
+            let new = open_writer(&folder.path().join("new.sqlite")).unwrap();
+            assert_eq!(shape(&conn), shape(&new));
         }
     }
 

@@ -13,8 +13,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use super::{Applied, Progress, View};
+use super::streams::FollowStreams;
+use super::{Applied, Progress, View, ViewError};
 use crate::outcome::FactSource;
+use crate::outcome::stream::StreamSource;
 
 /// How the worker paces itself.
 #[derive(Clone)]
@@ -85,16 +87,41 @@ pub struct Lag {
     pub facts_estimated: u64,
 }
 
-/// Starts the worker.
+/// What the worker does, again and again: applies what comes next to some view.
+pub trait Work: Send + Sync + 'static {
+    /// About `facts_max` of it.
+    fn apply(&self, facts_max: usize) -> Result<Applied, ViewError>;
+    fn progress(&self) -> Progress;
+    fn lag(&self) -> Lag;
+}
+
+/// Starts a worker.
+#[derive(Debug)]
+pub struct Worker;
+
+/// Wakes, watches and stops a worker. Dropping it stops it too.
+pub struct WorkerHandle {
+    work: Arc<dyn Work>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Starts the worker of a view in a file.
 #[derive(Debug)]
 pub struct ViewWorker;
 
-/// Wakes, watches and stops the worker. Dropping it stops it too.
+/// The worker of a view in a file, and the view.
 pub struct ViewHandle {
     view: Arc<View>,
-    source: Arc<dyn FactSource>,
-    shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    worker: WorkerHandle,
+}
+
+impl std::ops::Deref for ViewHandle {
+    type Target = WorkerHandle;
+
+    fn deref(&self) -> &WorkerHandle {
+        &self.worker
+    }
 }
 
 struct Shared {
@@ -139,6 +166,35 @@ impl Shared {
     }
 }
 
+/// A view that reads the journal.
+struct FollowFacts {
+    view: Arc<View>,
+    source: Arc<dyn FactSource>,
+}
+
+impl Work for FollowFacts {
+    fn apply(&self, facts_max: usize) -> Result<Applied, ViewError> {
+        self.view.apply(&*self.source, facts_max)
+    }
+
+    fn progress(&self) -> Progress {
+        self.view.progress()
+    }
+
+    fn lag(&self) -> Lag {
+        let Progress { cursor, facts, .. } = self.view.progress();
+        Lag::estimate(self.source.end().saturating_sub(cursor), facts, cursor)
+    }
+}
+
+impl Lag {
+    /// By how many facts there were so far, in how long a distance.
+    pub fn estimate(distance: u64, facts: u64, distance_so_far: u64) -> Lag {
+        let estimate = u128::from(distance) * u128::from(facts) / u128::from(distance_so_far.max(1));
+        Lag { distance, facts_estimated: u64::try_from(estimate).unwrap_or(u64::MAX) }
+    }
+}
+
 impl ViewWorker {
     /// # Errors
     /// If the thread cannot be made.
@@ -147,23 +203,21 @@ impl ViewWorker {
         source: Arc<dyn FactSource>,
         options: WorkerOptions,
     ) -> std::io::Result<ViewHandle> {
-        let shared = Arc::new(Shared {
-            woken: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            worker: OnceLock::new(),
-            state: Mutex::new(State::Reading),
-        });
-        let thread = {
-            let (view, source, shared) = (view.clone(), source.clone(), shared.clone());
-            thread::Builder::new().name("view".into()).spawn(move || {
-                lower_priority();
-                shared.worker.get_or_init(thread::current);
-                run(&view, &*source, &shared, &options);
-                shared.set(State::Stopped);
-            })?
-        };
-        shared.worker.get_or_init(|| thread.thread().clone());
-        Ok(ViewHandle { view, source, shared, thread: Mutex::new(Some(thread)) })
+        let work = Arc::new(FollowFacts { view: view.clone(), source });
+        Ok(ViewHandle { view, worker: Worker::start(work, options)? })
+    }
+
+    /// The same over streams.
+    ///
+    /// # Errors
+    /// If the thread cannot be made.
+    pub fn start_streams(
+        view: Arc<View>,
+        source: Arc<dyn StreamSource>,
+        options: WorkerOptions,
+    ) -> std::io::Result<ViewHandle> {
+        let work = Arc::new(FollowStreams::new(view.clone(), source));
+        Ok(ViewHandle { view, worker: Worker::start(work, options)? })
     }
 }
 
@@ -171,7 +225,33 @@ impl ViewHandle {
     pub fn view(&self) -> &Arc<View> {
         &self.view
     }
+}
 
+impl Worker {
+    /// # Errors
+    /// If the thread cannot be made.
+    pub fn start(work: Arc<dyn Work>, options: WorkerOptions) -> std::io::Result<WorkerHandle> {
+        let shared = Arc::new(Shared {
+            woken: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            worker: OnceLock::new(),
+            state: Mutex::new(State::Reading),
+        });
+        let thread = {
+            let (work, shared) = (work.clone(), shared.clone());
+            thread::Builder::new().name("view".into()).spawn(move || {
+                lower_priority();
+                shared.worker.get_or_init(thread::current);
+                run(&*work, &shared, &options);
+                shared.set(State::Stopped);
+            })?
+        };
+        shared.worker.get_or_init(|| thread.thread().clone());
+        Ok(WorkerHandle { work, shared, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl WorkerHandle {
     /// Something new is in the log. Cheap enough to be called at every sync.
     pub fn wake(&self) {
         if !self.shared.woken.swap(true, Ordering::AcqRel) {
@@ -180,14 +260,11 @@ impl ViewHandle {
     }
 
     pub fn health(&self) -> Health {
-        Health { state: self.shared.state(), progress: self.view.progress() }
+        Health { state: self.shared.state(), progress: self.work.progress() }
     }
 
     pub fn lag(&self) -> Lag {
-        let Progress { cursor, facts, .. } = self.view.progress();
-        let distance = self.source.end().saturating_sub(cursor);
-        let estimate = u128::from(distance) * u128::from(facts) / u128::from(cursor.max(1));
-        Lag { distance, facts_estimated: u64::try_from(estimate).unwrap_or(u64::MAX) }
+        self.work.lag()
     }
 
     /// Lets the chunk under way end, and waits for the thread. Once is enough; more does no harm.
@@ -203,20 +280,20 @@ impl ViewHandle {
     }
 }
 
-impl Drop for ViewHandle {
+impl Drop for WorkerHandle {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-fn run(view: &View, source: &dyn FactSource, shared: &Shared, options: &WorkerOptions) {
+fn run(work: &dyn Work, shared: &Shared, options: &WorkerOptions) {
     let mut failures: u32 = 0;
     while !shared.stopping() {
         let mut paused = false;
         let outcome = contained(|| {
             paused = (options.pause_while)();
             let facts_max = if paused { options.facts_paused_max } else { options.facts_max };
-            view.apply(source, facts_max).map_err(|error| error.to_string())
+            work.apply(facts_max).map_err(|error| error.to_string())
         });
         match outcome {
             Ok(applied) => {

@@ -1,0 +1,230 @@
+//! The scribe: the thread that writes outcomes to their streams, and sees to what must follow.
+//!
+//! In turns, each over all runs that wait: record (one XADD a unit), park, unpark, each awaited; then the runs are
+//! durable, and others are told. What holds: a step is repeated until it works, however long Redis is away, and
+//! nothing behind it begins before; a step of unknown fate is repeated too, since all of them are harmless twice.
+//!
+//! Recording is not fenced by the unit's epoch, on purpose: whoever was owner when the wallet decided tells the truth,
+//! and a fact lost to a fence would have to be asked from the wallet again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::frame::FrameWriter;
+use super::hooks::Item;
+use super::log::{LogOptions, LogParts, Run, Shared};
+use crate::domain::bytes::{TAG_OUTCOME, entries};
+use crate::domain::{Outcome, Request};
+use crate::intake::redis::{UnitId, units};
+use crate::redis::{Command, Failure, Link, Script};
+use crate::ring::Listener;
+use crate::ring::poison::panic_text;
+
+/// Outcomes a turn, about.
+const TURN_ITEMS_MAX: usize = 16 * 1024;
+/// A frame is closed when it reaches this: entries stay small enough not to hold Redis up.
+const FRAME_BYTES_MAX: usize = 256 * 1024;
+/// How long to wait for the barrier without being woken.
+const BARRIER_LOOK: Duration = Duration::from_millis(5);
+
+/// One entry of a stream. Writes even when memory is full: acknowledging what is recorded is what frees it.
+static RECORD: Script =
+    Script::new("record", "#!lua flags=allow-oom\nreturn redis.call('XADD', KEYS[1], '*', 'f', ARGV[1])");
+
+struct Scribe {
+    shared: Arc<Shared>,
+    link: Link,
+    options: LogOptions,
+    parts: LogParts,
+    /// By unit.
+    streams: Vec<String>,
+    writers: Vec<FrameWriter>,
+}
+
+/// It was told to stop before a step worked.
+struct Stopped;
+
+pub(super) fn start(
+    shared: Arc<Shared>,
+    link: Link,
+    options: LogOptions,
+    parts: LogParts,
+) -> std::io::Result<JoinHandle<()>> {
+    let streams: Vec<String> = parts.keys.units().ids().map(|unit| parts.keys.outcomes(unit)).collect();
+    let writers = streams.iter().map(|_| FrameWriter::default()).collect();
+    let mut scribe = Scribe { shared, link, options, parts, streams, writers };
+    Builder::new().name("scribe".to_owned()).spawn(move || {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scribe.run())) {
+            scribe.parts.poison.set(format!("the scribe panicked: {}", panic_text(&*panic)));
+            (scribe.parts.on_poison)();
+            scribe.tell();
+        }
+    })
+}
+
+impl Scribe {
+    fn run(&mut self) {
+        let listener = self.shared.bell.listen();
+        while !self.is_stopping() {
+            let runs = self.ready_runs();
+            if runs.is_empty() {
+                self.rest(&listener);
+            } else if let Err(Stopped) = self.turn(runs, &listener) {
+                return;
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire)
+    }
+
+    fn tell(&self) {
+        if let Some(tell) = self.shared.on_news.get() {
+            tell();
+        }
+    }
+
+    /// Runs whose outcomes may be told, in order.
+    fn ready_runs(&self) -> Vec<Run> {
+        let mut runs = self.shared.runs();
+        let (mut taken, mut count) = (Vec::new(), 0);
+        while count < TURN_ITEMS_MAX
+            && runs.waiting.front().is_some_and(|run| self.parts.barrier.is_past(run.mark))
+            && let Some(run) = runs.waiting.pop_front()
+        {
+            count += run.requests.len();
+            taken.push(run);
+        }
+        taken
+    }
+
+    fn rest(&self, listener: &Listener) {
+        let is_blocked = !self.shared.runs().waiting.is_empty();
+        let ready = || {
+            let runs = self.shared.runs();
+            self.is_stopping() || runs.waiting.front().is_some_and(|run| self.parts.barrier.is_past(run.mark))
+        };
+        if is_blocked {
+            listener.wait_until(Instant::now() + BARRIER_LOOK, ready);
+        } else {
+            listener.wait(ready);
+        }
+    }
+
+    fn turn(&mut self, runs: Vec<Run>, listener: &Listener) -> Result<(), Stopped> {
+        let items = items_of(&runs);
+        let records = self.records(&items);
+        self.until_done(records, listener)?;
+        self.until_done(self.parts.parker.park(&items), listener)?;
+        self.until_done(self.parts.parker.unpark(&items), listener)?;
+        self.parts.parker.done(&items);
+        let announcements = self.parts.announcer.announce(&items);
+        drop(items);
+        self.shared.runs().durable.extend(runs.into_iter().map(|run| run.appended));
+        self.tell();
+        let failed = self.link.round(&announcements).iter().filter(|result| result.is_err()).count();
+        self.shared.unannounced_count.fetch_add(failed as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One frame a unit, or more where one would grow too large.
+    fn records(&mut self, items: &[Item<'_>]) -> Vec<Command> {
+        let mut commands = Vec::new();
+        let mut touched: Vec<UnitId> = Vec::new();
+        for item in items {
+            let writer = &mut self.writers[usize::from(item.unit.0)];
+            if writer.is_empty() {
+                touched.push(item.unit);
+            }
+            writer.push(&item.outcome, &item.request);
+            if writer.len() >= FRAME_BYTES_MAX {
+                touched.retain(|unit| *unit != item.unit);
+                commands.push(self.record(item.unit));
+            }
+        }
+        commands.extend(touched.into_iter().map(|unit| self.record(unit)));
+        commands
+    }
+
+    fn record(&mut self, unit: UnitId) -> Command {
+        let frame = self.writers[usize::from(unit.0)].finish();
+        self.shared.frame_count.fetch_add(1, Ordering::Relaxed);
+        self.shared.frame_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
+        Command::script(&RECORD, &[self.streams[usize::from(unit.0)].as_bytes()]).arg(frame)
+    }
+
+    /// Sends commands until each was executed; those that failed again, after a while.
+    fn until_done(&mut self, mut commands: Vec<Command>, listener: &Listener) -> Result<(), Stopped> {
+        let mut failures: u32 = 0;
+        while !commands.is_empty() {
+            let results = self.link.round(&commands);
+            let mut reason = None;
+            let mut left = Vec::new();
+            for (command, result) in commands.into_iter().zip(results) {
+                match result {
+                    Ok(_) => {}
+                    Err(failure) if is_done_with(&failure) => {}
+                    Err(failure) => {
+                        reason = Some(format!("{}: {failure}", String::from_utf8_lossy(command.key())));
+                        left.push(command);
+                    }
+                }
+            }
+            commands = left;
+            match reason {
+                Some(reason) => {
+                    failures = failures.saturating_add(1);
+                    self.pause(failures, reason, listener)?;
+                }
+                None if failures > 0 => {
+                    tracing::info!(failures, "outcomes are recorded again");
+                    self.shared.set_failing(None);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(&self, failures: u32, reason: String, listener: &Listener) -> Result<(), Stopped> {
+        if failures == 1 {
+            tracing::error!(%reason, "outcomes cannot be recorded; settling stands still until they can");
+        }
+        self.shared.set_failing(Some(format!("outcomes cannot be recorded: {reason}")));
+        let factor = 1u32 << (failures - 1).min(16);
+        let backoff = self.options.backoff_min.saturating_mul(factor).min(self.options.backoff_max);
+        let deadline = Instant::now() + backoff;
+        while Instant::now() < deadline {
+            if self.is_stopping() {
+                return Err(Stopped);
+            }
+            listener.wait_until(deadline, || self.is_stopping());
+        }
+        Ok(())
+    }
+}
+
+/// The unit is another's by now: what was to be done there is for its new owner.
+fn is_done_with(failure: &Failure) -> bool {
+    failure.is_code("STALE")
+}
+
+/// # Panics
+/// If what the pipeline encoded does not decode: then memory is damaged, and nothing may be told.
+fn items_of(runs: &[Run]) -> Vec<Item<'_>> {
+    let mut items = Vec::with_capacity(runs.iter().map(|run| run.requests.len()).sum());
+    for run in runs {
+        for (entry, record) in entries(&run.appended.bytes).zip(&run.requests) {
+            let (_, tag, bytes) = entry.expect("what was encoded decodes");
+            assert_eq!(tag, TAG_OUTCOME, "only outcomes are appended");
+            let outcome = Outcome::decode(bytes).expect("what was encoded decodes");
+            let request = Request::decode(record).expect("a request that was settled decodes");
+            items.push(Item { unit: units::unit_of(outcome.request_place), outcome, request, record });
+        }
+    }
+    items
+}
