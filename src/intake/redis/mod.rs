@@ -27,11 +27,11 @@ pub mod parked;
 pub mod queues;
 pub mod reader;
 pub mod registry;
+pub mod results;
 pub mod seal;
 pub mod share;
 pub mod sweep;
 pub mod tenure;
-pub mod results;
 pub mod units;
 pub mod window;
 
