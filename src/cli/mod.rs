@@ -73,7 +73,8 @@ enum Command {
         #[command(subcommand)]
         command: view::ViewCommand,
     },
-    /// Make or migrate the tables of a wallet in PostgreSQL (stored_value.postgres.url).
+    /// Make or migrate tables in PostgreSQL: of a wallet (stored_value.postgres.url), of a fleet's outcome view
+    /// (outcome.postgres_url).
     Migrate,
     /// What waits for a time or a balance, in a running service.
     Parked {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::redis::RedisConfig;
 use crate::intake::redis::Keys;
 use crate::intake::redis::parked::{Followed, ParkedShelf};
+use crate::intake::redis::results::Results;
 use crate::outcome::redis::{Announcer, Item, NoAnnouncer, Parker};
 use crate::redis::Command;
 
@@ -31,7 +32,19 @@ impl Parker for Parking {
     }
 }
 
-/// Whoever tells the producers that only speak Redis.
-pub fn announcer(_redis: &RedisConfig, _keys: &Arc<Keys>) -> Arc<dyn Announcer> {
-    Arc::new(NoAnnouncer)
+/// Tells the producers that only speak Redis.
+struct Telling(Results);
+
+impl Announcer for Telling {
+    fn announce(&self, items: &[Item<'_>]) -> Vec<Command> {
+        self.0.commands(items.iter().map(|item| (&item.outcome, &item.request)))
+    }
+}
+
+/// Whoever is told of results; nobody if no entries are kept.
+pub fn announcer(redis: &RedisConfig, keys: &Keys) -> Arc<dyn Announcer> {
+    match redis.results_count_max {
+        0 => Arc::new(NoAnnouncer),
+        count_max => Arc::new(Telling(Results::new(keys, count_max))),
+    }
 }

@@ -48,10 +48,12 @@ use crate::intake::redis::registry::{CampaignRegistry, RegistryThread};
 use crate::intake::redis::{Held, Keys, ReaderOptions, ReaderParts, RedisIntake, UnitId};
 use crate::intake::{Intake, QueueId};
 use crate::outcome::OutcomeView;
+use crate::outcome::postgres::{self, PostgresView, PostgresViewOptions};
 use crate::outcome::redis::{
     Barrier, JournalBarrier, LogOptions, LogParts, NoBarrier, RedisOutcomeLog, RedisStreams,
 };
-use crate::outcome::view::{View, ViewHandle, ViewWorker, WorkerOptions};
+use crate::outcome::view::worker::Work;
+use crate::outcome::view::{self, View, Worker, WorkerHandle, WorkerOptions};
 use crate::pipeline::remote::Remote;
 use crate::pipeline::suspects::{RedisSuspects, Suspects};
 use crate::pipeline::{Parts, Pipeline, Wallet};
@@ -60,6 +62,8 @@ use crate::ring::Poison;
 
 /// Threads, and so connections, of the door.
 const DOOR_THREADS: usize = 2;
+/// Connections to the fleet's outcome view: one writes, the others answer.
+const VIEW_CONNECTIONS: usize = 8;
 /// Units of a stopping instance may take this long to become quiet.
 const QUIET_MAX: Duration = Duration::from_secs(10);
 
@@ -115,7 +119,7 @@ struct Running {
 /// The outcome view that answers, and who keeps it up.
 pub struct ViewParts {
     pub view: Arc<dyn OutcomeView>,
-    pub handle: Arc<ViewHandle>,
+    pub handle: Arc<WorkerHandle>,
     /// Of a view that the fleet shares.
     pub identity: Option<String>,
 }
@@ -388,21 +392,42 @@ impl Builder<'_> {
     }
 
     fn view(&self, folder: &DataFolder) -> anyhow::Result<ViewParts> {
-        match &self.redis.view {
+        let (view, work, identity): (Arc<dyn OutcomeView>, Arc<dyn Work>, Option<String>) = match &self
+            .redis
+            .view
+        {
             ViewStore::Sqlite => {
-                let units: Vec<UnitId> = self.keys.units().ids().collect();
-                let responsible = Box::new(move || units.clone());
+                let view = View::open(&folder.view_path());
+                let view = Arc::new(view.context("the outcome view cannot be opened")?);
                 // Known by the folder, so that it is waited for where it goes on after a restart.
                 let reader = format!("view-{}", folder.identity);
-                let streams = RedisStreams::new(&self.redis.target, self.keys.clone(), &reader, responsible)?;
-                let view = View::open(&folder.view_path()).context("the outcome view cannot be opened")?;
-                let view = Arc::new(view);
-                let handle =
-                    ViewWorker::start_streams(view.clone(), Arc::new(streams), WorkerOptions::default())?;
-                Ok(ViewParts { view, handle: Arc::new(handle), identity: None })
+                let units: Vec<UnitId> = self.keys.units().ids().collect();
+                let streams = self.streams(&reader, Box::new(move || units.clone()))?;
+                (view.clone(), Arc::new(view::FollowStreams::new(view, streams)), None)
             }
-            ViewStore::Postgres { .. } => anyhow::bail!("outcome.view = \"postgres\" is not built yet"),
-        }
+            ViewStore::Postgres { url } => {
+                let options = PostgresViewOptions { url: url.clone(), connections_max: VIEW_CONNECTIONS };
+                let view = Arc::new(
+                    PostgresView::open(&options).context("the fleet's outcome view cannot be used")?,
+                );
+                let identity = view.identity().to_owned();
+                // One reader for the whole fleet: whoever owns a unit goes on where its last owner stopped.
+                let (held, all): (_, Vec<UnitId>) = (self.held.clone(), self.keys.units().ids().collect());
+                let owned = move || all.iter().copied().filter(|unit| held.epoch(*unit).is_some()).collect();
+                let streams = self.streams(&format!("view-{identity}"), Box::new(owned))?;
+                (view.clone(), Arc::new(postgres::FollowStreams::new(view, streams)), Some(identity))
+            }
+        };
+        let handle = Arc::new(Worker::start(work, WorkerOptions::default())?);
+        Ok(ViewParts { view, handle, identity })
+    }
+
+    fn streams(
+        &self,
+        reader: &str,
+        responsible: Box<dyn Fn() -> Vec<UnitId> + Send + Sync>,
+    ) -> anyhow::Result<Arc<RedisStreams>> {
+        Ok(Arc::new(RedisStreams::new(&self.redis.target, self.keys.clone(), reader, responsible)?))
     }
 
     #[allow(clippy::too_many_arguments, reason = "the composition of one part, called once")]

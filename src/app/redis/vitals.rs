@@ -22,7 +22,7 @@ use crate::intake::redis::door::Door;
 use crate::intake::redis::parked::ParkedShelf;
 use crate::intake::redis::{Keys, RedisIntake};
 use crate::outcome::redis::RedisOutcomeLog;
-use crate::outcome::view::ViewHandle;
+use crate::outcome::view::WorkerHandle;
 use crate::pipeline::Pipeline;
 use crate::ring::Poison;
 
@@ -36,7 +36,7 @@ pub struct RedisVitals {
     shelf: ParkedShelf,
     door: Door,
     log: Arc<RedisOutcomeLog>,
-    view: Arc<ViewHandle>,
+    view: Arc<WorkerHandle>,
     hearing: Arc<Hearing>,
     sight: Sight,
     standing: Arc<Standing>,
