@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hongbao::intake::redis::UnitId;
 use hongbao::intake::redis::lease::{self, Lease};
-use hongbao::redis::reply;
+use hongbao::redis::{Value, reply};
 
 use crate::instance::{Instance, Setup, TTL, UNIT_COUNT, keys, units};
 use crate::server::{Server, code};
@@ -188,4 +188,45 @@ fn a_unit_is_opened_once_what_must_be_known_is_known() {
     two.is_ready.store(true, Ordering::SeqCst);
     one.is_ready.store(true, Ordering::SeqCst);
     await_until("both to share", PATIENCE, || is_fair(&server, &[&one, &two]).then_some(()));
+}
+
+#[test]
+fn a_board_elsewhere_may_be_away_without_costing_a_unit() {
+    let (server, mut board) = (Server::start(), Server::start());
+    let apart = || Setup { board: Some(board.target()), ..Setup::default() };
+    let one = Instance::of(&server, "one", apart()).unwrap();
+    let two = Instance::of(&server, "two", apart()).unwrap();
+    let both = [&one, &two];
+    await_until("both to share", PATIENCE, || is_fair(&server, &both).then_some(()));
+    assert_eq!(server.ask(&["EXISTS", "t:board:instances", "t:board:wallet"]), Value::Int(0));
+    assert_eq!(
+        board.ask(&["EXISTS", "t:board:instances", "t:board:wallet", "t:board:shards"]),
+        Value::Int(3)
+    );
+    let before = leases(&server);
+    let deadline = |leases: &BTreeMap<UnitId, Lease>| leases.values().map(|lease| lease.deadline_ms).min();
+    // Dead, and then standing still, which costs each round its timeout.
+    board.kill();
+    await_until("the outage to be told", PATIENCE, || one.standing.unreachable().map(|_| ()));
+    let renewed = |from: &BTreeMap<UnitId, Lease>| {
+        let far = deadline(from).map(|at| at + 2 * TTL.as_millis() as u64);
+        await_until("renewals for two lives of a lease", PATIENCE, || {
+            (deadline(&leases(&server)) > far).then_some(())
+        });
+    };
+    renewed(&before);
+    board.restart();
+    await_until("the end of the outage", PATIENCE, || one.standing.unreachable().is_none().then_some(()));
+    let frozen = board.freeze();
+    renewed(&leases(&server));
+    let epochs =
+        |leases: &BTreeMap<UnitId, Lease>| leases.values().map(|lease| lease.epoch).collect::<Vec<_>>();
+    assert_eq!((epochs(&leases(&server)), one.standing.figures().lost), (epochs(&before), 0));
+    // What the reader met as lost, and Redis says is ours, is taken back without the board.
+    one.units().iter().for_each(|unit| one.held.lost(*unit));
+    await_until("both to share again", PATIENCE, || is_fair(&server, &both).then_some(()));
+    assert!(one.standing.unreachable().is_some() && one.standing.figures().lost > 0);
+    drop(frozen);
+    await_until("the end of the silence", PATIENCE, || one.standing.unreachable().is_none().then_some(()));
+    await_until("both to share still", PATIENCE, || is_fair(&server, &both).then_some(()));
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hongbao::intake::redis::anomaly::Standing;
 use hongbao::intake::redis::owner::{Hooks, Owner, OwnerError, OwnerOptions, Vitals};
 use hongbao::intake::redis::{Held, Keys, UnitId, Units};
+use hongbao::redis::Target;
 use hongbao::ring::Poison;
 
 use crate::server::Server;
@@ -31,11 +32,13 @@ pub struct Setup {
     pub wallet: Option<&'static str>,
     pub view: Option<&'static str>,
     pub keys: Keys,
+    /// Where the board is, if elsewhere.
+    pub board: Option<Target>,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { ttl: TTL, wallet: Some(WALLET), view: Some("the-view"), keys: keys() }
+        Setup { ttl: TTL, wallet: Some(WALLET), view: Some("the-view"), keys: keys(), board: None }
     }
 }
 
@@ -88,7 +91,7 @@ impl Instance {
             http: None,
             ttl: setup.ttl,
             target: server.target(),
-            board: None,
+            board: setup.board.clone(),
         };
         let owner = Owner::start(options, setup.keys.clone(), held.clone(), hooks)?;
         let standing = owner.standing();

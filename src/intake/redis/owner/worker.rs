@@ -38,7 +38,8 @@ pub struct Worker {
     rates: Rates,
     started_at: u64,
     is_stopping: bool,
-    last_round: Instant,
+    /// When the leases were last renewed and looked at.
+    last_leases: Instant,
     /// Since when an anomaly of outcome views stands, until it is told as an error.
     view_anomaly_since: Option<Instant>,
     /// What was said last, so that it is said once.
@@ -66,7 +67,7 @@ impl Worker {
             rates: Rates::new(now),
             started_at: since_1970.as_millis() as u64,
             is_stopping: false,
-            last_round: now,
+            last_leases: now,
             view_anomaly_since: None,
             said: Said::default(),
             options,
@@ -112,7 +113,16 @@ impl Worker {
 
     /// One turn; how long to wait for the next.
     fn turn(&mut self) -> Duration {
-        let Some((leases, board)) = self.observe() else { return self.tick() };
+        let (leases, board) = self.observe();
+        if leases.failure.is_some() {
+            return self.tick();
+        }
+        let Some(board) = board else {
+            // Nobody's share is known; what was ours by name stays ours.
+            self.take_back(&leases);
+            self.open_acquired();
+            return self.tick();
+        };
         let judgement = self.judge(&leases, &board);
         let is_waiting = if judgement.may_own {
             let moves = self.moves(&leases, &board);
@@ -141,8 +151,8 @@ impl Worker {
         }
     }
 
-    /// One round: renews, heartbeats, reads. Nothing if it cannot be acted upon.
-    fn observe(&mut self) -> Option<(LeaseSight, BoardSight)> {
+    /// One round: renews, heartbeats, reads. Nothing of the board if it could not be read whole.
+    fn observe(&mut self) -> (LeaseSight, Option<BoardSight>) {
         let vitals = (self.hooks.vitals)();
         // A wallet that once said who it is does not become nobody.
         let wallet = vitals.wallet.clone().or_else(|| self.vitals.wallet.take());
@@ -150,7 +160,8 @@ impl Worker {
         self.rates.note(Instant::now(), &self.vitals);
         // Before anything is asked: whoever was frozen knows by its own clock what it has lost.
         self.expire();
-        if self.last_round.elapsed() >= self.options.ttl {
+        // A board that was away changes nothing by itself: who renews its leases has its place.
+        if self.last_leases.elapsed() >= self.options.ttl {
             self.membership.start_over();
         }
         let ttl_ms = self.ttl_ms();
@@ -161,6 +172,9 @@ impl Worker {
         let (now, later) = if self.board_link.is_none() { (board, Vec::new()) } else { (Vec::new(), board) };
         let (answers, board) = self.send(leases, now);
         let leases = round.take(answers, sent, &mut self.tenures, &mut self.seen);
+        if leases.failure.is_none() {
+            self.last_leases = Instant::now();
+        }
         self.expire();
         let board = if later.is_empty() { board } else { self.send(Vec::new(), later).1 };
         self.expire();
@@ -176,9 +190,30 @@ impl Worker {
         let board = BoardSight::read(board, ttl_ms);
         let failure = leases.failure.clone().or(board.as_ref().err().cloned());
         self.note_outage(failure.as_ref());
-        let board = board.ok().filter(|_| failure.is_none())?;
-        self.last_round = Instant::now();
-        Some((leases, board))
+        (leases, board.ok())
+    }
+
+    /// Without a board: units that a lease still gives to us, and that were lost here, are acquired anew.
+    fn take_back(&mut self, leases: &LeaseSight) {
+        if self.membership.member_since == 0 {
+            return;
+        }
+        let own = self.held.incarnation();
+        let is_ours = |found: &Found| matches!(found, Found::Lease(lease) if lease.incarnation == own && lease.deadline_ms > 0);
+        let units = self.keys.units().ids().filter(|unit| is_ours(&leases.found[usize::from(unit.0)]));
+        let units: Vec<UnitId> = units.collect();
+        let commands = self.acquisitions(&units);
+        let sent = Instant::now();
+        let results = self.link.round(&commands);
+        self.take_acquired(&units, results, sent);
+    }
+
+    fn acquisitions(&self, units: &[UnitId]) -> Vec<Command> {
+        let acquire = |unit: &UnitId| {
+            let was_seen = self.seen[usize::from(unit.0)];
+            lease::acquire(&self.keys.owner(*unit), self.held.incarnation(), self.ttl_ms(), was_seen)
+        };
+        units.iter().map(acquire).collect()
     }
 
     /// Commands on leases and on the board, in one round where both are in one Redis.
@@ -255,7 +290,6 @@ impl Worker {
             tracing::info!(units = self.names(&moves.leave), "leaves these units to others");
             moves.leave.iter().for_each(|unit| self.tenures.leave(*unit, now));
         }
-        let own = self.held.incarnation();
         let mut board = Vec::new();
         if judgement.claims_shards {
             board.push(board::claim_shards(&self.keys));
@@ -268,11 +302,7 @@ impl Worker {
         if !sight.peers.dead.is_empty() {
             board.push(board::remove(&self.keys, &sight.peers.dead));
         }
-        let acquire = |unit: &UnitId| {
-            let was_seen = self.seen[usize::from(unit.0)];
-            lease::acquire(&self.keys.owner(*unit), own, self.ttl_ms(), was_seen)
-        };
-        let leases: Vec<Command> = moves.acquire.iter().map(acquire).collect();
+        let leases = self.acquisitions(&moves.acquire);
         let sent = Instant::now();
         // What fails on the board is seen, and tried again, in the next turn.
         let (acquired, _) = self.send(leases, board);
