@@ -7,7 +7,7 @@
 //! ```text
 //!  campaign backend ──HTTP──┐                                    ┌─> status, lists, counts (outcome::view)
 //!                           ▼                                    │
-//!       [gateway] parse, judge ──> [intake::desk] decide ──┐     │
+//!    [gateway] [request] judge ──> [intake::desk] decide ──┐     │
 //!            ▲ 202 after the sync      one thread          │     │
 //!            └─────────────────────────────────────────────┤     │
 //!                                                          ▼     │
@@ -46,6 +46,7 @@
 //! | [`redis`] | commands, scripts, connections to Redis | keys of ours, money |
 //! | [`ring`] | slots, stages, threads, waiting, poison | money |
 //! | [`shaping`] | pace, drain rate: pure, takes `now` | clocks |
+//! | [`request`] | reading and judging: JSON to the stamped record; times as text | HTTP, state, order |
 //! | [`intake`] | queues, identity, parking, the desk that decides what is accepted | settling |
 //! | [`stored_value`] | the port to the ledger here and the double-entry ledger; the port to a wallet elsewhere, its adapters `http` and `postgres`, its contract as JSON | campaigns, queues, retries |
 //! | [`outcome`] | the log of facts and its first reader, the view | decisions |
@@ -88,6 +89,7 @@ pub mod outcome;
 pub mod pipeline;
 pub mod reconcile;
 pub mod redis;
+pub mod request;
 pub mod ring;
 pub mod server;
 pub mod shaping;

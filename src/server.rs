@@ -3,17 +3,20 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpListener;
 
-use crate::app::Service;
 use crate::app::office::Office;
+use crate::app::redis::RedisService;
+use crate::app::redis_parked::RedisWaiting;
 use crate::app::vitals::ServiceVitals;
+use crate::app::{Running, Service};
 use crate::gateway::{self, Gateway};
 use crate::outcome::OutcomeView;
+use crate::redis::Link;
 
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is it in use?"))
@@ -48,14 +51,38 @@ pub fn gateway(service: &Service) -> anyhow::Result<Gateway> {
     )?)
 }
 
+/// The gateway over a running service on Redis.
+pub fn redis_gateway(service: &RedisService) -> anyhow::Result<Gateway> {
+    let target = &service.config.redis.as_ref().context("the intake is not Redis")?.target;
+    let office = Arc::new(service.office.clone());
+    let keys = (*service.keys).clone();
+    let waiting = Arc::new(RedisWaiting::new(Link::new(target)?, keys, service.shelf.clone()));
+    let vitals = Arc::new(service.vitals());
+    let options = &service.config.gateway;
+    Ok(Gateway::new(options, office.clone(), office, waiting, vitals, service.clock.clone())?)
+}
+
+/// The gateway over whichever service runs.
+pub fn gateway_of(running: &Running) -> anyhow::Result<Gateway> {
+    match running {
+        Running::Embedded(service) => gateway(service),
+        Running::Redis(service) => redis_gateway(service),
+    }
+}
+
 /// Serves until `stop` resolves; then nothing new is accepted, and open calls are finished.
-pub async fn serve(listener: TcpListener, router: Router, service: &Service, stop: impl Future<Output = ()>) {
-    let accepting = service.accepting.clone();
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: &gateway::Options,
+    accepting: Arc<AtomicBool>,
+    stop: impl Future<Output = ()>,
+) {
     let stop = async move {
         stop.await;
         accepting.store(false, Ordering::Release);
     };
-    gateway::serve(listener, router, &service.config.gateway, stop).await;
+    gateway::serve(listener, router, options, stop).await;
 }
 
 /// Resolves on SIGTERM, SIGINT, or when the service can go on no more. Signals are listened for from the call

@@ -8,7 +8,7 @@ const FILE_BYTES_MAX: u64 = 40 << 10;
 const FUNCTION_LINES_MAX: usize = 90;
 
 /// How high a room stands: it may import its own rank and below, with the exceptions named beside it.
-const RANKS: [(&str, u32); 20] = [
+const RANKS: [(&str, u32); 21] = [
     ("domain", 0),
     ("crash", 0),
     ("digest", 1),
@@ -17,6 +17,7 @@ const RANKS: [(&str, u32); 20] = [
     ("ring", 1),
     ("shaping", 1),
     ("breaker", 1),
+    ("request", 2),
     ("intake", 2),
     ("stored_value", 2),
     ("outcome", 2),
@@ -33,8 +34,12 @@ const RANKS: [(&str, u32); 20] = [
 /// What stands above every room.
 const TOP: u32 = 9;
 /// Rooms of one rank that may know of each other's words.
-const BESIDE: [(&str, &str); 3] =
-    [("intake", "outcome::entry"), ("intake", "outcome::redis::frame"), ("outcome", "intake::redis")];
+const BESIDE: [(&str, &str); 4] = [
+    ("intake", "outcome::entry"),
+    ("intake", "outcome::redis::frame"),
+    ("intake", "request"),
+    ("outcome", "intake::redis"),
+];
 
 struct Source {
     path: PathBuf,

@@ -189,7 +189,7 @@ fn what_waits_is_listed_and_released() {
 /// RFC 3339 so many milliseconds from now, on today's date or the next.
 fn in_ms(ms: u64) -> String {
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 + ms;
-    String::from_utf8(hongbao::gateway::rfc3339::Rfc3339(at).text().to_vec()).unwrap()
+    String::from_utf8(hongbao::request::rfc3339::Rfc3339(at).text().to_vec()).unwrap()
 }
 
 #[test]

@@ -4,13 +4,17 @@
 //! Start: folder, snapshot, journal (replaying the tail into desk, queues and ledger), desk, pipeline, view,
 //! checkpoints. Stop, in order: the door, the feed, the ring (drained), the desk, a last snapshot, the journal.
 //! [`office`] and [`parked`] give the gateway what it needs, [`vitals`] tells how the service is, [`checkpoint`] takes
-//! snapshots, [`wallet`] knows a wallet elsewhere, [`reclaim`] gives up journal that nobody needs, [`folder`] guards the data folder.
+//! snapshots, [`wallet`] knows a wallet elsewhere, [`books`] the ledger here beside an intake elsewhere, [`reclaim`] gives up journal that nobody needs, [`folder`] guards the data folder.
 
+mod books;
 pub mod checkpoint;
 pub mod folder;
 pub mod office;
 mod parked;
 pub mod reclaim;
+pub mod redis;
+pub mod redis_office;
+pub mod redis_parked;
 pub mod vitals;
 pub mod wallet;
 
@@ -38,7 +42,7 @@ use crate::outcome::embedded::EmbeddedOutcomeLog;
 use crate::outcome::entry::FRAME_OUTCOMES;
 use crate::outcome::view::{View, ViewHandle, ViewWorker, WorkerOptions};
 use crate::pipeline::remote::Remote;
-use crate::pipeline::suspects::Suspects;
+use crate::pipeline::suspects::{BlobSuspects, Suspects};
 use crate::pipeline::{Parts, Pipeline, Wallet};
 use crate::ring::Poison;
 use crate::stored_value::ledger::{self, Ledger};
@@ -169,7 +173,7 @@ impl Service {
         let identity =
             folder.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |f| f.identity.clone());
         let link = link(&config, extras.wallet, folder.as_ref())?;
-        let suspects = Arc::new(Suspects::load(storage.clone())?);
+        let suspects = Arc::new(Suspects::load(Arc::new(BlobSuspects::new(storage.clone())))?);
         let Recovered { replay, journal, manifest, report } = recover(&config, &storage)?;
         tracing::info!(report, "recovered");
 
@@ -227,7 +231,7 @@ impl Service {
             segment_bytes: config.segment_bytes,
             retention_ms: config.retention_ms,
         };
-        let checkpoints = Checkpoints::start(checkpointer, reclaimer, config.checkpoint_bytes)?;
+        let checkpoints = Checkpoints::start(checkpointer, Some(reclaimer), config.checkpoint_bytes)?;
         Ok(Service {
             desk,
             journal,
@@ -402,7 +406,7 @@ struct Checkpoints {
 impl Checkpoints {
     fn start(
         mut checkpointer: Checkpointer,
-        reclaimer: Reclaimer,
+        reclaimer: Option<Reclaimer>,
         every_bytes: u64,
     ) -> std::io::Result<Checkpoints> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -431,7 +435,9 @@ impl Checkpoints {
                 }
                 if let Err(error) = checkpointer.take() {
                     tracing::warn!(%error, "no snapshot was taken; restarts take longer until one is");
-                } else if let Err(error) = reclaimer.run(checkpointer.offset()) {
+                } else if let Some(reclaimer) = &reclaimer
+                    && let Err(error) = reclaimer.run(checkpointer.offset())
+                {
                     tracing::warn!(%error, "journal that nobody needs was kept");
                 }
                 due_at.store(journal.synced() + every_bytes, Ordering::Release);
@@ -450,5 +456,50 @@ impl Checkpoints {
             checkpointer.take().context("the last snapshot")?;
         }
         Ok(())
+    }
+}
+
+/// The service, whatever its intake.
+pub enum Running {
+    Embedded(Box<Service>),
+    Redis(Box<redis::RedisService>),
+}
+
+impl Running {
+    pub fn start(config: Config, extras: Extras) -> anyhow::Result<Running> {
+        Ok(match config.redis {
+            None => Running::Embedded(Box::new(Service::start(config, extras)?)),
+            Some(_) => Running::Redis(Box::new(redis::RedisService::start(config, extras)?)),
+        })
+    }
+
+    pub fn config(&self) -> &Config {
+        match self {
+            Running::Embedded(service) => &service.config,
+            Running::Redis(service) => &service.config,
+        }
+    }
+
+    pub fn poison(&self) -> &Poison {
+        match self {
+            Running::Embedded(service) => &service.poison,
+            Running::Redis(service) => &service.poison,
+        }
+    }
+
+    /// Cleared when nothing new is to be accepted.
+    pub fn accepting(&self) -> Arc<AtomicBool> {
+        match self {
+            Running::Embedded(service) => service.accepting.clone(),
+            Running::Redis(service) => service.accepting.clone(),
+        }
+    }
+
+    /// Stops in order; what is under way is finished within `drain_max`, the rest stays queued.
+    pub fn stop(self, drain_max: Duration) -> anyhow::Result<()> {
+        match self {
+            Running::Embedded(service) => service.stop(drain_max),
+            Running::Redis(service) => service.stop(drain_max),
+        }
     }
 }

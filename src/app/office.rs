@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::domain::{Kind, Refusal, Request, Status, WaitReason, record};
 use crate::gateway::port::{
-    Accepting, Answer, BatchHead, BatchStanding, CampaignChange, CampaignStanding, ListQuery, Looking, Page,
-    Refused, Standing, Submission, Tally, Verdict,
+    Accepting, Answer, BatchHead, BatchStanding, CampaignChange, CampaignStanding, Guarantee, ListQuery,
+    Looking, Page, Refused, Standing, Submission, Tally, Verdict,
 };
 use crate::intake::desk::{Decision, Desk};
 use crate::intake::embedded::entry::Batch;
@@ -70,7 +70,7 @@ impl Office {
     fn verdict(&self, decision: Decision) -> Verdict {
         match decision {
             Decision::Accepted { accepted_at, estimated_completion_at } => {
-                Verdict::Accepted { accepted_at, estimated_completion_at }
+                Verdict::Accepted { accepted_at, estimated_completion_at, guarantee: Guarantee::default() }
             }
             Decision::Repeated(held) => Verdict::Repeated(Box::new(self.standing(&held))),
             Decision::Refused(from) => Verdict::Refused(from),
@@ -167,7 +167,7 @@ impl Office {
     }
 }
 
-fn standing_of_row(row: StandingRow) -> Standing {
+pub(super) fn standing_of_row(row: StandingRow) -> Standing {
     Standing {
         id: row.id,
         kind: row.kind,

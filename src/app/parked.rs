@@ -117,7 +117,7 @@ impl Waiting for Office {
 
 /// The cursor of the list: version (1), since and place of the last request (8 bytes each, little-endian), and 8 bytes
 /// of a hash of these and the filters, in hexadecimal. It carries no right: every page is limited to who asks.
-mod cursor {
+pub(super) mod cursor {
     use super::{Age, ParkedFilter};
 
     const VERSION: u8 = 1;

@@ -36,7 +36,7 @@ pub struct ServiceVitals {
     pub wallet: String,
 }
 
-type Labels = Vec<(&'static str, String)>;
+pub type Labels = Vec<(&'static str, String)>;
 
 impl ServiceVitals {
     fn not_ready(&self) -> Option<String> {
@@ -110,44 +110,6 @@ impl ServiceVitals {
         registry.register("hongbao_parking_full", "1 for each queue that is not read for want of room", full);
     }
 
-    /// Of a wallet elsewhere.
-    fn register_wallet(&self, registry: &mut Registry) {
-        let Some(pipeline) = self.pipeline.upgrade().filter(|_| self.wallet != "embedded") else { return };
-        let remote = &pipeline.remote;
-        let mut counter = |name: &str, help: &str, value: u64| {
-            registry.register(name, help, ConstCounter::new(value));
-        };
-        counter("hongbao_wallet_calls", "Calls to the wallet", remote.calls.load(Ordering::Relaxed));
-        let entries = remote.entries.load(Ordering::Relaxed);
-        counter("hongbao_wallet_entries", "Transfers and burns sent in them, repeats included", entries);
-        let failures = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
-        for (kind, count) in FAILURE_KINDS.iter().zip(&remote.failures) {
-            let labels = vec![("kind", (*kind).to_owned())];
-            failures.get_or_create(&labels).inc_by(count.load(Ordering::Relaxed));
-        }
-        registry.register("hongbao_wallet_failed_calls", "Calls without answers, by kind", failures);
-        let under_way = ConstGauge::new(remote.under_way.load(Ordering::Relaxed) as i64);
-        registry.register("hongbao_wallet_calls_under_way", "Calls that wait for an answer", under_way);
-        let open = i64::from(self.wallet_state(&pipeline) == "open");
-        registry.register(
-            "hongbao_wallet_open",
-            "0 while calls to the wallet are held back",
-            ConstGauge::new(open),
-        );
-    }
-
-    /// In a word and a reason; never a cause to close the door.
-    fn wallet_state(&self, pipeline: &Pipeline) -> String {
-        if pipeline.counts.wallet_unknown.load(Ordering::Acquire) {
-            return "held: it has not said who it is".to_owned();
-        }
-        match pipeline.remote.state() {
-            GateState::Open => "open".to_owned(),
-            GateState::HeldBack(reason) => format!("held back: {reason}"),
-            GateState::Stopped(reason) => format!("stopped: {reason}"),
-        }
-    }
-
     fn register_storage(&self, registry: &mut Registry) {
         let journal = self.journal.stats();
         let mut counter = |name: &str, help: &str, value: u64| {
@@ -170,6 +132,42 @@ impl ServiceVitals {
     }
 }
 
+/// Of a wallet elsewhere.
+pub fn register_wallet(registry: &mut Registry, pipeline: &Pipeline, wallet: &str) {
+    if wallet == "embedded" {
+        return;
+    }
+    let remote = &pipeline.remote;
+    let mut counter = |name: &str, help: &str, value: u64| {
+        registry.register(name, help, ConstCounter::new(value));
+    };
+    counter("hongbao_wallet_calls", "Calls to the wallet", remote.calls.load(Ordering::Relaxed));
+    let entries = remote.entries.load(Ordering::Relaxed);
+    counter("hongbao_wallet_entries", "Transfers and burns sent in them, repeats included", entries);
+    let failures = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
+    for (kind, count) in FAILURE_KINDS.iter().zip(&remote.failures) {
+        let labels = vec![("kind", (*kind).to_owned())];
+        failures.get_or_create(&labels).inc_by(count.load(Ordering::Relaxed));
+    }
+    registry.register("hongbao_wallet_failed_calls", "Calls without answers, by kind", failures);
+    let under_way = ConstGauge::new(remote.under_way.load(Ordering::Relaxed) as i64);
+    registry.register("hongbao_wallet_calls_under_way", "Calls that wait for an answer", under_way);
+    let open = ConstGauge::new(i64::from(wallet_state(pipeline) == "open"));
+    registry.register("hongbao_wallet_open", "0 while calls to the wallet are held back", open);
+}
+
+/// In a word and a reason; never a cause to close the door.
+pub fn wallet_state(pipeline: &Pipeline) -> String {
+    if pipeline.counts.wallet_unknown.load(Ordering::Acquire) {
+        return "held: it has not said who it is".to_owned();
+    }
+    match pipeline.remote.state() {
+        GateState::Open => "open".to_owned(),
+        GateState::HeldBack(reason) => format!("held back: {reason}"),
+        GateState::Stopped(reason) => format!("stopped: {reason}"),
+    }
+}
+
 impl Vitals for ServiceVitals {
     fn readiness(&self) -> Readiness {
         let reason = self.not_ready();
@@ -181,7 +179,7 @@ impl Vitals for ServiceVitals {
             ("durability", self.durability().to_owned()),
             ("intake", "embedded".to_owned()),
             ("wallet", self.wallet.clone()),
-            ("wallet_state", self.pipeline.upgrade().map_or_else(String::new, |p| self.wallet_state(&p))),
+            ("wallet_state", self.pipeline.upgrade().map_or_else(String::new, |p| wallet_state(&p))),
             ("backlog", desk.backlog.to_string()),
             ("drain_per_s", desk.drain_per_s.to_string()),
             ("parked", parked_count.to_string()),
@@ -194,7 +192,9 @@ impl Vitals for ServiceVitals {
         let mut registry = Registry::default();
         self.register_door(&mut registry);
         self.register_settling(&mut registry);
-        self.register_wallet(&mut registry);
+        if let Some(pipeline) = self.pipeline.upgrade() {
+            register_wallet(&mut registry, &pipeline, &self.wallet);
+        }
         self.register_storage(&mut registry);
         let mut text = String::new();
         encode(&mut text, &registry).expect("writing to a string does not fail");

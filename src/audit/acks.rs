@@ -2,7 +2,8 @@
 //!
 //! A text file, one acknowledged request a line: `client id amount`, separated by one space, the amount in
 //! minor units. A line that comes twice is fine; a last line without its newline is one that the client never
-//! finished, and is not counted. Absent: the list of all requests; what no client claims is not missed here.
+//! finished, and is not counted. A journal that only serves as a wallet has no requests: the lines are then held
+//! against what the wallet recorded, and what it has no record of is missing. Absent: the list of all requests; what no client claims is not missed here.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -10,7 +11,7 @@ use std::path::Path;
 
 use super::breach::{BreachKind, Breaches, name};
 use super::error::AuditError;
-use super::ids::Ids;
+use super::ids::{Ids, Recorded};
 use super::requests::Requests;
 use super::table::{NONE, key_of};
 
@@ -71,6 +72,9 @@ fn check_line(
     amount: u64,
     counts: &mut AckCounts,
 ) -> Result<(), &'static str> {
+    if accepted.requests.rows().is_empty() && accepted.unlisted == 0 {
+        return check_at_wallet(accepted.ids, key, amount, counts);
+    }
     let found = accepted.ids.find(key).and_then(|id| Some((id, accepted.ids.get(id)?)));
     let Some((id, row)) = found.filter(|(_, row)| row.is_removed || row.request != NONE) else {
         if counts.removed < accepted.unlisted {
@@ -89,6 +93,21 @@ fn check_line(
         Some(row) if row.status.is_final() => counts.settled += 1,
         Some(_) => counts.pending += 1,
         None => return Err("and was accepted with another amount"),
+    }
+    Ok(())
+}
+
+fn check_at_wallet(
+    ids: &Ids,
+    key: super::table::Key,
+    amount: u64,
+    counts: &mut AckCounts,
+) -> Result<(), &'static str> {
+    let row = ids.find(key).and_then(|id| ids.get(id));
+    match row.map(|row| (row.recorded, row.amount)) {
+        None | Some((Recorded::Nothing, _)) => return Err("and the wallet has no record of it"),
+        Some((Recorded::Done, paid)) if paid != amount => return Err("and was paid with another amount"),
+        Some((Recorded::Done | Recorded::Refused, _)) => counts.settled += 1,
     }
     Ok(())
 }

@@ -5,6 +5,8 @@
 
 mod audit;
 mod call;
+mod dead;
+mod fleet;
 mod migrate;
 mod parked;
 mod reconcile;
@@ -35,6 +37,8 @@ Examples:
   hongbao serve --set shaping.transfers_per_s=20000
   hongbao audit --data data --acks acks.txt      were the promises kept?
   hongbao parked list --reason low_balance       what waits, since when, until when
+  hongbao dead list --reason invalid_field       what was pushed to Redis and could not be read
+  hongbao fleet                                  which instance owns what, and who owns nothing for which reason
   hongbao reconcile --from 2026-11-11T12:00:00Z  does the wallet agree with our outcomes?
   hongbao wallet                                 a wallet service of its own, for trying things out
   hongbao wallet check http://127.0.0.1:8090     does a wallet keep the contract's promises?
@@ -69,13 +73,21 @@ enum Command {
         #[command(subcommand)]
         command: view::ViewCommand,
     },
-    /// Make or migrate the tables of a wallet in PostgreSQL (stored_value.postgres.url).
+    /// Make or migrate tables in PostgreSQL: of a wallet (stored_value.postgres.url), of a fleet's outcome view
+    /// (outcome.postgres_url).
     Migrate,
     /// What waits for a time or a balance, in a running service.
     Parked {
         #[command(subcommand)]
         command: parked::ParkedCommand,
     },
+    /// Elements of the Redis intake that could not be read.
+    Dead {
+        #[command(subcommand)]
+        command: dead::DeadCommand,
+    },
+    /// The fleet that shares a Redis: instances, who owns what, what waits where.
+    Fleet(fleet::FleetArgs),
     /// Check or print the settings.
     Config {
         #[command(subcommand)]
@@ -133,6 +145,8 @@ impl Cli {
             Command::View { command } => view::run(&command, &self.settings.load()?),
             Command::Migrate => migrate::run(&self.settings.load()?),
             Command::Parked { command } => parked::run(&command, &self.settings.load()?),
+            Command::Dead { command } => dead::run(&command, &self.settings.load()?),
+            Command::Fleet(args) => fleet::run(&args, &self.settings.load()?),
             Command::Config { command: ConfigCommand::Check } => {
                 let config = self.settings.load()?;
                 // What the wallet's adapter can refuse without a connection, it refuses here.
@@ -144,7 +158,15 @@ impl Cli {
                 let mut raw = self.settings.load()?.raw;
                 let wallet = &mut raw.stored_value;
                 let secrets = raw.gateway.clients.values_mut();
-                let secrets = secrets.chain([&mut wallet.http.authorization, &mut wallet.postgres.url]);
+                let redis = &mut raw.intake.redis;
+                let lists = redis.lists.iter_mut().map(|list| &mut list.hmac_key);
+                let secrets = secrets.chain(lists).chain([
+                    &mut wallet.http.authorization,
+                    &mut wallet.postgres.url,
+                    &mut redis.url,
+                    &mut redis.board_url,
+                    &mut raw.outcome.postgres_url,
+                ]);
                 let mut hidden = false;
                 for secret in secrets.filter(|secret| !secret.is_empty()) {
                     *secret = "<not shown>".to_owned();

@@ -10,9 +10,9 @@ use clap::Args;
 use hongbao::app;
 use hongbao::app::wallet::WalletReader;
 use hongbao::config::Config;
-use hongbao::gateway::rfc3339::{self, Rfc3339};
 use hongbao::outcome::view::history::History;
 use hongbao::reconcile::{Tally, wallet_id};
+use hongbao::request::rfc3339::{self, Rfc3339};
 use serde::{Deserialize, Serialize};
 
 use super::Done;

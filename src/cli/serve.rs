@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::Context;
-use hongbao::app::{Extras, Service};
+use hongbao::app::{Extras, Running};
 use hongbao::config::Config;
 use hongbao::server;
 use tracing_subscriber::EnvFilter;
@@ -27,15 +27,15 @@ pub fn run(config: Config) -> anyhow::Result<Done> {
     let on_poison = std::sync::Arc::new(move || poisoned.try_send(()).unwrap_or(()));
     // Bound before anything is recovered, so that a port in use is found out at once.
     let listener = runtime.block_on(server::bind(config.listen))?;
-    let service = Service::start(config, Extras { on_poison, ..Extras::default() })?;
-    let poison = service.poison.clone();
+    let service = Running::start(config, Extras { on_poison, ..Extras::default() })?;
+    let poison = service.poison().clone();
     let address = listener.local_addr()?;
-    let router = server::gateway(&service)?.into_router();
+    let router = server::gateway_of(&service)?.into_router();
     runtime.block_on(async {
         let stop = server::stop_signal(poison_told);
         println!("listening on http://{address}");
         std::io::stdout().flush()?;
-        server::serve(listener, router, &service, stop).await;
+        server::serve(listener, router, &service.config().gateway, service.accepting(), stop).await;
         anyhow::Ok(())
     })?;
     service.stop(DRAIN_MAX)?;

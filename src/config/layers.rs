@@ -108,12 +108,19 @@ fn set(table: &mut Table, path: &[String], text: &str, source: &str) -> Result<(
             Value::Integer(text.replace('_', "").parse().map_err(|_| wrong("a whole number"))?)
         }
         Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| wrong("true or false"))?),
+        Value::Array(_) => array(text).ok_or_else(|| wrong("an array as TOML writes it"))?,
         Value::Table(_) if sections.is_empty() => return Err(unknown(&joined, source)),
-        Value::Float(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
+        Value::Float(_) | Value::Datetime(_) | Value::Table(_) => {
             return Err(wrong("a value that can only be written in the file"));
         }
     };
     Ok(())
+}
+
+/// An array in one line, as in `[{ name = "orders", client = "shop" }]`.
+fn array(text: &str) -> Option<Value> {
+    let mut table: Table = toml::from_str(&format!("array = {text}")).ok()?;
+    table.remove("array").filter(Value::is_array)
 }
 
 /// Every setting and section by its dotted name.

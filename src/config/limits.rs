@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::ConfigError;
 use super::raw::Raw;
+use super::redis::{self, RedisConfig};
 use crate::intake::desk::DeskOptions;
 use crate::pipeline::PipelineOptions;
 use crate::pipeline::remote::RemoteOptions;
@@ -28,13 +29,15 @@ pub struct Config {
     pub pipeline: PipelineOptions,
     /// For a wallet elsewhere.
     pub remote: RemoteOptions,
+    /// For the Redis intake, if it is the one.
+    pub redis: Option<RedisConfig>,
 }
 
-fn invalid(key: &'static str, reason: impl Into<String>) -> ConfigError {
+pub(super) fn invalid(key: &'static str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Invalid { key, reason: reason.into() }
 }
 
-fn within(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+pub(super) fn within(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
     if (min..=max).contains(&value) {
         Ok(())
     } else {
@@ -102,6 +105,7 @@ impl Config {
                 deadline: Duration::from_millis(raw.stored_value.deadline_ms),
                 can_burn: raw.stored_value.burn,
             },
+            redis: redis::derive(&raw, slot_count)?,
             raw,
         })
     }
@@ -114,12 +118,6 @@ impl Config {
 fn check(raw: &Raw) -> Result<(), ConfigError> {
     crate::domain::ids::check_client(&raw.instance.name)
         .map_err(|error| invalid("instance.name", error.to_string()))?;
-    if raw.intake.kind != "embedded" {
-        return Err(invalid(
-            "intake.kind",
-            format!("{:?} is not known; this release has: embedded", raw.intake.kind),
-        ));
-    }
     check_wallet(raw)?;
     let given = raw.pipeline.ring_slot_count;
     if given != 0 && !given.is_power_of_two() {

@@ -17,6 +17,7 @@ pub struct Raw {
     pub shaping: Shaping,
     pub parking: Parking,
     pub stored_value: StoredValue,
+    pub outcome: Outcome,
     pub log: Log,
 }
 
@@ -87,11 +88,18 @@ pub struct Accept {
     pub ops_bytes_max: usize,
     pub wait_s_max: u64,
     pub backlog_max: u64,
+    pub dedupe: String,
 }
 
 impl Default for Accept {
     fn default() -> Accept {
-        Accept { ops_max: 16_384, ops_bytes_max: 256 << 20, wait_s_max: 86_400, backlog_max: 50_000_000 }
+        Accept {
+            ops_max: 16_384,
+            ops_bytes_max: 256 << 20,
+            wait_s_max: 86_400,
+            backlog_max: 50_000_000,
+            dedupe: "strict".to_owned(),
+        }
     }
 }
 
@@ -100,11 +108,82 @@ impl Default for Accept {
 pub struct Intake {
     pub kind: String,
     pub fair_queues: u8,
+    pub redis: IntakeRedis,
 }
 
 impl Default for Intake {
     fn default() -> Intake {
-        Intake { kind: "embedded".to_owned(), fair_queues: 8 }
+        Intake { kind: "embedded".to_owned(), fair_queues: 8, redis: IntakeRedis::default() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntakeRedis {
+    pub url: String,
+    pub board_url: String,
+    pub ca_file: String,
+    pub namespace: String,
+    pub shards: u16,
+    pub lists: Vec<IntakeRedisList>,
+    pub durability_min: String,
+    pub durability_assumed: String,
+    pub replicas_min: u16,
+    pub connect_timeout_ms: u64,
+    pub response_timeout_ms: u64,
+    pub owner_ttl_ms: u64,
+    pub poll_ms_max: u64,
+    pub read_ahead_count_max: usize,
+    pub read_ahead_bytes_max: usize,
+    pub element_bytes_max: usize,
+    pub dead_count_max: u64,
+    pub results_count_max: u64,
+    pub outcomes_retention_s: u64,
+}
+
+impl Default for IntakeRedis {
+    fn default() -> IntakeRedis {
+        IntakeRedis {
+            url: String::new(),
+            board_url: String::new(),
+            ca_file: String::new(),
+            namespace: "hongbao".to_owned(),
+            shards: 16,
+            lists: vec![IntakeRedisList::default()],
+            durability_min: "fsync_every_second".to_owned(),
+            durability_assumed: String::new(),
+            replicas_min: 0,
+            connect_timeout_ms: 1_000,
+            response_timeout_ms: 2_000,
+            owner_ttl_ms: 3_000,
+            poll_ms_max: 50,
+            read_ahead_count_max: 0,
+            read_ahead_bytes_max: 64 << 20,
+            element_bytes_max: 1 << 20,
+            dead_count_max: 100_000,
+            results_count_max: 100_000,
+            outcomes_retention_s: 3_600,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntakeRedisList {
+    pub name: String,
+    pub client: String,
+    pub order: String,
+    pub hmac_key: String,
+}
+
+impl Default for IntakeRedisList {
+    fn default() -> IntakeRedisList {
+        IntakeRedisList {
+            name: "hongbao:intake".to_owned(),
+            client: "default".to_owned(),
+            order: "rpush".to_owned(),
+            hmac_key: String::new(),
+        }
     }
 }
 
@@ -180,6 +259,19 @@ pub struct StoredValueHttp {
 #[serde(deny_unknown_fields, default)]
 pub struct StoredValuePostgres {
     pub url: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outcome {
+    pub view: String,
+    pub postgres_url: String,
+}
+
+impl Default for Outcome {
+    fn default() -> Outcome {
+        Outcome { view: "sqlite".to_owned(), postgres_url: String::new() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ use super::reading;
 use super::script::CURRENCY;
 use super::tally::{Entry, Expect, latencies};
 use crate::domain::Amount;
-use crate::gateway::rfc3339;
+use crate::request::rfc3339;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Ids in one lookup.

@@ -109,7 +109,13 @@ pub fn perform(args: &DemoArgs, config: Config, home: &Home, run: String) -> any
             // Dropping the sender closes the door as well.
             {
                 let router = server::gateway(&service)?.into_router();
-                door.block_on(server::serve(listener, router, &service, async { drop(closed.await) }));
+                door.block_on(server::serve(
+                    listener,
+                    router,
+                    &service.config.gateway,
+                    service.accepting.clone(),
+                    async { drop(closed.await) },
+                ));
                 anyhow::Ok(())
             }
         });

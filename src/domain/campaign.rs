@@ -53,6 +53,9 @@ pub struct Campaign {
     /// Where its requests go unless they say otherwise.
     pub lane: Lane,
     pub state: CampaignState,
+    /// Funded up to its budget: what its account lacks then, no funding will bring. Known where the budget is not
+    /// decided at the door; otherwise always false.
+    pub is_funded_whole: bool,
     pub created_at: UnixMs,
     pub updated_at: UnixMs,
     pub closed_at: UnixMs,
@@ -73,6 +76,7 @@ impl Campaign {
             ends_at: 0,
             lane: Lane::Realtime,
             state: CampaignState::Active,
+            is_funded_whole: false,
             created_at: 0,
             updated_at: 0,
             closed_at: 0,

@@ -298,6 +298,14 @@ pub fn leave_lane_open(bytes: &mut [u8]) {
     bytes[7] = Lane::Control as u8;
 }
 
+/// The lane of an encoded request.
+///
+/// # Panics
+/// If `bytes` is not an encoded request.
+pub fn lane(bytes: &[u8]) -> Lane {
+    Lane::from_u8(bytes[7]).expect("an encoded request names a lane")
+}
+
 /// Hash of the id of an encoded request.
 pub fn key_hash(bytes: &[u8]) -> u64 {
     u64_at(bytes, 24)

@@ -11,10 +11,10 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::fault::Fault;
-use super::port::{BatchStanding, CampaignStanding, ParkedPage, Standing, Tally};
-use super::rfc3339::Rfc3339;
+use super::port::{BatchStanding, CampaignStanding, Guarantee, ParkedPage, Standing, Tally};
 use crate::domain::{Status, UnixMs, WaitReason};
+use crate::request::fault::Fault;
+use crate::request::rfc3339::Rfc3339;
 
 /// A response with a body of this type.
 pub fn with_body(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response {
@@ -137,6 +137,9 @@ pub struct AcceptedBody {
     status: String,
     /// What "durable" means on this instance.
     durability: String,
+    /// "deferred" where the id was not looked up: whether it repeats an earlier one shows when it is settled.
+    /// Absent where it was.
+    duplicate_check: Option<String>,
     #[schema(format = DateTime)]
     accepted_at: String,
     #[schema(format = DateTime)]
@@ -144,13 +147,22 @@ pub struct AcceptedBody {
 }
 
 /// 202 with a Location. The id comes from the id alphabet, in which nothing needs escaping in JSON.
-pub fn accepted(id: &str, durability: &str, accepted_at: UnixMs, completion_at: UnixMs) -> Response {
-    let mut body = Vec::with_capacity(192);
-    let parts: [&[u8]; 9] = [
+pub fn accepted(
+    id: &str,
+    stated: &str,
+    guarantee: &Guarantee,
+    accepted_at: UnixMs,
+    completion_at: UnixMs,
+) -> Response {
+    let mut body = Vec::with_capacity(224);
+    let deferred: &[u8] =
+        if guarantee.is_duplicate_check_deferred { b"\",\"duplicate_check\":\"deferred" } else { b"" };
+    let parts: [&[u8]; 10] = [
         b"{\"id\":\"",
         id.as_bytes(),
         b"\",\"status\":\"ACCEPTED\",\"durability\":\"",
-        durability.as_bytes(),
+        guarantee.durability.as_deref().unwrap_or(stated).as_bytes(),
+        deferred,
         b"\",\"accepted_at\":\"",
         &Rfc3339(accepted_at).text(),
         b"\",\"estimated_completion_at\":\"",
@@ -210,6 +222,9 @@ pub struct BatchAcceptedBody<'a> {
     pub duplicate_count: usize,
     pub refused_count: usize,
     pub durability: &'a str,
+    /// "deferred" where ids were not looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate_check: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub estimated_completion_at: Option<Rfc3339>,

@@ -13,15 +13,16 @@ use tokio::task::JoinSet;
 
 use super::answer::{BatchAcceptedBody, BatchBody, BatchCanceledBody, RefusedItem, json};
 use super::body::{check_idempotency_key, text};
-use super::fault::{FaultCode, Faults, Place};
-use super::judge::{Bench, Expect, Inherited, Judge};
 use super::payouts::cancel_record;
-use super::port::{BatchHead, ListQuery, Refused, Standing, Submission, Verdict};
+use super::port::{BatchHead, Guarantee, ListQuery, Refused, Standing, Submission, Verdict};
 use super::problem::Problem;
-use super::rfc3339::Rfc3339;
-use super::wire::Batch;
-use super::{Gateway, PathId, diagnose, wire};
+use super::{Gateway, PathId};
 use crate::domain::{Currency, Refusal, Status, UnixMs};
+use crate::request::fault::{FaultCode, Faults, Place};
+use crate::request::judge::{Bench, Expect, Inherited, Judge};
+use crate::request::rfc3339::Rfc3339;
+use crate::request::wire::Batch;
+use crate::request::{diagnose, wire};
 
 /// Cancels of one batch that wait for the wallet at a time.
 const CANCELS_IN_FLIGHT_MAX: usize = 256;
@@ -163,7 +164,7 @@ fn check_totals(head: &BatchHead, batch: &Batch<'_>) -> Result<(), Problem> {
 
 fn item_id(batch: &Batch<'_>, index: usize) -> Option<String> {
     let id = batch.items.as_ref()?.kept.get(index)?.0.id.as_ref()?;
-    Some(super::fault::shown(&id.0))
+    Some(crate::request::fault::shown(&id.0))
 }
 
 fn faulty(index: usize, batch: &Batch<'_>, faults: Faults) -> RefusedItem {
@@ -184,6 +185,8 @@ struct Tally {
     accepted_count: usize,
     duplicate_count: usize,
     completion_at: UnixMs,
+    /// Of the first accepted item: all were appended in one go.
+    guarantee: Option<Guarantee>,
     refused: Vec<RefusedItem>,
     /// The refusals that came from the accept side, for when nothing was accepted.
     causes: Vec<Refused>,
@@ -192,7 +195,8 @@ struct Tally {
 impl Tally {
     fn count(&mut self, index: usize, verdict: Verdict, batch: &Batch<'_>) {
         match verdict {
-            Verdict::Accepted { estimated_completion_at, .. } => {
+            Verdict::Accepted { estimated_completion_at, guarantee, .. } => {
+                self.guarantee.get_or_insert(guarantee);
                 self.accepted_count += 1;
                 self.completion_at = self.completion_at.max(estimated_completion_at);
             }
@@ -213,12 +217,13 @@ impl Tally {
         }
     }
 
-    fn answer(mut self, id: &str, total_count: usize, durability: &str) -> Result<Response, Problem> {
+    fn answer(mut self, id: &str, total_count: usize, stated: &str) -> Result<Response, Problem> {
         self.refused.sort_by_key(|item| item.index);
         if self.accepted_count + self.duplicate_count == 0 {
             return Err(self.all_refused());
         }
         let status = if self.accepted_count > 0 { StatusCode::ACCEPTED } else { StatusCode::OK };
+        let guarantee = self.guarantee.unwrap_or_default();
         let body = BatchAcceptedBody {
             id,
             status: "ACCEPTED",
@@ -226,7 +231,8 @@ impl Tally {
             accepted_count: self.accepted_count,
             duplicate_count: self.duplicate_count,
             refused_count: self.refused.len(),
-            durability,
+            durability: guarantee.durability.as_deref().unwrap_or(stated),
+            duplicate_check: guarantee.is_duplicate_check_deferred.then_some("deferred"),
             estimated_completion_at: (self.accepted_count > 0).then_some(Rfc3339(self.completion_at)),
             refused: self.refused,
         };

@@ -11,9 +11,9 @@ use axum::http::{HeaderMap, header};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 
-use super::fault::{FaultCode, Faults, Place};
 use super::problem::Problem;
 use crate::domain::Refusal;
+use crate::request::fault::{FaultCode, Faults, Place};
 
 #[derive(Clone, Copy, Debug)]
 pub struct BodyBounds {

@@ -8,12 +8,13 @@ use axum::response::Response;
 
 use super::answer::{self, CampaignBody, json};
 use super::body::{check_idempotency_key, text};
-use super::fault::{Faults, Place};
-use super::judge::{Bench, Judge, blank};
 use super::port::{CampaignChange, CampaignStanding};
 use super::problem::Problem;
-use super::{Gateway, PathId, diagnose, shape};
+use super::{Gateway, PathId};
 use crate::domain::{self, Campaign, CampaignState, Kind, Lane};
+use crate::request::fault::{Faults, Place};
+use crate::request::judge::{Bench, Judge, blank};
+use crate::request::{diagnose, shape};
 
 pub async fn put(
     State(gateway): State<Arc<Gateway>>,
@@ -54,6 +55,7 @@ pub async fn put(
         ends_at: ends_at.unwrap_or(0),
         lane,
         state: CampaignState::Active,
+        is_funded_whole: false,
         created_at: now,
         updated_at: now,
         closed_at: 0,

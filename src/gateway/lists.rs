@@ -7,15 +7,16 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde_json::value::RawValue;
 
+use super::Gateway;
 use super::answer::{FoundBody, PageBody, StatusBody, json};
 use super::body::text;
-use super::fault::{FaultCode, Faults, Place, nearest, shown};
-use super::judge::Bench;
 use super::port::ListQuery;
 use super::problem::Problem;
-use super::shape::LOOKUP_IDS_MAX;
-use super::{Gateway, diagnose, shape};
 use crate::domain::{Kind, Status};
+use crate::request::fault::{FaultCode, Faults, Place, nearest, shown};
+use crate::request::judge::Bench;
+use crate::request::shape::LOOKUP_IDS_MAX;
+use crate::request::{diagnose, shape};
 
 pub const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 1_000;

@@ -2,13 +2,11 @@
 //!
 //! ```text
 //! serve ─> routes ─> payouts · batches · campaigns · lists · parked · service ─> port
-//!                        │ body ─> wire (fast) ─┐
-//!                        │     └─> diagnose ────┴─> judge ─> stamped record
+//!                        │ body ─> request: read, judged, stamped
 //!                        └ answer, problem
 //! ```
 //!
-//! What holds here: a body is acceptable to the fast reader exactly when the diagnosing one finds no fault;
-//! every refusal is a problem (RFC 9457); a 202 is written only after the port said that the request is
+//! What holds here: every refusal is a problem (RFC 9457); a 202 is written only after the port said that the request is
 //! durable; every body, list and wait has a bound. Absent on purpose: state. The door knows no campaign, no
 //! budget and no identity; whatever depends on them, or on order, is asked through the ports.
 
@@ -17,21 +15,15 @@ mod batches;
 pub mod body;
 mod campaigns;
 mod client;
-mod diagnose;
-pub mod fault;
-mod judge;
 mod lists;
 mod openapi;
 mod parked;
 mod payouts;
 pub mod port;
 pub mod problem;
-pub mod rfc3339;
 mod routes;
 mod serve;
 mod service;
-mod shape;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -46,13 +38,14 @@ use axum::http::request::Parts;
 
 pub use client::{DEFAULT_CLIENT, check_listen};
 pub use serve::serve;
-pub use shape::BATCH_ITEMS_MAX;
 
 use crate::domain::{Refusal, UnixMs};
+use crate::request::fault::{Faults, Place};
+use crate::request::judge::Bench;
+use crate::request::shape::BATCH_ITEMS_MAX;
+use crate::request::{diagnose, shape};
 use body::BodyBounds;
 use client::Clients;
-use fault::{Faults, Place};
-use judge::Bench;
 use port::{Accepting, Looking, Vitals, Waiting};
 use problem::Problem;
 

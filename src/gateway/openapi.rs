@@ -20,13 +20,13 @@ use super::answer::{
     AcceptedBody, BatchAcceptedBody, BatchBody, BatchCanceledBody, CampaignBody, FoundBody, PageBody,
     ParkedBody, ParkedPageBody, RefusedItem, ReleasedBody, StatusBody,
 };
-use super::fault::{Fault, FaultCode};
 use super::problem::ProblemBody;
 use super::routes::{Row, table};
-use super::shape::{self, BATCH_ITEMS_MAX, Field, Form, LOOKUP_IDS_MAX, Shape};
 use crate::domain::WaitReason;
 use crate::domain::ids::ID_BYTES_MAX;
 use crate::domain::money::AMOUNT_MAX;
+use crate::request::fault::{Fault, FaultCode};
+use crate::request::shape::{self, BATCH_ITEMS_MAX, Field, Form, LOOKUP_IDS_MAX, Shape};
 
 /// The document as JSON, made once.
 pub fn document() -> &'static [u8] {

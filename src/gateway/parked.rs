@@ -6,14 +6,15 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 
+use super::Gateway;
 use super::answer::{ParkedPageBody, ReleasedBody, json};
 use super::body::text;
-use super::fault::{FaultCode, Faults, Place};
-use super::judge::Bench;
 use super::lists::{LIMIT_DEFAULT, cursor, ids, limit, pairs, unknown_filter};
 use super::port::{ParkedFilter, ParkedQuery};
 use super::problem::Problem;
-use super::{Gateway, diagnose, shape};
+use crate::request::fault::{FaultCode, Faults, Place};
+use crate::request::judge::Bench;
+use crate::request::{diagnose, shape};
 
 /// The filters of the list, and what they are.
 pub const FILTERS: [(&str, &str); 4] = [

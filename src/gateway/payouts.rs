@@ -9,12 +9,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::body::{check_idempotency_key, text};
-use super::fault::{FaultCode, Faults, Place};
-use super::judge::{Bench, Expect, Inherited, Judge, blank};
 use super::port::{Standing, Submission, Verdict};
 use super::problem::Problem;
-use super::{Gateway, PathId, answer, diagnose, shape, wire};
+use super::{Gateway, PathId, answer};
 use crate::domain::{self, Amount, Currency, Kind, Lane, Refusal, Status};
+use crate::request::fault::{FaultCode, Faults, Place};
+use crate::request::judge::{Bench, Expect, Inherited, Judge, blank};
+use crate::request::{diagnose, shape, wire};
 
 pub async fn disburse(State(gateway): State<Arc<Gateway>>, request: Request) -> Result<Response, Problem> {
     submit(&gateway, request, Expect::Disbursement).await
@@ -44,9 +45,9 @@ async fn submit(gateway: &Gateway, request: Request, expect: Expect) -> Result<R
 async fn answer_one(gateway: &Gateway, submission: Submission, id: &str) -> Result<Response, Problem> {
     let mut verdicts = gateway.accepting.submit(vec![submission]).await;
     match verdicts.pop() {
-        Some(Verdict::Accepted { accepted_at, estimated_completion_at }) => {
-            let durability = gateway.vitals.durability();
-            Ok(answer::accepted(id, durability, accepted_at, estimated_completion_at))
+        Some(Verdict::Accepted { accepted_at, estimated_completion_at, guarantee }) => {
+            let stated = gateway.vitals.durability();
+            Ok(answer::accepted(id, stated, &guarantee, accepted_at, estimated_completion_at))
         }
         Some(Verdict::Repeated(standing)) => Ok(answer::status(StatusCode::OK, &standing)),
         Some(Verdict::Refused(refused)) => Err(refused.into()),

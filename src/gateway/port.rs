@@ -9,7 +9,8 @@ use std::pin::Pin;
 
 use crate::domain::{Kind, PayoutCode, Status, UnixMs, WaitReason};
 // What the desk is asked and answers in the same words as the door.
-pub use crate::intake::desk::{BatchHead, CampaignChange, CampaignStanding, Refused};
+pub use crate::intake::desk::{BatchHead, CampaignChange, CampaignStanding, Guarantee, Refused};
+pub use crate::request::Submission;
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -20,6 +21,7 @@ pub enum Verdict {
     Accepted {
         accepted_at: UnixMs,
         estimated_completion_at: UnixMs,
+        guarantee: Guarantee,
     },
     /// The same id and digest was accepted before: how it stands now.
     Repeated(Box<Standing>),
@@ -70,16 +72,6 @@ pub struct BatchStanding {
     pub tally: Tally,
     /// Whether the tally misses nothing that was accepted before the call; if not, nothing is final yet.
     pub is_complete: bool,
-}
-
-/// A request on its way in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Submission {
-    /// An encoded, stamped `domain::Request` without `accepted_at`.
-    pub record: Vec<u8>,
-    /// Whether the caller chose the lane. If not, the record says `Lane::Realtime` and the campaign's own lane
-    /// takes its place.
-    pub lane_given: bool,
 }
 
 /// What changes state.

@@ -10,9 +10,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::{RefusedItem, with_body};
-use super::fault::{Fault, Faults};
 use super::port::Refused;
 use crate::domain::Refusal;
+use crate::request::NotJson;
+use crate::request::fault::{Fault, Faults};
 
 const RETRY_AFTER_S_DEFAULT: u32 = 1;
 
@@ -123,6 +124,12 @@ impl From<Refused> for Problem {
         // An append whose outcome is unknown is never told as "no", whatever the flag says.
         refused.accepted_unknown |= refused.code == Refusal::AppendUnknown;
         Problem(Box::new(Inner { refused, errors: Vec::new(), items: Vec::new(), close: false }))
+    }
+}
+
+impl From<NotJson> for Problem {
+    fn from(not_json: NotJson) -> Problem {
+        Problem::new(Refusal::MalformedJson, not_json.0)
     }
 }
 

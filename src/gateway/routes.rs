@@ -9,8 +9,8 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
-use super::shape::{self, Shape};
 use super::{Gateway, batches, campaigns, lists, parked, payouts, service};
+use crate::request::shape::{self, Shape};
 
 /// A good answer: its status code and the name of its body's schema, if it has one.
 pub type GoodAnswer = (u16, Option<&'static str>);

@@ -58,7 +58,10 @@ pub async fn spec() -> Response {
 }
 
 pub async fn unknown_route(uri: Uri) -> Problem {
-    Problem::not_found(format!("there is nothing at {}; see /openapi.json", super::fault::shown(uri.path())))
+    Problem::not_found(format!(
+        "there is nothing at {}; see /openapi.json",
+        crate::request::fault::shown(uri.path())
+    ))
 }
 
 /// The router adds the Allow header to either answer.
@@ -66,7 +69,9 @@ pub async fn wrong_method(method: Method, uri: Uri) -> Response {
     if method == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
-    let detail =
-        format!("{method} is not allowed on {}; see the Allow header", super::fault::shown(uri.path()));
+    let detail = format!(
+        "{method} is not allowed on {}; see the Allow header",
+        crate::request::fault::shown(uri.path())
+    );
     Problem::new(Refusal::MethodNotAllowed, detail).into_response()
 }

@@ -12,7 +12,7 @@ pub mod redis;
 
 use bytes::Bytes;
 
-use crate::domain::{Lane, UnixMs};
+use crate::domain::{Lane, UnixMs, WaitReason};
 use desk::memory::SettledRow;
 
 /// A queue: a lane, and one of its fair queues.
@@ -85,6 +85,8 @@ pub struct Due {
     /// Where the outcome stands that made it wait.
     pub entry_place: u64,
     pub attempts: u32,
+    /// What it waited for.
+    pub reason: WaitReason,
     /// That outcome was UNKNOWN.
     pub is_unknown: bool,
 }

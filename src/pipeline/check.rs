@@ -6,7 +6,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::Parts;
-use super::slot::{Slot, Verdict};
+use super::slot::{Origin, Slot, Verdict};
 use super::suspects::{NOBODY, Suspects};
 use crate::domain::{Campaign, CampaignState, Kind, PayoutCode, Request, UnixMs, WaitReason};
 use crate::intake::desk::campaigns::Registry;
@@ -75,6 +75,7 @@ pub fn verdict(
     request: &Request<'_>,
     campaign: Option<&Campaign>,
     condemned: bool,
+    lacks_balance: bool,
     now: UnixMs,
 ) -> (Verdict, UnixMs) {
     if condemned {
@@ -98,6 +99,10 @@ pub fn verdict(
             return (Verdict::Wait(WaitReason::CampaignPaused), (now + PAUSED_LOOK_MS).min(expires));
         }
         CampaignState::Active | CampaignState::Paused | CampaignState::Closed => {}
+    }
+    if lacks_balance && campaign.is_funded_whole && request.kind == Kind::Disbursement {
+        // Its account was filled to the budget, and others had it all.
+        return (Verdict::Burn(PayoutCode::BudgetExhausted), 0);
     }
     if request.not_before > now {
         return (Verdict::Wait(WaitReason::NotDue), request.not_before);
@@ -127,7 +132,8 @@ impl Stage<Slot> for Check {
             let number = self.number(&request);
             let campaign = number.map(|number| &*self.campaigns[number as usize]);
             let condemned = self.suspects.is_condemned(slot.mark);
-            let (verdict, due) = verdict(&request, campaign, condemned, now);
+            let lacks_balance = matches!(slot.origin, Origin::Parked { lacks_balance: true, .. });
+            let (verdict, due) = verdict(&request, campaign, condemned, lacks_balance, now);
             slot.set_verdict(verdict, number.unwrap_or(u32::MAX), due);
         }
         self.working_on = NOBODY;
@@ -184,7 +190,26 @@ mod tests {
                 ..Request::new(kind, "s", "r", "c", amount, Currency::parse("CNY").unwrap())
             };
             let campaign = state.map(campaign);
-            assert_eq!(verdict(&request, campaign.as_ref(), condemned, 100), expected, "row {row}");
+            assert_eq!(verdict(&request, campaign.as_ref(), condemned, false, 100), expected, "row {row}");
+        }
+    }
+
+    #[test]
+    fn what_a_whole_budget_does_not_cover_has_exhausted_it() {
+        let exhausted = (Verdict::Burn(PayoutCode::BudgetExhausted), 0);
+        // kind, funded to the budget, lacked the balance when it was tried, expected.
+        let table = [
+            (Kind::Disbursement, true, true, exhausted),
+            (Kind::Disbursement, true, false, (Verdict::Pay, 0)),
+            (Kind::Disbursement, false, true, (Verdict::Pay, 0)),
+            // It is the payer who lacks it.
+            (Kind::Collection, true, true, (Verdict::Pay, 0)),
+        ];
+        for (kind, is_funded_whole, lacks_balance, expected) in table {
+            let campaign = Campaign { is_funded_whole, ..campaign(CampaignState::Active) };
+            let currency = Currency::parse("CNY").unwrap();
+            let request = Request::new(kind, "s", "r", "c", Amount::new(1).unwrap(), currency);
+            assert_eq!(verdict(&request, Some(&campaign), false, lacks_balance, 100), expected, "{kind:?}");
         }
     }
 }

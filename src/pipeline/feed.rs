@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::slot::{Load, Origin, Slot};
 use super::suspects::Suspects;
 use super::{Parts, PipelineOptions};
-use crate::domain::{Lane, UnixMs};
+use crate::domain::{Lane, UnixMs, WaitReason};
 use crate::intake::{Due, Element, Intake, QueueId, Shelf};
 use crate::ring::threads::Feeder;
 use crate::ring::{self};
@@ -165,8 +165,9 @@ impl Feed {
         self.due.clear();
         self.shelf.take_due((self.now_ms)(), count_max, &mut self.due);
         self.ready.extend(self.due.drain(..).map(|due| {
-            let Due { record, place, mark, entry_place, attempts, is_unknown } = due;
-            let origin = Origin::Parked { entry_place, attempts, is_unknown };
+            let Due { record, place, mark, entry_place, attempts, reason, is_unknown } = due;
+            let lacks_balance = reason == WaitReason::LowBalance;
+            let origin = Origin::Parked { entry_place, attempts, is_unknown, lacks_balance };
             Load { record, place, mark, may_be_sent: false, origin }
         }));
     }

@@ -23,6 +23,8 @@ pub enum Origin {
         attempts: u32,
         /// That outcome was UNKNOWN.
         is_unknown: bool,
+        /// It said that the money was not there.
+        lacks_balance: bool,
     },
 }
 
@@ -72,7 +74,7 @@ impl Default for Slot {
             place: 0,
             mark: 0,
             may_be_sent: false,
-            origin: Origin::Parked { entry_place: 0, attempts: 0, is_unknown: false },
+            origin: Origin::Parked { entry_place: 0, attempts: 0, is_unknown: false, lacks_balance: false },
             verdict: AtomicU8::new(0),
             verdict_detail: AtomicU8::new(0),
             campaign_number: AtomicU64::new(0),

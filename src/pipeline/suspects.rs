@@ -1,63 +1,118 @@
 //! Which request was being worked on when the process crashed.
 //!
-//! Every stage notes the place of the request it works on (one plain store). When it panics, the note is written
-//! to a file with a count. A request that crashed the process twice is burned and FAILED with
-//! `crash_suspect`: one poison request never takes down a service. A panic outside any request blames the
-//! whole batch; the batch is then run in halves after each restart until one request is left. When as many
-//! requests went through as were blamed, the service runs as always again.
+//! Every stage notes the mark of the request it works on (one plain store). When it panics, the note is written
+//! down with a count, where the next process finds it: in this data folder, or where a whole fleet looks. A
+//! request that crashed the process twice is burned and FAILED with `crash_suspect`: one poison request never
+//! takes down a service, nor a fleet. A panic outside any request blames the whole batch; the batch is then
+//! run in halves after each restart until one request is left. When as many requests went through as were
+//! blamed, the service runs as always again.
+//!
+//! What holds: what others wrote down is read again before anything is added to it, and a blame is lifted only by who
+//! stood under that very blame.
+
+mod blob;
+mod redis;
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Storage;
-use crate::journal::snapshot::{read_blob, write_blob};
+pub use blob::BlobSuspects;
+pub use redis::RedisSuspects;
 
-const NAME: &str = "suspects";
 /// Crashes after which a request is set aside.
 pub const CRASHES_MAX: u32 = 2;
 /// A stage's note while it works on no request in particular.
 pub const NOBODY: u64 = u64::MAX;
+/// Format of what is written down.
+const VERSION: u32 = 1;
 
-#[derive(Default, Serialize, Deserialize)]
-struct Saved {
-    version: u32,
-    /// Crashes by the place of the request.
-    crashes: HashMap<u64, u32>,
-    /// Places that were in a batch that crashed without naming one of them.
-    group: Vec<u64>,
+/// What is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    pub version: u32,
+    /// Crashes by the mark of the request.
+    pub crashes: HashMap<u64, u32>,
+    /// Marks that were in a batch that crashed without naming one of them.
+    pub group: Vec<u64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SuspectError {
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
+    #[error(transparent)]
+    Redis(#[from] crate::redis::Failure),
+    #[error("the crash suspects have the format {0}, which this version does not know; update it")]
+    VersionUnknown(u32),
+}
+
+/// Where suspects are written down. Called by a process that is about to end: it must not wait for long.
+pub trait SuspectStore: Send + Sync + 'static {
+    fn load(&self) -> Result<Saved, SuspectError>;
+    fn save(&self, saved: &Saved) -> Result<(), SuspectError>;
 }
 
 pub struct Suspects {
-    storage: Arc<dyn Storage>,
-    crashes: HashMap<u64, u32>,
+    store: Arc<dyn SuspectStore>,
+    /// As of the last loading, and how many they are.
+    crashes: RwLock<HashMap<u64, u32>>,
+    crash_count: AtomicUsize,
     /// A blamed batch, or what is left of it.
-    group_count: u64,
+    group: Mutex<Vec<u64>>,
+    group_count: AtomicU64,
     /// How many requests are still to go through in parts before the blame is lifted.
     isolated_left: AtomicU64,
 }
 
 impl Suspects {
-    pub fn load(storage: Arc<dyn Storage>) -> Result<Suspects, crate::journal::JournalError> {
-        let saved = match read_blob(&*storage, NAME)? {
-            // Losing the suspects costs one more crash; refusing to start would cost the night.
-            Some(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
-            None => Saved::default(),
-        };
-        let group_count = saved.group.len() as u64;
-        Ok(Suspects {
-            storage,
-            crashes: saved.crashes,
-            group_count,
-            isolated_left: AtomicU64::new(group_count),
-        })
+    pub fn load(store: Arc<dyn SuspectStore>) -> Result<Suspects, SuspectError> {
+        let suspects = Suspects::none(store);
+        suspects.reload()?;
+        Ok(suspects)
+    }
+
+    /// Nobody is suspected until `reload`: for a store that may not be there yet.
+    pub fn none(store: Arc<dyn SuspectStore>) -> Suspects {
+        Suspects {
+            store,
+            crashes: RwLock::default(),
+            crash_count: AtomicUsize::new(0),
+            group: Mutex::default(),
+            group_count: AtomicU64::new(0),
+            isolated_left: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes over what was written down since: by other processes, whose requests come here now.
+    pub fn reload(&self) -> Result<(), SuspectError> {
+        let Saved { crashes, group: blamed, .. } = self.store.load()?;
+        let crash_count = crashes.len();
+        *self.crashes.write().unwrap_or_else(PoisonError::into_inner) = crashes;
+        self.crash_count.store(crash_count, Ordering::Release);
+        let mut group = self.group();
+        // Under the same blame as before, what has gone through has gone through.
+        if *group != blamed {
+            let count = blamed.len() as u64;
+            *group = blamed;
+            self.group_count.store(count, Ordering::Release);
+            self.isolated_left.store(count, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn group(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many requests may share a batch: all, or half of what is left of a blamed batch.
     pub fn batch_count_max(&self) -> u64 {
-        if self.is_isolating() { self.group_count.div_ceil(2) } else { u64::MAX }
+        match self.is_isolating() {
+            true => self.group_count.load(Ordering::Acquire).div_ceil(2),
+            false => u64::MAX,
+        }
     }
 
     /// Whether the feed must keep batches apart: one part of the blamed batch at a time, alone in the ring.
@@ -67,86 +122,66 @@ impl Suspects {
 
     /// A part went through well. When as many have as were blamed, the blame is lifted.
     pub fn passed(&self, count: u64) {
+        let mut group = self.group();
         let left = self.isolated_left.load(Ordering::Acquire);
         self.isolated_left.store(left.saturating_sub(count), Ordering::Release);
         if left > 0 && left <= count {
-            self.save(&Saved { version: 1, crashes: self.crashes.clone(), group: Vec::new() });
+            let mut saved = self.written();
+            // Somebody else may stand under a newer one.
+            if saved.group == *group {
+                saved.group.clear();
+                self.save(&saved);
+            }
+            group.clear();
         }
     }
 
     /// Whether the request has crashed the process too often.
-    pub fn is_condemned(&self, place: u64) -> bool {
-        !self.crashes.is_empty() && self.crashes.get(&place).is_some_and(|crashes| *crashes >= CRASHES_MAX)
+    #[inline]
+    pub fn is_condemned(&self, mark: u64) -> bool {
+        self.crash_count.load(Ordering::Relaxed) > 0 && self.has_crashed_too_often(mark)
+    }
+
+    #[cold]
+    fn has_crashed_too_often(&self, mark: u64) -> bool {
+        let crashes = self.crashes.read().unwrap_or_else(PoisonError::into_inner);
+        crashes.get(&mark).is_some_and(|crashes| *crashes >= CRASHES_MAX)
     }
 
     /// Writes down who was being worked on when a stage panicked; `batch` is what it had before it if that was
     /// no request in particular.
-    pub fn blame(&self, place: u64, batch: &[u64], reason: &str) {
-        let mut saved = Saved { version: 1, crashes: self.crashes.clone(), group: Vec::new() };
-        match (place, batch) {
+    pub fn blame(&self, mark: u64, batch: &[u64], reason: &str) {
+        let mut saved = Saved { group: Vec::new(), ..self.written() };
+        match (mark, batch) {
             (NOBODY, [only]) => {
                 *saved.crashes.entry(*only).or_insert(0) += 1;
                 // It stays alone, so that it can be named again.
                 saved.group = vec![*only];
             }
             (NOBODY, batch) => saved.group = batch.to_vec(),
-            (place, _) => *saved.crashes.entry(place).or_insert(0) += 1,
+            (mark, _) => *saved.crashes.entry(mark).or_insert(0) += 1,
         }
-        tracing::error!(place, blamed = saved.group.len(), reason, "a request crashed the pipeline");
+        tracing::error!(mark, blamed = saved.group.len(), reason, "a request crashed the pipeline");
         self.save(&saved);
     }
 
+    /// What is written down now; what was at the last loading if that cannot be read.
+    fn written(&self) -> Saved {
+        self.store.load().unwrap_or_else(|error| {
+            tracing::error!(%error, "the crash suspects could not be read");
+            let crashes = self.crashes.read().unwrap_or_else(PoisonError::into_inner).clone();
+            Saved { version: VERSION, crashes, group: Vec::new() }
+        })
+    }
+
     fn save(&self, saved: &Saved) {
-        let bytes = serde_json::to_vec(saved).expect("plain fields");
-        if let Err(error) = write_blob(&*self.storage, NAME, &bytes) {
+        let saved = Saved { version: VERSION, ..saved.clone() };
+        if let Err(error) = self.store.save(&saved) {
             tracing::error!(%error, "the crash suspects could not be written down");
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::FolderStorage;
-
-    #[test]
-    fn twice_named_is_condemned_and_an_unnamed_batch_is_halved() {
-        let folder = tempfile::tempdir().unwrap();
-        let storage: Arc<dyn Storage> = Arc::new(FolderStorage::new(folder.path()).unwrap());
-        for crashes in 0..CRASHES_MAX {
-            let suspects = Suspects::load(storage.clone()).unwrap();
-            assert!(!suspects.is_condemned(8), "after {crashes}");
-            suspects.blame(8, &[], "test");
-        }
-        assert!(Suspects::load(storage.clone()).unwrap().is_condemned(8));
-
-        // A batch of eight in which only 48 crashes, and never says so.
-        let mut batch: Vec<u64> = (0..8).map(|n| n * 16).collect();
-        for _ in 0..8 {
-            let suspects = Suspects::load(storage.clone()).unwrap();
-            if suspects.is_condemned(48) {
-                return;
-            }
-            if suspects.is_isolating() {
-                let half = suspects.batch_count_max() as usize;
-                batch = batch.chunks(half).find(|chunk| chunk.contains(&48)).unwrap().to_vec();
-            }
-            suspects.blame(NOBODY, &batch, "test");
-        }
-        panic!("48 was not found out");
-    }
-
-    #[test]
-    fn the_blame_is_lifted_once_all_went_through() {
-        let folder = tempfile::tempdir().unwrap();
-        let storage: Arc<dyn Storage> = Arc::new(FolderStorage::new(folder.path()).unwrap());
-        Suspects::load(storage.clone()).unwrap().blame(NOBODY, &[8, 16, 24], "test");
-        let suspects = Suspects::load(storage.clone()).unwrap();
-        assert_eq!((suspects.is_isolating(), suspects.batch_count_max()), (true, 2));
-        suspects.passed(2);
-        assert!(suspects.is_isolating());
-        suspects.passed(1);
-        assert_eq!((suspects.is_isolating(), suspects.batch_count_max()), (false, u64::MAX));
-        assert!(!Suspects::load(storage).unwrap().is_isolating(), "and is not remembered");
-    }
-}
+#[path = "suspects/tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use redis::{Cmd, ToRedisArgs};
+use redis::{Arg, Cmd, ToRedisArgs};
 
 /// A Lua script. Each of ours writes at most one key with at most one command (two would become a transaction in
 /// the append-only file, and a file torn inside one swallows what follows it).
@@ -26,6 +26,7 @@ impl Script {
     }
 }
 
+#[derive(Clone)]
 pub struct Command {
     key: Vec<u8>,
     script: Option<&'static Script>,
@@ -65,6 +66,19 @@ impl Command {
 
     pub fn key(&self) -> &[u8] {
         &self.key
+    }
+
+    /// All keys of a script; of another command the one that it is routed by, if it has one.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        let simple = |arg| match arg {
+            Arg::Simple(bytes) => Some(bytes),
+            _ => None,
+        };
+        // EVALSHA hash count key …
+        let mut args = self.cmd.args_iter().filter_map(simple).skip(2);
+        let count = self.script.and_then(|_| std::str::from_utf8(args.next()?).ok()?.parse().ok());
+        let own = (self.script.is_none() && !self.key.is_empty()).then_some(self.key.as_slice());
+        args.take(count.unwrap_or(0)).chain(own)
     }
 
     pub fn script_of(&self) -> Option<&'static Script> {

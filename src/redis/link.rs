@@ -1,63 +1,95 @@
 //! A connection that comes back: sends rounds of commands, tells of each what became of it.
 //!
-//! It connects when it is first needed, and again in a later round after a failure; it never waits for that
-//! longer than the connect timeout. A round is one write and as many replies as it has commands.
+//! It connects when it is first needed, and again in a later round after a failure; it never waits for that longer
+//! than the connect timeout (a name's resolution aside, which has its own), and after a failed attempt answers
+//! [`Failure::NotSent`] at once for a while. A round is one write and as many replies as it has commands, and ends
+//! within the response timeout; where commands that were not executed are sent again, each such sending has the
+//! timeout anew. What holds is told by [`Failure`]: `NotSent` was certainly not executed, nor was `Refused`;
+//! `Unknown` may have been. Within a round the commands of one key are executed in order.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
-use redis::{Client, Connection, ConnectionLike, Value};
+use redis::Value;
 
+use super::cluster::Cluster;
 use super::command::Command;
 use super::error::{Failure, LinkError};
+use super::node::{Node, Way};
+use super::sentinel::Sentinels;
+pub use super::target::Target;
+use super::url::{self, Site};
+use super::wire::Access;
+use super::{tls, url::Place};
 
-/// Where Redis is, and how long to wait for it.
-#[derive(Clone, Debug)]
-pub struct Target {
-    pub url: String,
-    pub connect_timeout: Duration,
-    pub response_timeout: Duration,
+/// One result a command, in order.
+pub type Results = Vec<Result<Value, Failure>>;
+
+/// What stands behind a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Single,
+    Sentinel,
+    Cluster,
+}
+
+enum Hub {
+    One(Box<Node>),
+    Many(Box<Cluster>),
 }
 
 pub struct Link {
-    client: Client,
-    target: Target,
-    connection: Option<Connection>,
+    hub: Hub,
+    shape: Shape,
+    access: Access,
 }
 
 impl Link {
+    /// Does not connect yet; fails where the target can never work.
     pub fn new(target: &Target) -> Result<Link, LinkError> {
-        let client = Client::open(target.url.as_str()).map_err(|error| LinkError(error.to_string()))?;
-        Ok(Link { client, target: target.clone(), connection: None })
+        let Place { tls, credentials, db, site } = url::parse(&target.url)?;
+        if !tls && !target.ca_file.is_empty() {
+            return Err(LinkError(
+                "a ca_file is given and the URL has no TLS; write rediss:// or leave the ca_file out"
+                    .to_owned(),
+            ));
+        }
+        let access = Access {
+            credentials,
+            db,
+            tls: if tls { Some(tls::settings(&target.ca_file)?) } else { None },
+            connect_timeout: target.connect_timeout,
+            response_timeout: target.response_timeout,
+            connects: Cell::new(0),
+        };
+        let one = |way| Hub::One(Box::new(Node::new(way)));
+        let (shape, hub) = match site {
+            Site::One(address) => (Shape::Single, one(Way::Known(address))),
+            Site::Sentinel { sentinels, master } => {
+                (Shape::Sentinel, one(Way::Asked(Sentinels::new(sentinels, master))))
+            }
+            Site::Cluster { seeds } => (Shape::Cluster, Hub::Many(Box::new(Cluster::new(seeds)))),
+        };
+        Ok(Link { hub, shape, access })
     }
 
-    fn connect(&mut self) -> Result<&mut Connection, Failure> {
-        if self.connection.as_ref().is_none_or(|connection| !connection.is_open()) {
-            let failed = |error: redis::RedisError| Failure::NotSent(error.to_string());
-            let connection =
-                self.client.get_connection_with_timeout(self.target.connect_timeout).map_err(failed)?;
-            connection.set_read_timeout(Some(self.target.response_timeout)).map_err(failed)?;
-            connection.set_write_timeout(Some(self.target.response_timeout)).map_err(failed)?;
-            self.connection = Some(connection);
-        }
-        Ok(self.connection.as_mut().expect("set above"))
+    /// The same with another patience, for commands that block or take long.
+    #[must_use]
+    pub fn with_response_timeout(mut self, timeout: Duration) -> Link {
+        self.access.response_timeout = timeout;
+        self
     }
 
     /// Sends the commands in order and answers one result each, in order.
-    pub fn round(&mut self, commands: &[Command]) -> Vec<Result<Value, Failure>> {
+    pub fn round(&mut self, commands: &[Command]) -> Results {
         if commands.is_empty() {
             return Vec::new();
         }
-        let mut results = self.send(commands);
-        let missing: Vec<usize> = (0..commands.len())
-            .filter(|at| results[*at].as_ref().is_err_and(|failure| failure.is_code("NOSCRIPT")))
-            .collect();
-        for at in missing {
-            // Not executed, so it may be sent again, once the server knows the script.
-            let Some(script) = commands[at].script_of() else { continue };
-            let load = Command::routed("SCRIPT", commands[at].key()).arg("LOAD").arg(script.source);
-            let _ = self.send(&[load]);
-            results[at] = self.send(&commands[at..=at]).pop().expect("one result a command");
-        }
+        let results = match &mut self.hub {
+            Hub::One(node) => node.round(&self.access, commands),
+            Hub::Many(cluster) => cluster.round(&self.access, commands),
+        };
+        assert_eq!(results.len(), commands.len(), "one result a command");
         results
     }
 
@@ -66,32 +98,41 @@ impl Link {
         self.round(&[command]).pop().expect("one result a command")
     }
 
-    fn send(&mut self, commands: &[Command]) -> Vec<Result<Value, Failure>> {
-        let mut packed = Vec::new();
-        commands.iter().for_each(|command| packed.extend_from_slice(&command.cmd().get_packed_command()));
-        let sent = match self.connect() {
-            Ok(connection) => connection.req_packed_commands(&packed, 0, commands.len()),
-            Err(failure) => return commands.iter().map(|_| Err(failure.clone())).collect(),
-        };
-        match sent {
-            Ok(values) => values.into_iter().zip(commands).map(|(value, of)| judge(value, of)).collect(),
-            Err(error) => {
-                // What was sent cannot be told from what was not: the connection is of no more use.
-                self.connection = None;
-                commands.iter().map(|_| Err(Failure::Unknown(error.to_string()))).collect()
+    /// The same commands to every master, whatever their keys: the masters' addresses, each with its results.
+    pub fn everywhere(&mut self, commands: &[Command]) -> Result<Vec<(String, Results)>, Failure> {
+        match &mut self.hub {
+            Hub::One(node) => {
+                let results = node.round(&self.access, commands);
+                Ok(vec![(node.name().to_owned(), results)])
             }
+            Hub::Many(cluster) => cluster.everywhere(&self.access, commands),
         }
     }
-}
 
-fn judge(value: Value, command: &Command) -> Result<Value, Failure> {
-    match value {
-        Value::ServerError(error) => Err(Failure::Refused {
-            command: name_of(command),
-            code: error.code().to_owned(),
-            detail: error.details().unwrap_or_default().to_owned(),
-        }),
-        value => Ok(value),
+    /// A round at the master of this name, as [`Link::everywhere`] tells it, whatever the commands' keys.
+    pub fn round_at(&mut self, name: &str, commands: &[Command]) -> Results {
+        match &mut self.hub {
+            Hub::One(node) => node.round(&self.access, commands),
+            Hub::Many(cluster) => cluster.round_at(&self.access, name, commands),
+        }
+    }
+
+    /// How many connections were made so far: another number after a restart of a server, and now and then
+    /// without one.
+    pub fn connects(&self) -> u64 {
+        self.access.connects.get()
+    }
+
+    /// Since when it has not been reached, or, for a Cluster, some node of it. Known by trying only.
+    pub fn down_since(&self) -> Option<Instant> {
+        match &self.hub {
+            Hub::One(node) => node.down_since(),
+            Hub::Many(cluster) => cluster.down_since(),
+        }
+    }
+
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 }
 

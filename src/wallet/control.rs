@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::teller::{Ask, Told};
 use super::{Desk, FaultsError};
 use crate::domain::Refusal;
-use crate::gateway::fault::{FaultCode, Faults as FieldFaults, Place};
 use crate::gateway::problem::Problem;
+use crate::request::fault::{FaultCode, Faults as FieldFaults, Place};
 
 pub(super) async fn faults(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Problem> {
     desk.authorize(request.headers())?;

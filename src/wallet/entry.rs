@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use crate::digest::{key_hash, money_digest};
 use crate::domain::money::AMOUNT_MAX;
 use crate::domain::{Amount, Currency, Refusal, Transfer, TransferKind};
-use crate::gateway::fault::{FaultCode, Faults, Place};
 use crate::gateway::problem::Problem;
+use crate::request::fault::{FaultCode, Faults, Place};
 use crate::stored_value::TransferBatch;
 use crate::stored_value::contract::{Entry, Ids, Transfers};
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::domain::PayoutCode;
-use crate::gateway::fault::nearest;
+use crate::request::fault::nearest;
 
 /// Shares of what is asked for are from 0 to 1; times are counted from the start, or from the `PUT` that last
 /// named a time (`pause_s`, `brownouts`, `capacity_schedule`).

@@ -27,6 +27,7 @@ pub fn target(server: &Server) -> Target {
         url: server.url(),
         connect_timeout: Duration::from_millis(500),
         response_timeout: Duration::from_millis(500),
+        ..Target::default()
     }
 }
 

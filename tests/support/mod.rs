@@ -9,6 +9,7 @@
 pub mod cases;
 pub mod postgres;
 pub mod proxy;
+pub mod redis;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -4,9 +4,14 @@
 //! Two threads carry a connection, one each way. HTTP/1.1 with a content-length is understood well enough to tell
 //! one exchange from the next on a connection that is kept, so that a lost request or reply is that of one
 //! exchange. Whatever else is spoken (TLS, RESP, PostgreSQL, chunked bodies) goes by turns: what one side says
-//! until the other side speaks. Replies to HEAD are not understood.
+//! until the other side speaks: a pipeline of commands counts as one request as long as the first reply does not come
+//! before the last command. Where that matters, `swallow_replies` does not count anything: the server gets all of it
+//! and the client hears nothing.
 //!
-//! A connection that is cut ends orderly (FIN), or by a reset where bytes were on their way.
+//! A connection that is cut ends orderly (FIN), or by a reset where bytes were on their way; `reset` ends it by a
+//! reset always.
+
+mod http_frames;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,12 +20,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Dice, PATIENCE, await_until};
+use http_frames::Framer;
 
 /// What the proxy did since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub connections: u64,
-    /// Connections that `cut` ended.
+    /// Connections that `cut`, `reset` or `cut_after_reply_bytes` ended.
     pub connections_cut: u64,
     /// Requests that were let through, or begun to be.
     pub requests: u64,
@@ -63,9 +69,21 @@ struct Knobs {
     listening: bool,
     drop_request: Chance,
     drop_reply: Chance,
+    drop_next_reply: bool,
+    swallow_replies: bool,
+    /// Bytes of replies that still pass before the connection they are on is cut.
+    reply_bytes_left: Option<u64>,
     counts: Counts,
-    /// Both ends of every connection that is open.
-    open: Vec<(u64, TcpStream, Option<TcpStream>)>,
+    open: Vec<Open>,
+}
+
+/// Both ends of a connection that is open.
+struct Open {
+    number: u64,
+    client: TcpStream,
+    upstream: Option<TcpStream>,
+    /// It ends without a word (FIN) from any of its threads.
+    reset: bool,
 }
 
 struct Shared {
@@ -121,6 +139,9 @@ impl FaultProxy {
             listening: true,
             drop_request: Chance::new(0.0, 0),
             drop_reply: Chance::new(0.0, 0),
+            drop_next_reply: false,
+            swallow_replies: false,
+            reply_bytes_left: None,
             counts: Counts::default(),
             open: Vec::new(),
         };
@@ -163,6 +184,28 @@ impl FaultProxy {
         });
     }
 
+    /// Ends every open connection by a reset (RST), once; what was on its way is lost.
+    pub fn reset(&self) {
+        self.shared.set(|knobs| {
+            knobs.counts.connections_cut += knobs.open.len() as u64;
+            for open in &mut knobs.open {
+                open.reset = true;
+                for end in std::iter::once(&open.client).chain(&open.upstream) {
+                    // Closed with nothing to linger for, a socket is reset; its threads see the end of it and close
+                    // it. Whoever is gone already cannot be reset.
+                    let _ = rustix::net::sockopt::set_socket_linger(end, Some(Duration::ZERO));
+                    let _ = end.shutdown(Shutdown::Read);
+                }
+            }
+        });
+    }
+
+    /// Lets exactly this many more bytes from the upstream pass, over whichever connections, then cuts the one that
+    /// the next byte is on, once. `None` takes it back.
+    pub fn cut_after_reply_bytes(&self, bytes: Option<u64>) {
+        self.shared.set(|knobs| knobs.reply_bytes_left = bytes);
+    }
+
     /// Closes the port, so that new connections are refused, or opens it again. Open connections stay. Returns
     /// when it is so.
     pub fn refuse(&self, refusing: bool) {
@@ -187,6 +230,17 @@ impl FaultProxy {
     /// the connection is closed. The upstream did what it was asked, and the client cannot know.
     pub fn drop_replies(&self, probability: f64, seed: u64) {
         self.shared.set(|knobs| knobs.drop_reply = Chance::new(probability, seed));
+    }
+
+    /// The next request is passed on and its reply is not, once: as `drop_replies` with certainty.
+    pub fn drop_next_reply(&self) {
+        self.shared.set(|knobs| knobs.drop_next_reply = true);
+    }
+
+    /// Requests are passed on, and what the upstream says is read and thrown away: all is executed, and the client
+    /// waits until it gives up or is cut off. A connection that lost replies stays deaf.
+    pub fn swallow_replies(&self, swallow: bool) {
+        self.shared.set(|knobs| knobs.swallow_replies = swallow);
     }
 
     /// Nothing moves and nothing is lost, until `resume`.
@@ -221,11 +275,16 @@ impl Drop for FaultProxy {
 
 impl Knobs {
     fn shut_all(&mut self) {
-        for (_, client, upstream) in &self.open {
-            // Whoever is gone already cannot be shut out.
-            let _ = client.shutdown(Shutdown::Both);
-            let _ = upstream.as_ref().map(|upstream| upstream.shutdown(Shutdown::Both));
+        for open in &self.open {
+            for end in std::iter::once(&open.client).chain(&open.upstream) {
+                // Whoever is gone already cannot be shut out.
+                let _ = end.shutdown(Shutdown::Both);
+            }
         }
+    }
+
+    fn find(&mut self, number: u64) -> Option<&mut Open> {
+        self.open.iter_mut().find(|open| open.number == number)
     }
 }
 
@@ -264,7 +323,7 @@ fn carry(shared: &Arc<Shared>, number: u64, client: TcpStream) {
     let Ok(end) = client.try_clone() else { return };
     shared.set(|knobs| {
         knobs.counts.connections += 1;
-        knobs.open.push((number, end, None));
+        knobs.open.push(Open { number, client: end, upstream: None, reset: false });
         if knobs.stopped {
             knobs.shut_all();
         }
@@ -279,7 +338,7 @@ fn carry(shared: &Arc<Shared>, number: u64, client: TcpStream) {
     } else if let Ok(upstream) = TcpStream::connect_timeout(&upstream, PATIENCE) {
         both_ways(shared, number, client, upstream);
     }
-    shared.set(|knobs| knobs.open.retain(|(open, ..)| *open != number));
+    shared.set(|knobs| knobs.open.retain(|open| open.number != number));
 }
 
 fn swallow(shared: &Shared, mut from: TcpStream) {
@@ -298,17 +357,17 @@ fn both_ways(shared: &Arc<Shared>, number: u64, client: TcpStream, upstream: Tcp
     // Without it a forwarded piece may wait for an acknowledgement; a proxy that works all the same will do.
     let _ = (client.set_nodelay(true), upstream.set_nodelay(true));
     shared.set(|knobs| {
-        if let Some(open) = knobs.open.iter_mut().find(|(open, ..)| *open == number) {
-            open.2 = Some(end);
-        }
-        if knobs.stopped {
+        let is_reset = knobs.find(number).is_some_and(|open| {
+            open.upstream = Some(end);
+            open.reset
+        });
+        if knobs.stopped || is_reset {
             knobs.shut_all();
         }
     });
     let talk = Arc::new(Mutex::new(Talk { speaker: Way::Down, drop_reply: false }));
-    let down =
-        Pump { shared: shared.clone(), talk: talk.clone(), way: Way::Down, framer: Framer::new(Way::Down) };
-    let up = Pump { shared: shared.clone(), talk, way: Way::Up, framer: Framer::new(Way::Up) };
+    let pump = |way, talk| Pump { shared: shared.clone(), number, talk, way, framer: Framer::new(way) };
+    let (down, up) = (pump(Way::Down, talk.clone()), pump(Way::Up, talk));
     let downward = std::thread::spawn(move || down.run(upstream_too, client_too));
     up.run(client, upstream);
     // A pump does not panic on what it carries; if it does, its own message is on the screen.
@@ -339,6 +398,7 @@ enum Fate {
 /// Carries one direction of one connection.
 struct Pump {
     shared: Arc<Shared>,
+    number: u64,
     talk: Arc<Mutex<Talk>>,
     way: Way,
     framer: Framer,
@@ -350,7 +410,7 @@ impl Pump {
         let mut fate = Fate::Pass;
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             self.shared.wait_while(|knobs| knobs.paused && !knobs.stopped);
-            if self.shared.knobs().blackhole {
+            if self.is_black() {
                 self.shared.set(|knobs| knobs.counts.bytes_swallowed += count as u64);
                 return self.vanish(from, &to);
             }
@@ -375,18 +435,28 @@ impl Pump {
                 }
             }
         }
-        if self.way == Way::Down && self.shared.knobs().blackhole {
-            return;
+        let silent = self.way == Way::Down && self.is_black();
+        if !silent && !self.is_reset() {
+            // The end of one direction is passed on as such.
+            let _ = to.shutdown(Shutdown::Write);
         }
-        // The end of one direction is passed on as such.
-        let _ = to.shutdown(Shutdown::Write);
+    }
+
+    /// Whether what comes this way is swallowed.
+    fn is_black(&self) -> bool {
+        let knobs = self.shared.knobs();
+        knobs.blackhole || (self.way == Way::Down && knobs.swallow_replies)
+    }
+
+    fn is_reset(&self) -> bool {
+        self.shared.knobs().find(self.number).is_some_and(|open| open.reset)
     }
 
     /// What was lost cannot be made up for: this direction is silent from now on, even about its end, except that
     /// a client who gave up lets go of the upstream too.
     fn vanish(&self, from: TcpStream, to: &TcpStream) {
         swallow(&self.shared, from);
-        if self.way == Way::Up {
+        if self.way == Way::Up && !self.is_reset() {
             let _ = to.shutdown(Shutdown::Both);
         }
     }
@@ -406,7 +476,9 @@ impl Pump {
         let (delay, fate) = match self.way {
             Way::Up => {
                 let drop_request = knobs.drop_request.strikes();
-                let drop_reply = !drop_request && knobs.drop_reply.strikes();
+                let chosen = !drop_request && knobs.drop_reply.strikes();
+                let next = !drop_request && std::mem::take(&mut knobs.drop_next_reply);
+                let drop_reply = chosen || next;
                 knobs.counts.requests += u64::from(!drop_request);
                 self.talk().drop_reply = drop_reply;
                 (knobs.delay_up, if drop_request { Fate::Drop } else { Fate::Pass })
@@ -425,6 +497,16 @@ impl Pump {
         });
     }
 
+    /// How many of these bytes may pass before the connection is to be cut.
+    fn allowed(&self, bytes: usize) -> usize {
+        let mut knobs = self.shared.knobs();
+        let Some(left) = knobs.reply_bytes_left.filter(|_| self.way == Way::Down) else { return bytes };
+        let allowed = bytes.min(usize::try_from(left).unwrap_or(usize::MAX));
+        knobs.counts.connections_cut += u64::from(allowed == 0);
+        knobs.reply_bytes_left = (allowed > 0).then_some(left - allowed as u64);
+        allowed
+    }
+
     /// Whether these bytes went out, at the pace that is set.
     fn pass(&self, to: &mut TcpStream, bytes: &[u8]) -> bool {
         let mut rest = bytes;
@@ -433,6 +515,10 @@ impl Pump {
             self.shared.wait_while(|knobs| knobs.paused && !knobs.stopped);
             // Twenty slices a second, so that a slow line drips and does not gush.
             let slice = pace.map_or(rest.len(), |pace| rest.len().min((pace / 20).max(1) as usize));
+            let slice = self.allowed(slice);
+            if slice == 0 {
+                return false;
+            }
             if to.write_all(&rest[..slice]).is_err() {
                 return false;
             }
@@ -446,108 +532,5 @@ impl Pump {
             rest = &rest[slice..];
         }
         true
-    }
-}
-
-/// Bytes of a head beyond which this is no HTTP that we know.
-const HEAD_BYTES_MAX: usize = 64 << 10;
-
-enum Frame {
-    Between,
-    Head(Vec<u8>),
-    Body {
-        bytes_left: usize,
-    },
-    /// Not HTTP/1.1 with a content-length, from here on.
-    Opaque,
-}
-
-/// Finds where HTTP messages begin and end in one direction of a connection.
-struct Framer {
-    way: Way,
-    frame: Frame,
-}
-
-/// Bytes that belong to one message.
-struct Piece {
-    taken: usize,
-    begins: bool,
-    ends: bool,
-    /// Whether beginning and end are known at all.
-    framed: bool,
-}
-
-impl Framer {
-    fn new(way: Way) -> Framer {
-        Framer { way, frame: Frame::Between }
-    }
-
-    fn take(&mut self, bytes: &[u8]) -> Piece {
-        let begins = matches!(self.frame, Frame::Between);
-        let taken = match &mut self.frame {
-            Frame::Opaque => bytes.len(),
-            Frame::Body { bytes_left } => {
-                let taken = bytes.len().min(*bytes_left);
-                *bytes_left -= taken;
-                taken
-            }
-            Frame::Between => {
-                self.frame = Frame::Head(Vec::new());
-                self.take_head(bytes)
-            }
-            Frame::Head(_) => self.take_head(bytes),
-        };
-        if matches!(self.frame, Frame::Body { bytes_left: 0 }) {
-            self.frame = Frame::Between;
-        }
-        let ends = matches!(self.frame, Frame::Between);
-        Piece { taken, begins, ends, framed: !matches!(self.frame, Frame::Opaque) }
-    }
-
-    fn take_head(&mut self, bytes: &[u8]) -> usize {
-        let Frame::Head(head) = &mut self.frame else { unreachable!("only called inside a head") };
-        for (index, byte) in bytes.iter().enumerate() {
-            head.push(*byte);
-            if head.ends_with(b"\r\n\r\n") {
-                let head = std::mem::take(head);
-                self.frame = after_head(self.way, &String::from_utf8_lossy(&head));
-                return index + 1;
-            }
-        }
-        if !looks_like_http(self.way, head) || head.len() > HEAD_BYTES_MAX {
-            self.frame = Frame::Opaque;
-        }
-        bytes.len()
-    }
-}
-
-fn looks_like_http(way: Way, head: &[u8]) -> bool {
-    match way {
-        Way::Up => {
-            let word = head.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
-            (1..=7).contains(&word) && head.get(word).is_none_or(|byte| *byte == b' ')
-        }
-        Way::Down => head.iter().zip(b"HTTP/1.").all(|(byte, expected)| byte == expected),
-    }
-}
-
-/// What follows a head.
-fn after_head(way: Way, head: &str) -> Frame {
-    if !looks_like_http(way, head.as_bytes()) {
-        return Frame::Opaque;
-    }
-    let header = |name: &str| {
-        let mut lines = head.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
-    };
-    let length = header("content-length").map(str::parse);
-    let code = head.split(' ').nth(1).unwrap_or("");
-    match (way, length) {
-        // A message of its own, but not yet the reply.
-        (Way::Down, _) if code.starts_with('1') => Frame::Head(Vec::new()),
-        (Way::Down, _) if code == "204" || code == "304" => Frame::Between,
-        (_, Some(Ok(bytes_left))) => Frame::Body { bytes_left },
-        (Way::Up, None) if header("transfer-encoding").is_none() => Frame::Between,
-        _ => Frame::Opaque,
     }
 }

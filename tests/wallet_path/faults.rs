@@ -110,7 +110,7 @@ fn settle_ms(scene: &Scene, prefix: &str, count: u64, skip: impl Fn(u64) -> bool
         for row in found["data"].as_array().unwrap() {
             assert_eq!(row["status"], "SUCCEEDED", "{row}");
             let at = |key: &str| {
-                hongbao::gateway::rfc3339::parse(row[key].as_str().unwrap())
+                hongbao::request::rfc3339::parse(row[key].as_str().unwrap())
                     .unwrap_or_else(|| panic!("{row}"))
             };
             took.push(at("settled_at") - at("accepted_at"));

@@ -19,7 +19,7 @@ fn balance(scene: &Scene, account: &str) -> Value {
 fn in_two_seconds() -> String {
     let at = SystemTime::now() + Duration::from_secs(2);
     let ms = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
-    hongbao::gateway::rfc3339::Rfc3339(ms).to_string()
+    hongbao::request::rfc3339::Rfc3339(ms).to_string()
 }
 
 /// The first owner sends through a proxy that holds what it sends, and is frozen; the second one goes on from a copy of

@@ -38,6 +38,19 @@ fn the_clients_list() {
 }
 
 #[test]
+fn a_wallets_journal_vouches_for_what_it_has_on_record() {
+    const FRAME_TRANSFERS: u8 = 17;
+    let wallet: Vec<_> = sample().into_iter().filter(|frame| frame.kind == FRAME_TRANSFERS).collect();
+    // r-2 was refused; the wallet never heard of r-77.
+    let table = [("s r-1 100\ns r-2 50\n", 0), ("s r-1 101\n", 1), ("s r-77 1\n", 1), ("t r-1 100\n", 1)];
+    for (lines, missing) in table {
+        let report = Site::new(&wallet).0.with_acks(lines).audit().unwrap();
+        assert_eq!((report.lost, report.acks.unwrap().missing), (missing, missing), "{lines:?}\n{report}");
+        assert_eq!(report.is_clean(), missing == 0, "{report}");
+    }
+}
+
+#[test]
 fn many_losses_are_counted_and_some_are_named() {
     let lines: String = (0..1000).map(|n| format!("s x-{n} 1\n")).collect();
     let report = Site::new(&sample()).0.with_acks(&lines).audit().unwrap();

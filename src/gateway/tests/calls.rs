@@ -64,6 +64,31 @@ async fn a_request_from_acceptance_to_reversal() {
 }
 
 #[tokio::test]
+async fn an_acceptance_says_how_sure_it_is() {
+    let fake = Arc::new(Fake::default());
+    let router = door(&fake, &Options::default());
+    // the campaign, what is told of durability and of duplicates
+    let table = [
+        ("spring", json!("fsync"), Value::Null),
+        ("hasty", json!("fsync"), json!("deferred")),
+        ("copied", json!("replicated:1"), Value::Null),
+    ];
+    for (campaign, durability, duplicate_check) in table {
+        let one = disbursement(&format!(r#"{{"id": "{campaign}", "campaign": "{campaign}"}}"#));
+        let batch = json!({
+            "id": campaign, "campaign": campaign, "currency": "CNY", "total_count": 1, "total_amount": 5,
+            "items": [{ "id": format!("{campaign}-1"), "payee": "ann", "amount": 5 }],
+        });
+        for (call, body) in [("POST /v1/disbursements", one), ("POST /v1/batches", batch.to_string())] {
+            let got = send(&router, call, &[], &body).await;
+            assert_eq!(got.status, 202, "{}", got.text);
+            let told = (&got.body["durability"], &got.body["duplicate_check"]);
+            assert_eq!(told, (&durability, &duplicate_check), "{call} of {campaign}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_repeat_whose_time_has_passed_gets_its_state() {
     let fake = Arc::new(Fake::default());
     let router = door(&fake, &Options::default());

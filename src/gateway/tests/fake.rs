@@ -51,6 +51,7 @@ fn campaign(client: &str, id: &str) -> Campaign {
         ends_at: 0,
         lane: Lane::Bulk,
         state: CampaignState::Active,
+        is_funded_whole: false,
         created_at: super::NOW,
         updated_at: super::NOW,
         closed_at: 0,
@@ -111,7 +112,15 @@ impl State {
             return Verdict::Refused(refused(code, "scripted by the campaign's name"));
         }
         self.known.insert(key, (request.digest, standing(&request, Status::Accepted)));
-        Verdict::Accepted { accepted_at: super::NOW, estimated_completion_at: DONE_AT }
+        // The campaign's name says how sure the intake is.
+        let guarantee = match request.campaign {
+            "hasty" => Guarantee { durability: None, is_duplicate_check_deferred: true },
+            "copied" => {
+                Guarantee { durability: Some("replicated:1".into()), is_duplicate_check_deferred: false }
+            }
+            _ => Guarantee::default(),
+        };
+        Verdict::Accepted { accepted_at: super::NOW, estimated_completion_at: DONE_AT, guarantee }
     }
 }
 

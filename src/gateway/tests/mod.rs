@@ -4,7 +4,6 @@ mod bad_batches;
 mod bad_input;
 mod calls;
 mod fake;
-mod readers;
 mod sockets;
 mod spec;
 

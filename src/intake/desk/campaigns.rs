@@ -102,47 +102,10 @@ impl Campaigns {
     ) -> Result<(), (Refusal, String)> {
         let Entry { campaign, books, payees } = self.get(number);
         let amount = request.amount.minor_units();
+        super::rules::terms(campaign, request, now, retention_ms)?;
         let no = |code, detail: String| Err((code, detail));
-        match (campaign.state, request.kind) {
-            (_, Kind::Cancel) => return Ok(()),
-            // What was paid can be taken back, and what is left returned, after that too.
-            (CampaignState::Closed, Kind::Disbursement | Kind::Collection | Kind::Fund) => {
-                return no(Refusal::CampaignClosed, format!("campaign {} is closed", campaign.id));
-            }
-            // Once its ids may be forgotten, a repeat could not be told from a new request.
-            (CampaignState::Closed, Kind::Reversal | Kind::Defund)
-                if campaign.closed_at.saturating_add(retention_ms) <= now =>
-            {
-                let detail = format!("campaign {} is closed, and past its retention", campaign.id);
-                return no(Refusal::CampaignClosed, detail);
-            }
-            (CampaignState::Paused, Kind::Disbursement | Kind::Collection) => {
-                return no(
-                    Refusal::CampaignPaused,
-                    format!("campaign {} is paused; resume it first", campaign.id),
-                );
-            }
-            _ => {}
-        }
-        if request.currency != campaign.currency {
-            let detail =
-                format!("campaign {} is in {}, not {}", campaign.id, campaign.currency, request.currency);
-            return no(Refusal::InvalidField, detail);
-        }
         match request.kind {
             Kind::Disbursement | Kind::Collection => {
-                if campaign.starts_at > now {
-                    return no(Refusal::CampaignPaused, format!("campaign {} has not started", campaign.id));
-                }
-                if campaign.ends_at != 0 && campaign.ends_at <= now {
-                    return no(Refusal::CampaignClosed, format!("campaign {} has ended", campaign.id));
-                }
-                if campaign.amount_max.is_some_and(|max| request.amount > max) {
-                    return no(
-                        Refusal::AmountLimit,
-                        "the amount is above the campaign's amount_max".to_owned(),
-                    );
-                }
                 let used = payees.get(request.party).copied().unwrap_or_default();
                 if campaign.per_payee_count.is_some_and(|max| used.count >= max) {
                     return no(
@@ -375,6 +338,7 @@ impl Definition {
             ends_at: self.ends_at,
             lane: Lane::parse(&self.lane).ok_or_else(|| format!("lane {}", self.lane))?,
             state: CampaignState::parse(&self.state).ok_or_else(|| format!("state {}", self.state))?,
+            is_funded_whole: false,
             created_at: self.created_at,
             updated_at: self.updated_at,
             closed_at: self.closed_at,

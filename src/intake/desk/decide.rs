@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use super::group::{Fresh, Group};
 use super::memory::Memory;
-use super::{BatchHead, CampaignChange, Decision, DeskOptions, Refused};
+use super::{BatchHead, CampaignChange, Decision, DeskOptions, Refused, rules};
 use crate::crash;
-use crate::domain::campaign::Books;
 use crate::domain::{Campaign, CampaignState, Kind, Lane, Refusal, Request, Status, UnixMs, record};
 use crate::intake::embedded::EmbeddedIntake;
 use crate::intake::embedded::entry::{Batch, FRAME_CONTROL, encode_campaign};
@@ -256,22 +255,7 @@ impl Clerk {
         if before.digest == digest {
             return Ok(true);
         }
-        let mut refused = Refused::new(
-            Refusal::IdConflict,
-            "this batch id stands for another batch; send it again with the same items under the same ids",
-        );
-        let differs = [
-            ("campaign", before.campaign != head.campaign),
-            ("currency", before.currency.as_str() != head.currency),
-            ("total_count", before.count != head.total_count),
-            ("total_amount", before.amount != head.total_amount),
-        ];
-        refused.conflicts =
-            differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
-        if refused.conflicts.is_empty() {
-            refused.conflicts.push("items");
-        }
-        Err(refused)
+        Err(rules::batch_conflict(&before, head))
     }
 
     /// Remembers a batch of which something was accepted.
@@ -330,7 +314,7 @@ impl Clerk {
             }
             (Some(number), change) => {
                 let entry = self.memory.campaigns.get(number);
-                changed(&entry.campaign, &entry.books, change)?
+                rules::changed(&entry.campaign, &entry.books, change)?
             }
         };
         campaign.updated_at = now;
@@ -390,18 +374,6 @@ impl Clerk {
     }
 }
 
-/// What a batch is: its head, and every item's id and money fields in order. A batch that comes again with new item
-/// ids is another batch: it would pay again.
-pub fn batch_digest(head: &BatchHead, requests: &[Vec<u8>]) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    let totals = format!("{}\0{}\0{}\0{}", head.campaign, head.currency, head.total_count, head.total_amount);
-    hasher.update(totals.as_bytes());
-    for request in requests {
-        hasher.update(record::identity(request));
-    }
-    hasher.finalize().as_bytes()[..16].try_into().expect("sixteen of thirty-two bytes")
-}
-
 /// What a known id means for a request that names it; `None` for a cancel that should go on.
 fn recognise(request: &Request<'_>, held: &Held) -> Option<Decision> {
     let before = held.request();
@@ -419,63 +391,5 @@ fn recognise(request: &Request<'_>, held: &Held) -> Option<Decision> {
     if before.digest == request.digest {
         return Some(Decision::Repeated(held.clone()));
     }
-    let detail = if before.kind == Kind::Cancel {
-        "this id was canceled before it was seen; it can never be paid".to_owned()
-    } else {
-        "this id was accepted with other money fields; a new request needs a new id".to_owned()
-    };
-    let mut refused = Refused::new(Refusal::IdConflict, detail);
-    let differs = [
-        ("kind", before.kind != request.kind),
-        ("campaign", before.campaign != request.campaign),
-        (if request.kind == Kind::Collection { "payer" } else { "payee" }, before.party != request.party),
-        ("merchant", before.merchant != request.merchant),
-        ("amount", before.amount != request.amount),
-        ("currency", before.currency != request.currency),
-        ("original", before.original != request.original),
-    ];
-    refused.conflicts = differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
-    Some(Decision::Refused(refused))
-}
-
-/// The campaign after a change, or why it may not be.
-fn changed(before: &Campaign, books: &Books, change: CampaignChange) -> Result<Campaign, Refused> {
-    let closed = before.state == CampaignState::Closed;
-    let state = match change {
-        CampaignChange::Put(_) | CampaignChange::Pause | CampaignChange::Resume if closed => {
-            return Err(Refused::new(
-                Refusal::CampaignClosed,
-                format!("campaign {} is closed for good", before.id),
-            ));
-        }
-        CampaignChange::Put(campaign) => {
-            if campaign.currency != before.currency {
-                let mut refused =
-                    Refused::new(Refusal::IdConflict, "the currency of a campaign never changes");
-                refused.conflicts = vec!["currency"];
-                return Err(refused);
-            }
-            let limits = |campaign: &Campaign| {
-                (campaign.per_payee_count.is_some(), campaign.per_payee_amount.is_some())
-            };
-            if limits(&campaign) != limits(before) && books.count.iter().any(|count| *count > 0) {
-                let detail = "a limit per payee counts from the first request on: set it before";
-                let mut refused = Refused::new(Refusal::IdConflict, detail);
-                refused.conflicts = vec!["per_payee_count", "per_payee_amount"];
-                return Err(refused);
-            }
-            let funded = books.funded + books.funding_pending;
-            if campaign.budget.minor_units() < funded {
-                let detail = format!("{funded} is funded already; defund before lowering the budget");
-                let mut refused = Refused::new(Refusal::IdConflict, detail);
-                refused.conflicts = vec!["budget"];
-                return Err(refused);
-            }
-            return Ok(Campaign { created_at: before.created_at, state: before.state, ..*campaign });
-        }
-        CampaignChange::Pause => CampaignState::Paused,
-        CampaignChange::Resume => CampaignState::Active,
-        CampaignChange::Close => CampaignState::Closed,
-    };
-    Ok(Campaign { state, ..before.clone() })
+    Some(Decision::Refused(rules::conflict(&before, request)))
 }

@@ -1,19 +1,22 @@
 //! The desk: decides what is accepted, remembers every id, and keeps the totals of the campaigns.
 //!
 //! One thread owns all of it ([`thread`]), so that no decision needs a lock; concurrent requests reach it
-//! through a bounded queue and share one journal sync. [`decide`] is the deciding, [`follow`] what settled
-//! requests mean for others, [`memory`] what is
-//! remembered and how it follows from the journal, [`group`] what waits to be written together, [`campaigns`]
-//! the definitions and totals. Absent: HTTP, settling, and any wait for a disk but the journal's.
+//! through a bounded queue and share one journal sync. [`decide`] is the deciding, [`rules`] its part that needs no
+//! state, [`follow`] what settled requests mean for others, [`memory`] what is remembered and how it follows from the
+//! journal, [`group`] what waits to be written together, [`campaigns`] the definitions and totals. Absent: HTTP,
+//! settling, and any wait for a disk but the journal's.
 
 pub mod campaigns;
 pub mod decide;
 pub mod follow;
 pub mod group;
 pub mod memory;
+pub mod rules;
 pub mod snapshot;
 pub mod spans;
 pub mod thread;
+
+use std::sync::Arc;
 
 use crate::domain::campaign::Books;
 use crate::domain::{Campaign, Refusal, UnixMs};
@@ -63,6 +66,15 @@ impl Refused {
             accepted_unknown: false,
         }
     }
+}
+
+/// What holds of an acceptance where it is not the same for every one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guarantee {
+    /// What "durable" meant for this one; `None`: what the service says of all.
+    pub durability: Option<Arc<str>>,
+    /// The id was not looked up: whether it repeats an earlier one shows when it is settled.
+    pub is_duplicate_check_deferred: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::oneshot;
 
-use super::decide::{Clerk, batch_digest};
+use super::decide::Clerk;
+use super::rules::batch_digest;
 use super::snapshot::DeskCheckpoint;
 use super::{BatchHead, CampaignChange, CampaignStanding, Decision, Refused};
 use crate::domain::{Refusal, Status, UnixMs, WaitReason};
@@ -412,6 +413,7 @@ impl Shelf for Desk {
                 mark: parked.request_place,
                 entry_place: parked.entry_place,
                 attempts: parked.attempts,
+                reason: parked.reason,
                 is_unknown: parked.reason == WaitReason::NoAnswer && parked.attempts > 0,
             }
         }));

@@ -53,6 +53,12 @@ impl Held {
         self.cell(unit).epoch.store(0, Ordering::Release);
     }
 
+    /// The reader: a script found another owner in place of this epoch.
+    pub fn lost_epoch(&self, unit: UnitId, epoch: u64) {
+        // If a later one was gained meanwhile, that is not the one that is lost.
+        let _ = self.cell(unit).epoch.compare_exchange(epoch, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
     /// It is to be given up: nothing more is read of it.
     pub fn leave(&self, unit: UnitId) {
         self.cell(unit).is_leaving.store(true, Ordering::Release);

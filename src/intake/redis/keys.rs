@@ -109,6 +109,11 @@ impl Keys {
         self.beside(shard, &format!("ids:{bucket}"))
     }
 
+    /// All buckets of a shard.
+    pub fn id_buckets(&self, shard: UnitId) -> Vec<String> {
+        (0..ID_BUCKETS).map(|bucket| self.beside(shard, &format!("ids:{bucket}"))).collect()
+    }
+
     pub fn campaigns(&self) -> String {
         format!("{}:campaigns", self.namespace)
     }

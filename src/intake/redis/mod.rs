@@ -6,10 +6,38 @@
 //! and streams beside it. What holds: whoever acks names its epoch, and an older epoch acks nothing; every
 //! script writes one key with one command; outcome recorded, then parked, then acked, each awaited.
 
+pub mod anomaly;
+pub mod board;
+pub mod campaigns;
+pub mod contents;
+pub mod credit;
+pub mod dead;
+pub mod door;
+pub mod element;
+pub mod fleet;
 pub mod held;
+pub mod identity;
+pub mod intake;
 pub mod keys;
+pub mod lease;
+pub mod letters;
+pub mod membership;
+pub mod owner;
+pub mod parked;
+pub mod queues;
+pub mod reader;
+pub mod registry;
+pub mod results;
+pub mod seal;
+pub mod share;
+pub mod sweep;
+pub mod tenure;
 pub mod units;
+pub mod window;
 
+pub use contents::{Contents, Dead, DeadReason, Decoded, Elements, Graveyard};
 pub use held::Held;
+pub use intake::RedisIntake;
 pub use keys::Keys;
+pub use reader::{Anomaly, ReaderOptions, ReaderParts};
 pub use units::{ForeignList, Order, Unit, UnitId, Units};

@@ -84,10 +84,23 @@ impl Units {
 /// Bits of a place that number the request within its unit.
 const SEQUENCE_BITS: u32 = 48;
 
+/// Set in the sequence of what was read from where it was parked.
+const PARKED_BIT: u64 = 1 << (SEQUENCE_BITS - 1);
+
 /// The place of a request read from a unit: unique in this process, and of no meaning outside of it.
 pub fn place(unit: UnitId, sequence: u64) -> u64 {
-    assert!(sequence >> SEQUENCE_BITS == 0, "more requests than a process can live to read");
+    assert!(sequence < PARKED_BIT, "more requests than a process can live to read");
     u64::from(unit.0) << SEQUENCE_BITS | sequence
+}
+
+/// The place of a request read from where the unit's requests are parked, under a sequence of its own.
+pub fn parked_place(unit: UnitId, sequence: u64) -> u64 {
+    place(unit, sequence) | PARKED_BIT
+}
+
+/// Whether it was read from where it was parked.
+pub fn is_parked_place(place: u64) -> bool {
+    place & PARKED_BIT != 0
 }
 
 /// The unit of a place.

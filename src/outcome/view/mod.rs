@@ -26,7 +26,7 @@ mod rebuild;
 mod row;
 mod schema;
 mod seen;
-mod streams;
+pub mod streams;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -48,6 +48,7 @@ pub(super) use query::is_payout;
 use readers::Readers;
 pub use rebuild::rebuild;
 pub use row::{BatchRow, LIMIT_MAX, ListRows, PageRows, Progress, StandingRow, TallyRow, WaitingRow};
+pub use streams::FollowStreams;
 pub(super) use streams::{FACT_BYTES, collect_facts};
 pub use worker::{Health, Lag, State, ViewHandle, ViewWorker, Worker, WorkerHandle, WorkerOptions};
 

@@ -117,7 +117,7 @@ impl Dispatch {
         let verdict = slot.verdict().ok_or_else(|| StageError("a slot passed unchecked".to_owned()))?;
         let (follows_place, attempts, is_unknown) = match slot.origin {
             Origin::Queue { .. } => (slot.place, 0, false),
-            Origin::Parked { entry_place, attempts, is_unknown } => (entry_place, attempts, is_unknown),
+            Origin::Parked { entry_place, attempts, is_unknown, .. } => (entry_place, attempts, is_unknown),
         };
         let may_be_sent = self.parts.sent_before.may_be_sent(slot.origin) || slot.may_be_sent;
         if self.parts.sent_before.is_settled(slot.place) {

@@ -77,7 +77,12 @@ mod tests {
         }
         for (entry_place, attempts, expected) in [(999, 0, true), (1_000, 0, false), (1_000, 1, true)] {
             assert_eq!(
-                sent.may_be_sent(Origin::Parked { entry_place, attempts, is_unknown: false }),
+                sent.may_be_sent(Origin::Parked {
+                    entry_place,
+                    attempts,
+                    is_unknown: false,
+                    lacks_balance: false
+                }),
                 expected
             );
         }

@@ -3,10 +3,10 @@
 
 use proptest::prelude::*;
 
-use crate::gateway::fault::{Faults, Place};
-use crate::gateway::judge::{Bench, Expect, Inherited, Judge};
-use crate::gateway::wire::Payout;
-use crate::gateway::{diagnose, wire};
+use crate::request::fault::{Faults, Place};
+use crate::request::judge::{Bench, Expect, Inherited, Judge};
+use crate::request::wire::Payout;
+use crate::request::{diagnose, wire};
 
 /// Judges what a reader made of a payout: the record, or nothing.
 fn record(payout: &Payout<'_>, expect: Expect, faults: &mut Faults) -> Option<Vec<u8>> {

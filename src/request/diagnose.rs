@@ -10,11 +10,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::NotJson;
 use super::fault::{FaultCode, Faults, Place, nearest, shown};
-use super::problem::Problem;
 use super::shape::{self, Form, Shape};
 use super::wire::{Batch, Bounded, Object, Payout, Text};
-use crate::domain::Refusal;
 use crate::domain::money::AMOUNT_MAX;
 
 /// Members of one object that are looked at; more than any shape has, and enough to complain about.
@@ -108,40 +107,35 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Why the text is not JSON, by line and column.
-fn malformed(error: &serde_json::Error) -> Problem {
-    Problem::new(Refusal::MalformedJson, error.to_string())
-}
-
 fn not_an_object(raw: &str, place: Place, faults: &mut Faults) {
     faults.add(place, "", FaultCode::WrongType, format!("must be an object, not {}", json_type(raw)));
 }
 
-/// Reads the members of the whole body. Not JSON is a problem of its own; JSON of another kind is a fault.
-fn top<'a>(text: &'a str, faults: &mut Faults) -> Result<Option<Members<'a>>, Problem> {
-    let raw: &RawValue = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+/// Reads the members of the whole body. Not JSON is an error of its own; JSON of another kind is a fault.
+fn top<'a>(text: &'a str, faults: &mut Faults) -> Result<Option<Members<'a>>, NotJson> {
+    let raw: &RawValue = serde_json::from_str(text).map_err(|error| NotJson(error.to_string()))?;
     if !raw.get().starts_with('{') {
         not_an_object(raw.get(), Place::Top, faults);
         return Ok(None);
     }
     // A name can hold an escape that stands for no character, which only shows when it is read.
-    serde_json::from_str(text).map(Some).map_err(|error| malformed(&error))
+    serde_json::from_str(text).map(Some).map_err(|error| NotJson(error.to_string()))
 }
 
 /// Walks a body along `shape`.
-pub fn object<'a>(text: &'a str, shape: &'static Shape, faults: &mut Faults) -> Result<Reading<'a>, Problem> {
+pub fn object<'a>(text: &'a str, shape: &'static Shape, faults: &mut Faults) -> Result<Reading<'a>, NotJson> {
     let members = top(text, faults)?.unwrap_or(Members(Vec::new()));
     Ok(walk(members, shape, shape, Place::Top, faults))
 }
 
 /// Reads a payout that should have the fields of `told`.
-pub fn payout<'a>(text: &'a str, told: &'static Shape, faults: &mut Faults) -> Result<Payout<'a>, Problem> {
+pub fn payout<'a>(text: &'a str, told: &'static Shape, faults: &mut Faults) -> Result<Payout<'a>, NotJson> {
     let members = top(text, faults)?.unwrap_or(Members(Vec::new()));
     Ok(walk(members, &shape::ITEM, told, Place::Top, faults).into_payout())
 }
 
 /// Reads a batch: its head, and the faults of each item beside the item.
-pub fn batch<'a>(text: &'a str, faults: &mut Faults) -> Result<(Batch<'a>, Vec<Faults>), Problem> {
+pub fn batch<'a>(text: &'a str, faults: &mut Faults) -> Result<(Batch<'a>, Vec<Faults>), NotJson> {
     let members = top(text, faults)?.unwrap_or(Members(Vec::new()));
     let mut head = walk(members, &shape::BATCH, &shape::BATCH, Place::Top, faults);
     let mut item_faults = Vec::new();

@@ -6,7 +6,9 @@
 //! must get its state even when its time has passed, and only the accept side can tell a repeat.
 
 use super::fault::{FaultCode, Faults, Place, nearest, shown};
-use super::port::Submission;
+use std::borrow::Cow;
+
+use super::Submission;
 use super::shape::{COLLECTION, DISBURSEMENT, ITEM, Shape};
 use super::wire::{Payout, Text};
 use super::{diagnose, rfc3339};
@@ -199,7 +201,7 @@ impl Bench<'_> {
 
 /// Judges payouts of one client and turns them into records; keeps its buffers between them.
 pub struct Judge<'c> {
-    client: &'c str,
+    client: Cow<'c, str>,
     stamper: Stamper,
     currency: Option<Currency>,
 }
@@ -209,8 +211,8 @@ fn given<'t>(text: &'t Option<Text<'_>>) -> Option<&'t str> {
 }
 
 impl<'c> Judge<'c> {
-    pub fn new(client: &'c str) -> Judge<'c> {
-        Judge { client, stamper: Stamper::default(), currency: None }
+    pub fn new(client: impl Into<Cow<'c, str>>) -> Judge<'c> {
+        Judge { client: client.into(), stamper: Stamper::default(), currency: None }
     }
 
     /// The record of a payout; `None` if there are faults, these and any that were there before.
@@ -295,7 +297,7 @@ impl<'c> Judge<'c> {
 
     /// Stamps and encodes a request of this judge's client.
     pub fn record(&mut self, request: Request<'_>, lane_given: bool) -> Submission {
-        let mut request = Request { client: self.client, ..request };
+        let mut request = Request { client: &self.client, ..request };
         self.stamper.stamp(&mut request);
         let mut record = Vec::with_capacity(request.encoded_len());
         request.encode(&mut record);

@@ -1,0 +1,197 @@
+//! The settings of the Redis intake: what is refused, and what follows from them.
+
+use std::time::Duration;
+
+use super::ConfigError;
+use super::limits::{invalid, within};
+use super::raw::{IntakeRedisList, Raw};
+use crate::domain::ids;
+use crate::intake::redis::{ForeignList, Order, Units};
+use crate::redis::{Durability, Link, Target};
+
+/// How identities are decided at the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dedupe {
+    /// In Redis, before anything is pushed.
+    Strict,
+    /// Not at the door: the wallet recognises repeats.
+    Owner,
+}
+
+/// Where the outcome view is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ViewStore {
+    Sqlite,
+    Postgres { url: String },
+}
+
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    pub target: Target,
+    pub board: Target,
+    pub namespace: String,
+    pub units: Units,
+    pub dedupe: Dedupe,
+    pub view: ViewStore,
+    pub durability_min: Durability,
+    pub durability_assumed: Option<Durability>,
+    pub replicas_min: u16,
+    pub owner_ttl: Duration,
+    pub poll_max: Duration,
+    pub read_ahead_count_max: usize,
+    pub read_ahead_bytes_max: usize,
+    pub element_bytes_max: usize,
+    pub dead_count_max: u64,
+    pub results_count_max: u64,
+    pub outcomes_retention: Duration,
+}
+
+/// None where the intake is another one.
+pub fn derive(raw: &Raw, slot_count: usize) -> Result<Option<RedisConfig>, ConfigError> {
+    match raw.intake.kind.as_str() {
+        "embedded" => Ok(None),
+        "redis" => of(raw, slot_count).map(Some),
+        other => {
+            let reason = format!("{other:?} is not known; this release has: embedded, redis");
+            Err(invalid("intake.kind", reason))
+        }
+    }
+}
+
+impl RedisConfig {
+    /// Whatever the intake is: for commands that look into Redis.
+    pub fn of(raw: &Raw) -> Result<RedisConfig, ConfigError> {
+        of(raw, 0)
+    }
+}
+
+fn of(raw: &Raw, slot_count: usize) -> Result<RedisConfig, ConfigError> {
+    let redis = &raw.intake.redis;
+    check(raw)?;
+    let target = |url: &str| Target {
+        url: url.to_owned(),
+        ca_file: redis.ca_file.clone(),
+        connect_timeout: Duration::from_millis(redis.connect_timeout_ms),
+        response_timeout: Duration::from_millis(redis.response_timeout_ms),
+    };
+    let durability = |key: &'static str, text: &str| match text.parse() {
+        Ok(Durability::Replicated(_)) => {
+            Err(invalid(key, "replicas are asked for by intake.redis.replicas_min"))
+        }
+        Ok(durability) => Ok(durability),
+        Err(error) => Err(invalid(key, error.to_string())),
+    };
+    let board_url = if redis.board_url.is_empty() { &redis.url } else { &redis.board_url };
+    let assumed = Some(redis.durability_assumed.as_str()).filter(|text| !text.is_empty());
+    Ok(RedisConfig {
+        target: target(&redis.url),
+        board: target(board_url),
+        namespace: redis.namespace.clone(),
+        units: Units {
+            shard_count: redis.shards,
+            fair_queue_count: raw.intake.fair_queues,
+            foreign: lists(&redis.lists)?,
+        },
+        dedupe: match raw.accept.dedupe.as_str() {
+            "strict" => Dedupe::Strict,
+            "owner" => Dedupe::Owner,
+            other => return Err(invalid("accept.dedupe", format!("{other:?} is none of: strict, owner"))),
+        },
+        view: view(raw)?,
+        durability_min: durability("intake.redis.durability_min", &redis.durability_min)?,
+        durability_assumed: assumed
+            .map(|text| durability("intake.redis.durability_assumed", text))
+            .transpose()?,
+        replicas_min: redis.replicas_min,
+        owner_ttl: Duration::from_millis(redis.owner_ttl_ms),
+        poll_max: Duration::from_millis(redis.poll_ms_max),
+        read_ahead_count_max: match redis.read_ahead_count_max {
+            0 => 2 * slot_count,
+            given => given,
+        },
+        read_ahead_bytes_max: redis.read_ahead_bytes_max,
+        element_bytes_max: redis.element_bytes_max,
+        dead_count_max: redis.dead_count_max,
+        results_count_max: redis.results_count_max,
+        outcomes_retention: Duration::from_secs(redis.outcomes_retention_s),
+    })
+}
+
+fn view(raw: &Raw) -> Result<ViewStore, ConfigError> {
+    match raw.outcome.view.as_str() {
+        "sqlite" => Ok(ViewStore::Sqlite),
+        "postgres" if raw.outcome.postgres_url.is_empty() => {
+            Err(invalid("outcome.postgres_url", "outcome.view = \"postgres\" needs it"))
+        }
+        "postgres" => Ok(ViewStore::Postgres { url: raw.outcome.postgres_url.clone() }),
+        other => Err(invalid("outcome.view", format!("{other:?} is none of: sqlite, postgres"))),
+    }
+}
+
+fn check(raw: &Raw) -> Result<(), ConfigError> {
+    let redis = &raw.intake.redis;
+    for (key, url) in [("intake.redis.url", &redis.url), ("intake.redis.board_url", &redis.board_url)] {
+        let is_optional = key == "intake.redis.board_url" && url.is_empty();
+        if !is_optional {
+            let target = Target { ca_file: redis.ca_file.clone(), ..Target::new(url.as_str()) };
+            Link::new(&target).map_err(|error| invalid(key, error.to_string()))?;
+        }
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '.');
+    if redis.namespace.is_empty() || redis.namespace.len() > 64 || !redis.namespace.chars().all(plain) {
+        let reason = "it must be 1 to 64 letters, digits, '-', '_', ':' or '.'";
+        return Err(invalid("intake.redis.namespace", reason));
+    }
+    if !raw.stored_value.burn {
+        // What another instance may have sent could then never be closed.
+        let reason = "the Redis intake needs a wallet that can take an id out of use";
+        return Err(invalid("stored_value.burn", reason));
+    }
+    within("intake.redis.shards", u64::from(redis.shards), 1, 1_024)?;
+    within("intake.redis.replicas_min", u64::from(redis.replicas_min), 0, 64)?;
+    within("intake.redis.connect_timeout_ms", redis.connect_timeout_ms, 10, 60_000)?;
+    within("intake.redis.response_timeout_ms", redis.response_timeout_ms, 10, 60_000)?;
+    within("intake.redis.owner_ttl_ms", redis.owner_ttl_ms, 300, 600_000)?;
+    within("intake.redis.poll_ms_max", redis.poll_ms_max, 1, 1_000)?;
+    within("intake.redis.read_ahead_count_max", redis.read_ahead_count_max as u64, 0, 1 << 24)?;
+    within("intake.redis.read_ahead_bytes_max", redis.read_ahead_bytes_max as u64, 1 << 20, 1 << 36)?;
+    within("intake.redis.element_bytes_max", redis.element_bytes_max as u64, 1 << 10, 64 << 20)?;
+    within("intake.redis.dead_count_max", redis.dead_count_max, 1, 1 << 32)?;
+    within("intake.redis.results_count_max", redis.results_count_max, 0, 1 << 32)?;
+    within("intake.redis.outcomes_retention_s", redis.outcomes_retention_s, 60, 31_536_000)
+}
+
+fn lists(given: &[IntakeRedisList]) -> Result<Vec<ForeignList>, ConfigError> {
+    const KEY: &str = "intake.redis.lists";
+    let mut lists: Vec<ForeignList> = Vec::new();
+    for list in given {
+        let wrong = |reason: String| invalid(KEY, format!("list {:?}: {reason}", list.name));
+        if list.name.is_empty() || list.name.len() > 512 || list.name.chars().any(char::is_control) {
+            return Err(wrong("its name must be 1 to 512 bytes without control characters".to_owned()));
+        }
+        let has_tag = list.name.split_once('{').is_some_and(|(_, rest)| rest.find('}') > Some(0));
+        if list.name.contains('}') && !has_tag {
+            let reason = "with a '}' and no hash tag in its name, what belongs to it cannot share its slot";
+            return Err(wrong(reason.to_owned()));
+        }
+        ids::check_client(&list.client).map_err(|error| wrong(format!("client: {error}")))?;
+        if lists.iter().any(|known| known.name == list.name) {
+            return Err(wrong("it is there twice".to_owned()));
+        }
+        if !list.hmac_key.is_empty() && list.hmac_key.len() < 16 {
+            return Err(wrong("its hmac_key must be 16 bytes or more".to_owned()));
+        }
+        lists.push(ForeignList {
+            name: list.name.clone(),
+            client: list.client.clone(),
+            order: match list.order.as_str() {
+                "rpush" => Order::Rpush,
+                "lpush" => Order::Lpush,
+                other => return Err(wrong(format!("order {other:?} is none of: rpush, lpush"))),
+            },
+            hmac_key: (!list.hmac_key.is_empty()).then(|| list.hmac_key.clone().into_bytes()),
+        });
+    }
+    within(KEY, lists.len() as u64, 0, 1_024)?;
+    Ok(lists)
+}

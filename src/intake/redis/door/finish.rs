@@ -1,0 +1,188 @@
+//! The third round trip: what batches came to, then the lists; and the answers.
+//!
+//! What holds: a batch's items are written down before they are appended, so that whoever lists it misses none.
+
+use std::sync::atomic::Ordering;
+
+use super::gather::{Call, Fate, Ids, taken_of};
+use super::push::{Lists, Pushed, durability};
+use super::queue::Push;
+use super::rounds::Clerk;
+use super::{Dedupe, Finding, Outlook, refusal};
+use crate::crash;
+use crate::domain::{Request, UnixMs};
+use crate::intake::desk::{Guarantee, Refused};
+use crate::intake::redis::identity::{KnownId, WITHDRAW, decode_head, encode_head, items_field};
+use crate::redis::{Command, Failure, Value};
+
+/// A command about a batch: whose it is, and whether the call rests on it.
+struct Note {
+    call: usize,
+    is_needed: bool,
+}
+
+impl Clerk {
+    pub fn finish(
+        &mut self,
+        mut calls: Vec<Call>,
+        pushes: Vec<Push>,
+        ids: &Ids,
+        (now, outlook): (UnixMs, &Outlook),
+    ) {
+        let is_registered = self.options.dedupe == Dedupe::Strict;
+        let (notes, mut commands): (Vec<Note>, Vec<Command>) = self.notes(&calls).into_iter().unzip();
+        let mut lists = Lists::new(&self.keys, &self.options);
+        let mut placed = Vec::new();
+        for (number, call) in calls.iter().enumerate().filter(|(_, call)| call.refused.is_none()) {
+            for (at, item) in call.items.iter().enumerate() {
+                if matches!(item.fate, Fate::New { .. }) {
+                    placed.push((number, at, lists.add(call.place_hash, &item.record, is_registered)));
+                }
+            }
+        }
+        // Nothing is appended through a closed door, not even again.
+        let open = pushes.iter().filter(|_| outlook.closed.is_none());
+        let again: Vec<Vec<usize>> = open
+            .map(|push| push.records.iter().map(|record| lists.add(push.place_hash, record, true)).collect())
+            .collect();
+        if !lists.is_empty() {
+            crash::point("accept::before_append");
+        }
+        commands.extend(lists.commands());
+        let mut results = self.link.round(&commands);
+        if !lists.is_empty() {
+            crash::point("accept::after_append");
+        }
+        let pushed = lists.pushed(results.split_off(notes.len()));
+        drop(lists);
+        for (note, result) in notes.into_iter().zip(results) {
+            read_note(&mut calls, &note, result);
+        }
+        for (call, item, list) in placed {
+            calls[call].items[item].fate = Fate::New { list: Some(list) };
+        }
+        crash::point("accept::before_answer");
+        let guarantee = Guarantee {
+            durability: Some(durability(&outlook.durability, pushed.replicas)),
+            is_duplicate_check_deferred: !is_registered,
+        };
+        self.answer(calls, ids, &pushed, (now, guarantee));
+        answer_pushes(pushes, &again, &pushed, outlook);
+    }
+
+    /// What is written down about the batches: their items, or that nothing came of them.
+    fn notes(&self, calls: &[Call]) -> Vec<(Note, Command)> {
+        let mut notes = Vec::new();
+        for (number, call) in calls.iter().enumerate().filter(|(_, call)| call.refused.is_none()) {
+            let Some(state) = &call.batch else { continue };
+            let key = self.keys.ids(state.hash);
+            let taken = taken_of(calls, call, &state.head);
+            let is_nothing = call.items.iter().all(|item| matches!(item.fate, Fate::Refused(_)));
+            if is_nothing && state.before.is_none() {
+                let command =
+                    Command::script(&WITHDRAW, &[key.as_bytes()]).arg(&state.field).arg(&state.value);
+                notes.push((Note { call: number, is_needed: false }, command));
+                continue;
+            }
+            let stored = state.before.as_ref().unwrap_or(&state.value);
+            let (batch, before) = decode_head(stored).expect("decoded or encoded a moment ago");
+            // A repeat sees at least what was taken before, unless ids were forgotten meanwhile.
+            if is_nothing || before.is_some_and(|before| before.count >= taken.total.count) {
+                continue;
+            }
+            let command = Command::new("HSET", &key)
+                .arg(&state.field)
+                .arg(encode_head(&batch, Some(taken.total)))
+                .arg(items_field(&state.head.client, &state.head.id))
+                .arg(taken.ids.join("\n"));
+            notes.push((Note { call: number, is_needed: true }, command));
+        }
+        notes
+    }
+
+    fn answer(&self, calls: Vec<Call>, ids: &Ids, pushed: &Pushed, (now, guarantee): (UnixMs, Guarantee)) {
+        let list = |item: &super::gather::Item| match item.fate {
+            Fate::New { list } => list,
+            Fate::Undecided | Fate::Known(_) | Fate::Behind(..) | Fate::Refused(_) => None,
+        };
+        let lists: Vec<Vec<Option<usize>>> =
+            calls.iter().map(|call| call.items.iter().map(list).collect()).collect();
+        let mut counted = [0u64; 3];
+        for call in calls {
+            let Call { items, refused, answer, .. } = call;
+            if let Some(refused) = refused {
+                counted[2] += items.len() as u64;
+                answer.send(Err(refused)).unwrap_or(());
+                continue;
+            }
+            let mut findings = Vec::with_capacity(items.len());
+            for item in items {
+                let of_list = |list: Option<usize>| list.and_then(|list| pushed.of(list)).cloned();
+                let finding = match (item.fate, &item.fit) {
+                    (Fate::New { list }, Ok(fit)) => match of_list(list) {
+                        Some(refused) => Finding::Refused(refused),
+                        None => Finding::Accepted {
+                            accepted_at: now,
+                            estimated_completion_at: fit.estimated_completion_at,
+                            guarantee: guarantee.clone(),
+                        },
+                    },
+                    (Fate::Known(held), _) => Finding::Known { held, is_fresh: false, record: item.record },
+                    (Fate::Behind(call, at), _) => match of_list(lists[call][at]) {
+                        Some(refused) => Finding::Refused(refused),
+                        None => fresh(item.record, item.id, ids),
+                    },
+                    (Fate::Refused(refused), _) => Finding::Refused(refused),
+                    (_, Err(refused)) => Finding::Refused(refused.clone()),
+                    (Fate::Undecided, Ok(_)) => Finding::Refused(refusal::gone()),
+                };
+                counted[match &finding {
+                    Finding::Accepted { .. } => 0,
+                    Finding::Known { .. } => 1,
+                    Finding::Refused(_) => 2,
+                }] += 1;
+                findings.push(finding);
+            }
+            answer.send(Ok(findings)).unwrap_or(());
+        }
+        let counts = &self.counts;
+        for (counter, count) in [&counts.accepted, &counts.repeated, &counts.refused].into_iter().zip(counted)
+        {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A request that names the id of one accepted in the same go.
+fn fresh(record: Vec<u8>, id: Option<usize>, ids: &Ids) -> Finding {
+    let request = Request::decode(&record).expect("decoded when it was judged");
+    let name = crate::intake::embedded::identity::known_id(&request);
+    let value = id.map_or_else(Vec::new, |id| ids.ids[id].value.clone());
+    match KnownId::new(request.client, name, value) {
+        Ok(held) => Finding::Known { held, is_fresh: true, record },
+        Err(error) => Finding::Refused(refusal::damaged(name, &error)),
+    }
+}
+
+fn read_note(calls: &mut [Call], note: &Note, result: Result<Value, Failure>) {
+    let Err(failure) = result else { return };
+    if note.is_needed {
+        // Its items may be in their lists; a repeat writes them down again.
+        calls[note.call].refused = Some(refusal::of_push(&failure, true));
+    } else if let Some(state) = &calls[note.call].batch {
+        let batch = &state.head.id;
+        tracing::warn!(%failure, batch, "a batch that was refused keeps its id: it can be sent again unchanged only");
+    }
+}
+
+fn answer_pushes(pushes: Vec<Push>, again: &[Vec<usize>], pushed: &Pushed, outlook: &Outlook) {
+    let shut =
+        outlook.closed.as_deref().map(|reason| Refused { accepted_unknown: true, ..refusal::closed(reason) });
+    for (number, push) in pushes.into_iter().enumerate() {
+        let told = match (&shut, again.get(number)) {
+            (None, Some(lists)) => lists.iter().map(|list| pushed.of(*list).cloned()).collect(),
+            (shut, _) => vec![shut.clone(); push.records.len()],
+        };
+        push.answer.send(told).unwrap_or(());
+    }
+}

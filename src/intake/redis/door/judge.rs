@@ -1,0 +1,220 @@
+//! Whether a request may be accepted, as far as it depends on nothing but its campaign and the outlook.
+//!
+//! Pure but for one thing: a campaign that is not known here is asked for once a gathering, because another instance
+//! may have made it a moment ago. Absent: ids, and totals: a budget is kept by the campaign's account at the wallet.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use super::{DoorOptions, Outlook};
+use crate::domain::{Campaign, Kind, Lane, Refusal, Request, UnixMs};
+use crate::intake::desk::{Refused, rules};
+use crate::intake::redis::registry::CampaignRegistry;
+
+/// What is accepted, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fit {
+    pub lane: Lane,
+    pub estimated_completion_at: UnixMs,
+}
+
+/// The campaigns as of this gathering.
+pub struct Book {
+    registry: CampaignRegistry,
+    campaigns: Vec<Arc<Campaign>>,
+    numbers: HashMap<String, usize>,
+    last: Option<(String, String, usize)>,
+    has_asked: bool,
+}
+
+impl Book {
+    pub fn new(registry: CampaignRegistry) -> Book {
+        Book { registry, campaigns: Vec::new(), numbers: HashMap::new(), last: None, has_asked: false }
+    }
+
+    /// Takes over changed definitions: once a gathering.
+    pub fn refresh(&mut self) {
+        self.has_asked = false;
+        self.take_over();
+    }
+
+    fn take_over(&mut self) {
+        let shared = self.registry.registry().read().unwrap_or_else(PoisonError::into_inner);
+        for (number, campaign) in shared.iter().enumerate() {
+            match self.campaigns.get_mut(number) {
+                Some(held) if Arc::ptr_eq(held, campaign) => {}
+                Some(held) => *held = campaign.clone(),
+                None => {
+                    self.numbers.insert(format!("{}:{}", campaign.client, campaign.id), number);
+                    self.campaigns.push(campaign.clone());
+                }
+            }
+        }
+    }
+
+    fn known(&mut self, client: &str, id: &str) -> Option<usize> {
+        // Few campaigns share a gathering; as a rule it is the one met last.
+        if let Some((last_client, last_id, number)) = &self.last
+            && last_client == client
+            && last_id == id
+        {
+            return Some(*number);
+        }
+        let number = self.numbers.get(&format!("{client}:{id}")).copied()?;
+        self.last = Some((client.to_owned(), id.to_owned(), number));
+        Some(number)
+    }
+
+    fn find(&mut self, client: &str, id: &str) -> Result<Option<&Campaign>, Refused> {
+        let mut number = self.known(client, id);
+        if number.is_none() && !self.has_asked {
+            self.has_asked = true;
+            if let Err(error) = self.registry.catch_up() {
+                let mut refused =
+                    Refused::new(Refusal::NotAccepting, format!("{error}; retry with the same id"));
+                refused.retry_after_s = Some(1);
+                return Err(refused);
+            }
+            self.take_over();
+            number = self.known(client, id);
+        }
+        Ok(number.map(|number| &*self.campaigns[number]))
+    }
+}
+
+/// Judges one request. `accepted` counts those of this gathering that came before it and fit.
+pub fn judge(
+    request: &Request<'_>,
+    book: &mut Book,
+    now: UnixMs,
+    outlook: &Outlook,
+    accepted: u64,
+    options: &DoorOptions,
+) -> Result<Fit, Refused> {
+    if let Some(reason) = &outlook.closed {
+        return Err(super::refusal::closed(reason));
+    }
+    if request.kind == Kind::Cancel {
+        if !options.can_cancel {
+            let detail = "the wallet of this service cannot take an id out of use (stored_value.burn = false), so \
+                          nothing can be canceled; ask for its status";
+            return Err(Refused::new(Refusal::NotCancelable, detail));
+        }
+        return admit(request, Lane::Control, now, outlook, accepted, options);
+    }
+    let Some(campaign) = book.find(request.client, request.campaign)? else {
+        let id = request.campaign;
+        let detail = format!("there is no campaign {id}; PUT /v1/campaigns/{id} first");
+        return Err(Refused::new(Refusal::CampaignUnknown, detail));
+    };
+    let terms = rules::terms(campaign, request, now, options.retention_ms);
+    terms.map_err(|(code, detail)| Refused::new(code, detail))?;
+    let lane = match request.kind {
+        Kind::Fund | Kind::Defund | Kind::Cancel => Lane::Control,
+        Kind::Disbursement | Kind::Collection | Kind::Reversal if request.lane == Lane::Control => {
+            campaign.lane
+        }
+        Kind::Disbursement | Kind::Collection | Kind::Reversal => request.lane,
+    };
+    admit(request, lane, now, outlook, accepted, options)
+}
+
+/// Refuses what the backlog would keep too long, and what would have to park where there is no room.
+fn admit(
+    request: &Request<'_>,
+    lane: Lane,
+    now: UnixMs,
+    outlook: &Outlook,
+    accepted: u64,
+    options: &DoorOptions,
+) -> Result<Fit, Refused> {
+    let is_control = lane == Lane::Control;
+    let wait_ms = if is_control { 0 } else { outlook.wait_ms };
+    if request.not_after != 0 && request.not_after <= now {
+        return Err(Refused::new(Refusal::Expired, "not_after lies in the past"));
+    }
+    if request.not_after != 0 && now + wait_ms > request.not_after {
+        let detail = format!("it would be settled in about {wait_ms} ms, after its not_after");
+        return Err(Refused::new(Refusal::Expired, detail));
+    }
+    let waiting = outlook.backlog + outlook.parked + accepted;
+    let parks = request.not_before > now + wait_ms && outlook.is_parking_full;
+    let is_over = if is_control {
+        outlook.control_backlog + accepted >= options.control_backlog_max
+    } else {
+        wait_ms > options.wait_ms_max || waiting >= options.backlog_max
+    };
+    if is_over || parks {
+        let detail = format!("{waiting} requests wait, about {wait_ms} ms; come back later with the same id");
+        let mut refused = Refused::new(Refusal::BacklogFull, detail);
+        let over_s = wait_ms.saturating_sub(options.wait_ms_max) / 1_000;
+        refused.retry_after_s = Some(over_s.clamp(1, 60) as u32);
+        return Err(refused);
+    }
+    // Funding and cancels help it to drain.
+    if outlook.is_full && !is_control {
+        return Err(super::refusal::full(false));
+    }
+    Ok(Fit { lane, estimated_completion_at: (now + wait_ms.max(1)).max(request.not_before) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Amount, Currency};
+
+    #[test]
+    fn admission_by_precedence() {
+        let options = DoorOptions {
+            wait_ms_max: 1_000,
+            backlog_max: 50,
+            control_backlog_max: 5,
+            ..DoorOptions::default()
+        };
+        let request = |not_before, not_after| Request {
+            not_before,
+            not_after,
+            ..Request::new(
+                Kind::Disbursement,
+                "s",
+                "r",
+                "c",
+                Amount::new(1).unwrap(),
+                Currency::parse("CNY").unwrap(),
+            )
+        };
+        let calm = Outlook { backlog: 10, wait_ms: 100, ..Outlook::default() };
+        let slow = Outlook { wait_ms: 5_500, ..calm.clone() };
+        let long = Outlook { backlog: 30, parked: 20, ..calm.clone() };
+        let parked = Outlook { is_parking_full: true, ..calm.clone() };
+        let full = Outlook { is_full: true, ..calm.clone() };
+        let busy = Outlook { control_backlog: 5, ..calm.clone() };
+        let fit = |at| Ok((Lane::Bulk, at));
+        use Refusal::{BacklogFull, Expired};
+        // outlook, not_before, not_after, lane, expected; the clock stands at 1000
+        let table = [
+            (&calm, 0, 0, Lane::Bulk, fit(1_100)),
+            (&calm, 5_000, 0, Lane::Bulk, fit(5_000)),
+            (&calm, 0, 1_000, Lane::Bulk, Err((Expired, None))),
+            (&calm, 0, 1_050, Lane::Bulk, Err((Expired, None))),
+            (&calm, 0, 1_100, Lane::Bulk, fit(1_100)),
+            (&slow, 0, 0, Lane::Bulk, Err((BacklogFull, Some(4)))),
+            (&slow, 0, 0, Lane::Control, Ok((Lane::Control, 1_001))),
+            (&long, 0, 0, Lane::Bulk, Err((BacklogFull, Some(1)))),
+            (&parked, 0, 0, Lane::Bulk, fit(1_100)),
+            (&parked, 1_101, 0, Lane::Bulk, Err((BacklogFull, Some(1)))),
+            (&full, 0, 0, Lane::Bulk, Err((BacklogFull, Some(2)))),
+            (&full, 0, 0, Lane::Control, Ok((Lane::Control, 1_001))),
+            (&busy, 0, 0, Lane::Control, Err((BacklogFull, Some(1)))),
+        ];
+        for (row, (outlook, before, after, lane, expected)) in table.into_iter().enumerate() {
+            let told = admit(&request(before, after), lane, 1_000, outlook, 0, &options);
+            let told = told
+                .map(|fit| (fit.lane, fit.estimated_completion_at))
+                .map_err(|refused| (refused.code, refused.retry_after_s));
+            assert_eq!(told, expected, "row {row}");
+        }
+        let crowded = admit(&request(0, 0), Lane::Bulk, 1_000, &calm, 40, &options);
+        assert_eq!(crowded.unwrap_err().code, BacklogFull, "what came before in the gathering counts");
+    }
+}

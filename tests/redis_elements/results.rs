@@ -1,0 +1,57 @@
+//! Result streams, as a producer reads them.
+
+use hongbao::domain::{Outcome, Request, Status};
+use hongbao::intake::redis::results::Results;
+use hongbao::intake::redis::units;
+use redis::streams::StreamRangeReply;
+
+use super::parked::{UNIT, request, waits};
+use super::support::redis::{Fsync, RedisServer, Setup};
+use super::{keys, link, server};
+
+fn told(results: &Results, count: u64) -> Vec<hongbao::redis::Command> {
+    let records: Vec<_> = (0..count).map(|n| request(&format!("r-{n}"), "spring", "shop")).collect();
+    let outcomes = records.iter().enumerate().map(|(n, record)| {
+        let (outcome, _) = waits(record, units::place(UNIT, n as u64), 0);
+        Outcome { status: Status::Succeeded, reason: None, ..outcome }
+    });
+    let settled: Vec<(Outcome<'_>, Request<'_>)> =
+        outcomes.zip(records.iter().map(|record| Request::decode(record).unwrap())).collect();
+    results.commands(settled.iter().map(|(outcome, request)| (outcome, request)))
+}
+
+#[test]
+fn a_producer_reads_what_became_of_its_requests() {
+    let server = server();
+    let mut link = link(&server);
+    let results = Results::new(&keys(), 100);
+    assert!(link.round(&told(&results, 2_500)).iter().all(Result::is_ok));
+    let mut connection = server.connect();
+    let read: StreamRangeReply =
+        redis::cmd("XRANGE").arg("hongbao:results:shop").arg("-").arg("+").query(&mut connection).unwrap();
+    let mut ids = Vec::new();
+    for entry in &read.ids {
+        let text: String = entry.get("results").unwrap();
+        let told: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        assert!(told.iter().all(|one| one["status"] == "SUCCEEDED" && one["amount"] == 88));
+        ids.extend(told.into_iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(read.ids.len(), 3);
+    assert_eq!(ids, (0..2_500).map(|n| format!("r-{n}")).collect::<Vec<_>>());
+    // Older ones make room.
+    for _ in 0..300 {
+        assert!(link.round(&told(&results, 5)).iter().all(Result::is_ok));
+    }
+    let length: u64 = server.cli(&["XLEN", "hongbao:results:shop"]).parse().unwrap();
+    assert!((100..300).contains(&length), "{length} entries");
+    assert!(!server.has_multi_in_aof());
+}
+
+#[test]
+fn a_full_redis_is_told_nothing_and_nobody_waits_for_it() {
+    let server = RedisServer::start(Setup::new(Fsync::NoFile));
+    let mut link = link(&server);
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let refused = link.round(&told(&Results::new(&keys(), 100), 1));
+    assert!(refused[0].as_ref().is_err_and(|failure| failure.is_code("OOM")), "{refused:?}");
+}

@@ -1,0 +1,153 @@
+//! Connections that break, keys that vanish or have the wrong type, a Redis that loses everything.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use hongbao::intake::redis::{Anomaly, Order, UnitId};
+
+use crate::rig::*;
+use crate::support::proxy::FaultProxy;
+use crate::support::{Dice, PATIENCE, await_until, env_number, seed};
+
+/// Cuts, lost replies and stalls while requests flow: whatever was not acknowledged stands in Redis at any time, and
+/// in the end everything was paid and nothing is left.
+#[test]
+fn broken_connections_lose_nothing_and_acknowledge_nothing_early() {
+    let server = server();
+    let keys = keys(1, &[("hongbao:intake", Order::Rpush)]);
+    let proxy = FaultProxy::start(server.address());
+    let instance = Instance::start(&server.url_at(proxy.address().port()), &keys, "one");
+    instance.own(&server, 1, 1);
+    let (mut till, mut dice) = (Till::new(&instance), Dice(seed()));
+    let mut pushed = 0;
+    for _ in 0..env_number("HONGBAO_FAULTS", 25) {
+        push(&server, "RPUSH", "hongbao:intake", (pushed..pushed + 300).map(|n| format!("f{n}")));
+        pushed += 300;
+        match dice.roll(4) {
+            0 => proxy.cut(),
+            1 => proxy.cut_after_reply_bytes(Some(dice.roll(20_000))),
+            2 => proxy.reset(),
+            _ => proxy.swallow_replies(true),
+        }
+        let wanted = till.taken.len() + dice.roll(300) as usize;
+        let until = Instant::now() + Duration::from_millis(dice.roll(150));
+        while till.taken.len() < wanted && Instant::now() < until {
+            till.take(20);
+            till.ack(dice.roll(30) as usize);
+        }
+        // Nothing is done meanwhile, so what Redis has is at least what is not done.
+        let there: HashSet<String> = standing(&server, &keys, 1).into_iter().collect();
+        let missing =
+            (0..pushed).map(|n| format!("f{n}")).find(|id| !till.acked.contains(id) && !there.contains(id));
+        assert_eq!(missing, None, "acknowledged before it was done");
+        proxy.cut_after_reply_bytes(None);
+        proxy.swallow_replies(false);
+    }
+    till.run_until_acked(pushed, 0);
+    await_until("the rest to be acknowledged", PATIENCE, || {
+        till.take(100);
+        till.ack(0);
+        standing(&server, &keys, 1).is_empty().then_some(())
+    });
+    assert!(proxy.counts().connections > 3, "{:?}", proxy.counts());
+    assert!(!server.has_multi_in_aof());
+    println!("{} read for {pushed} pushed, anomalies {:?}", till.taken.len(), instance.anomalies().len());
+}
+
+#[test]
+fn a_server_that_stands_still_is_waited_for() {
+    let server = server();
+    let keys = keys(1, &[("hongbao:intake", Order::Rpush)]);
+    let instance = Instance::start(&server.url(), &keys, "one");
+    instance.own(&server, 1, 1);
+    let mut till = Till::new(&instance);
+    push(&server, "RPUSH", "hongbao:intake", (0..100).map(|n| format!("f{n}")));
+    await_until("all to be read", PATIENCE, || {
+        till.take(100);
+        (till.taken.len() == 100).then_some(())
+    });
+    server.sigstop();
+    // Longer than the reader waits for a reply: the ack may be executed when it goes on, or never.
+    till.ack(0);
+    let until = Instant::now() + Duration::from_millis(1_600);
+    await_until("the reply to be given up", PATIENCE, || (Instant::now() > until).then_some(()));
+    server.sigcont();
+    await_empty(&server, &keys, 1);
+    push(&server, "RPUSH", "hongbao:intake", (100..200).map(|n| format!("f{n}")));
+    till.run_until_acked(200, 0);
+    await_empty(&server, &keys, 1);
+    assert_eq!(till.taken.len(), 200, "each once");
+    assert!(instance.anomalies().is_empty());
+}
+
+#[test]
+fn a_redis_that_lost_everything_is_told_of_and_nothing_panics() {
+    let server = server();
+    let keys = keys(1, &[("hongbao:intake", Order::Rpush)]);
+    let instance = Instance::start(&server.url(), &keys, "one");
+    instance.own(&server, 1, 1);
+    let mut till = Till::new(&instance);
+    push(&server, "RPUSH", "hongbao:intake", (0..100).map(|n| format!("f{n}")));
+    await_until("all to be read", PATIENCE, || {
+        till.take(100);
+        (till.taken.len() == 100).then_some(())
+    });
+    server.cli(&["FLUSHALL"]);
+    till.ack(0);
+    let told = await_until("it to be told", PATIENCE, || instance.anomalies().first().cloned());
+    assert_eq!(told, (UnitId(1), Anomaly::OwnerGone { key: keys.owner(UnitId(1)) }));
+    assert!(instance.intake.troubles()[0].1.contains("lost its data"));
+    let commands = || server.info("total_commands_processed").unwrap().parse::<u64>().unwrap();
+    let (before, since) = (commands(), Instant::now());
+    await_until("three seconds of trouble", PATIENCE, || (since.elapsed().as_secs() >= 3).then_some(()));
+    let asked = commands() - before;
+    assert!(asked < 300, "{asked} commands in three seconds: a hot loop");
+    assert_eq!(instance.anomalies().len(), 1, "told once");
+    // The operator has the service own it again.
+    instance.own(&server, 1, 2);
+    push(&server, "RPUSH", "hongbao:intake", (100..200).map(|n| format!("f{n}")));
+    till.run_until_acked(200, 0);
+    await_empty(&server, &keys, 1);
+    assert!(instance.intake.troubles().is_empty());
+}
+
+#[test]
+fn a_sealed_key_that_somebody_changed_is_read_again() {
+    let server = server();
+    let keys = keys(1, &[("hongbao:intake", Order::Rpush)]);
+    let instance = Instance::start(&server.url(), &keys, "one");
+    instance.own(&server, 1, 1);
+    let mut till = Till::new(&instance);
+    push(&server, "RPUSH", "hongbao:intake", (0..100).map(|n| format!("f{n}")));
+    await_until("all to be read", PATIENCE, || {
+        till.take(100);
+        (till.taken.len() == 100).then_some(())
+    });
+    server.cli(&["RPUSH", "{hongbao:intake}:a", "late"]);
+    till.ack(0);
+    till.run_until_acked(101, 0);
+    await_empty(&server, &keys, 1);
+    let anomalies = instance.anomalies();
+    let key = "{hongbao:intake}:a".to_owned();
+    assert_eq!(anomalies, [(UnitId(1), Anomaly::LengthChanged { key, expected: 100, found: 101 })]);
+    assert_eq!(till.taken.iter().filter(|(_, may_be_sent)| *may_be_sent).count(), 101);
+}
+
+#[test]
+fn a_key_of_another_type_stops_its_unit_only() {
+    let server = server();
+    let keys = keys(1, &[("hongbao:intake", Order::Rpush), ("other", Order::Rpush)]);
+    server.cli(&["SET", "other", "not a list"]);
+    let instance = Instance::start(&server.url(), &keys, "one");
+    (1..3).for_each(|unit| instance.own(&server, unit, 1));
+    push(&server, "RPUSH", "hongbao:intake", (0..2_000).map(|n| format!("f{n}")));
+    let mut till = Till::new(&instance);
+    till.run_until_acked(2_000, 0);
+    await_until("it to be told", PATIENCE, || (!instance.anomalies().is_empty()).then_some(()));
+    assert_eq!(instance.anomalies(), [(UnitId(2), Anomaly::WrongType { key: "other".to_owned() })]);
+    assert_eq!(instance.intake.troubles().len(), 1);
+    server.cli(&["DEL", "other"]);
+    push(&server, "RPUSH", "other", (0..10).map(|n| format!("g{n}")));
+    till.run_until_acked(2_010, 0);
+    await_until("the trouble to be over", PATIENCE, || instance.intake.troubles().is_empty().then_some(()));
+}
