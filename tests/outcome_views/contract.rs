@@ -35,8 +35,8 @@ pub trait Rig {
     /// Closes it and opens it again.
     fn reopen(&mut self);
     fn view(&self) -> &dyn OutcomeView;
-    /// Brings rows into the order of this view's listings, and its places to zero.
-    fn order(&self, rows: &mut Vec<StandingRow>);
+    /// Brings rows, with their digests, into the order of this view's listings.
+    fn order(&self, rows: &mut [([u8; 16], StandingRow)]);
 }
 
 #[derive(Clone, Debug)]
@@ -238,6 +238,7 @@ fn check(rig: &dyn Rig, model: &Model) {
     for asked in queries() {
         let mut expected = model.list(&asked);
         rig.order(&mut expected);
+        let expected: Vec<StandingRow> = expected.into_iter().map(|(_, row)| row).collect();
         let mut found = every_page(view, &asked);
         found.iter_mut().for_each(|row| row.place = 0);
         assert_eq!(found, expected, "{asked:?}");

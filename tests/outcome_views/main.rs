@@ -2,6 +2,7 @@
 
 mod contract;
 mod model;
+mod postgres;
 mod sqlite;
 mod streams;
 #[path = "../support/mod.rs"]

@@ -165,13 +165,14 @@ impl Model {
         found.map(|at| &self.rows[at].1).or_else(|| self.burned.get(&key(client, id)))
     }
 
-    pub fn list(&self, asked: &ListRows) -> Vec<StandingRow> {
+    /// With their digests, in the order in which they were met.
+    pub fn list(&self, asked: &ListRows) -> Vec<([u8; 16], StandingRow)> {
         let same = |wanted: &Option<String>, found: &String| wanted.as_ref().is_none_or(|w| w == found);
         let kind_taken = |kind| match asked.kind {
             Some(wanted) => wanted == kind,
             None => is_payout(kind) || kind == Kind::Reversal,
         };
-        let taken = |row: &&StandingRow| {
+        let taken = |(_, row): &&([u8; 16], StandingRow)| {
             row.client == asked.client
                 && same(&asked.campaign, &row.campaign)
                 && same(&asked.party, &row.party)
@@ -181,7 +182,7 @@ impl Model {
                 && row.accepted_at >= asked.accepted_from
                 && row.settled_at >= asked.settled_from
         };
-        self.rows.iter().map(|(_, row)| row).filter(taken).cloned().collect()
+        self.rows.iter().filter(taken).cloned().collect()
     }
 
     pub fn batch(&self, client: &str, id: &str) -> Option<BatchRow> {

@@ -55,7 +55,7 @@ impl Rig for InFile {
     }
 
     /// As they were met, which is how the model has them.
-    fn order(&self, _rows: &mut Vec<StandingRow>) {}
+    fn order(&self, _rows: &mut [([u8; 16], StandingRow)]) {}
 }
 
 proptest! {

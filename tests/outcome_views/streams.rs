@@ -27,6 +27,12 @@ pub struct Streams {
 }
 
 impl Streams {
+    /// The same streams, as an instance sees them that owns one of them.
+    pub fn of(all: &Streams, stream: usize) -> Streams {
+        let frames = all.state().frames.clone();
+        Streams { state: Mutex::new(State { frames, ours: Some(vec![stream]), ..State::default() }) }
+    }
+
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,7 +2,6 @@
 
 mod reading;
 mod sample;
-mod server;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -13,12 +12,15 @@ use hongbao::domain::Status;
 use hongbao::outcome::redis::{Announcer, Item};
 use hongbao::outcome::{Appended, OutcomeLog};
 use hongbao::redis::Command;
-use rustix::process::Signal;
 
 use reading::told_in;
 use sample::{Opened, open, open_with, run};
-use server::Server;
+use support::redis::{Fsync, RedisServer, Setup};
 use support::{PATIENCE, await_until};
+
+pub fn start() -> RedisServer {
+    RedisServer::start(Setup::new(Fsync::Always))
+}
 
 const PAID: Status = Status::Succeeded;
 
@@ -33,7 +35,7 @@ fn take(opened: &Opened) -> Appended {
 
 #[test]
 fn runs_are_recorded_by_unit_and_come_back_in_order() {
-    let server = Server::start();
+    let server = start();
     let opened = open(&server);
     append(&opened, &[("a", 0, PAID), ("b", 2, PAID), ("c", 0, Status::Failed)]);
     let first = take(&opened);
@@ -51,16 +53,16 @@ fn runs_are_recorded_by_unit_and_come_back_in_order() {
     assert!(opened.news.load(Ordering::Relaxed) >= 1);
     let health = opened.log.health();
     assert_eq!((health.failing, health.waiting_count), (None, 0));
-    assert!(!server.appended().to_uppercase().contains("MULTI"), "one key and one command a script");
+    assert!(!server.has_multi_in_aof(), "one key and one command a script");
 }
 
 #[test]
 fn nothing_is_durable_while_redis_stands_still_or_is_away() {
-    let mut server = Server::start();
+    let mut server = start();
     let opened = open(&server);
     append(&opened, &[("warm", 0, PAID)]);
     take(&opened);
-    server.signal(Signal::STOP);
+    server.sigstop();
     append(&opened, &[("a", 0, PAID)]);
     append(&opened, &[("b", 1, PAID)]);
     // The round times out, and its fate is unknown.
@@ -68,9 +70,9 @@ fn nothing_is_durable_while_redis_stands_still_or_is_away() {
     assert!(reason.contains("outcomes cannot be recorded"), "{reason}");
     assert!(!opened.log.has_durable());
     assert_eq!(opened.log.health().waiting_count, 2);
-    server.signal(Signal::CONT);
+    server.sigcont();
     assert_eq!(take(&opened).count + take(&opened).count, 2);
-    server.kill();
+    server.sigkill();
     append(&opened, &[("c", 0, PAID), ("d", 0, PAID)]);
     await_until("the failure to be told", PATIENCE, || opened.log.health().failing);
     assert!(!opened.log.has_durable());
@@ -84,7 +86,7 @@ fn nothing_is_durable_while_redis_stands_still_or_is_away() {
 
 #[test]
 fn a_key_of_the_wrong_type_is_named_and_tried_again() {
-    let server = Server::start();
+    let server = start();
     let opened = open(&server);
     server.cli(&["SET", "{hb:1}:outcomes", "not a stream"]);
     append(&opened, &[("a", 0, PAID), ("b", 1, PAID)]);
@@ -99,7 +101,7 @@ fn a_key_of_the_wrong_type_is_named_and_tried_again() {
 
 #[test]
 fn a_full_redis_takes_outcomes_all_the_same() {
-    let server = Server::start();
+    let server = start();
     let opened = open(&server);
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     append(&opened, &[("a", 0, PAID)]);
@@ -109,7 +111,7 @@ fn a_full_redis_takes_outcomes_all_the_same() {
 
 #[test]
 fn outcomes_wait_for_the_wallet_to_be_durable() {
-    let server = Server::start();
+    let server = start();
     let opened = open(&server);
     opened.gate.next.store(5, Ordering::Release);
     append(&opened, &[("a", 0, PAID)]);
@@ -128,7 +130,7 @@ fn outcomes_wait_for_the_wallet_to_be_durable() {
 
 #[test]
 fn what_waits_is_parked_before_anybody_is_told() {
-    let server = Server::start();
+    let server = start();
     let opened = open(&server);
     *opened.notebook.commands.lock().unwrap() = vec![("park", "shelf".into()), ("unpark", "old".into())];
     server.cli(&["SET", "shelf", "in the way"]);
@@ -156,7 +158,7 @@ impl Announcer for Lists {
 
 #[test]
 fn others_are_told_afterwards_and_nobody_waits_for_it() {
-    let server = Server::start();
+    let server = start();
     let opened = open_with(&server, Arc::new(Lists("results")));
     append(&opened, &[("a", 0, PAID), ("b", 1, PAID)]);
     take(&opened);
@@ -175,7 +177,7 @@ fn others_are_told_afterwards_and_nobody_waits_for_it() {
 
 #[test]
 fn what_cannot_be_read_stops_the_service() {
-    let server = Server::start();
+    let server = start();
     let opened = open(&server);
     let (outcomes, _) = run(&[("a", 0, PAID)]);
     opened.log.append(&outcomes, &[vec![0u8; 8].into()]).unwrap();
@@ -188,8 +190,7 @@ fn what_cannot_be_read_stops_the_service() {
 #[test]
 #[ignore = "a measurement: cargo test --release --test redis_outcomes -- --ignored --nocapture"]
 fn outcomes_a_second() {
-    let server = Server::start();
-    server.cli(&["CONFIG", "SET", "appendfsync", "everysec"]);
+    let server = RedisServer::start(Setup::new(Fsync::EverySecond));
     let opened = open(&server);
     let ids: Vec<String> = (0..1_024).map(|n| format!("order-2026-{n:013}")).collect();
     let items: Vec<(&str, u16, Status)> =

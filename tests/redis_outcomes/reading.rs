@@ -7,25 +7,25 @@ use hongbao::outcome::stream::{Position, StreamId, StreamSource, Tail};
 use hongbao::redis::Link;
 
 use crate::sample::{keys, open, target};
-use crate::server::Server;
-use crate::{append, take};
+use crate::support::redis::RedisServer;
+use crate::{append, start, take};
 
-const BYTES_MAX: usize = 1 << 20;
+const BYTES_MAX: usize = 1 << 24;
 
-pub fn streams(server: &Server, reader: &str, units: &[u16]) -> RedisStreams {
+pub fn streams(server: &RedisServer, reader: &str, units: &[u16]) -> RedisStreams {
     let units: Vec<UnitId> = units.iter().copied().map(UnitId).collect();
     RedisStreams::new(&target(server), keys(), reader, Box::new(move || units.clone())).unwrap()
 }
 
-fn start(stream: &str) -> Position {
+fn from_start(stream: &str) -> Position {
     Position { stream: stream.to_owned(), ..Position::default() }
 }
 
 /// Every fact of a unit: `id STATUS`.
-pub fn told_in(server: &Server, unit: u16) -> Vec<String> {
+pub fn told_in(server: &RedisServer, unit: u16) -> Vec<String> {
     let source = streams(server, "test", &[unit]);
     let mut told = Vec::new();
-    for stretch in source.read(&[start(&source.streams()[0])], BYTES_MAX).unwrap() {
+    for stretch in source.read(&[from_start(&source.streams()[0])], BYTES_MAX).unwrap() {
         for entry in stretch.frames {
             let facts = Frame::open(&entry.bytes).unwrap().map(Result::unwrap);
             told.extend(facts.map(|told| format!("{} {}", told.request.id, told.status.as_str())));
@@ -36,7 +36,7 @@ pub fn told_in(server: &Server, unit: u16) -> Vec<String> {
 
 #[test]
 fn a_reader_goes_on_from_its_position_in_every_stream() {
-    let server = Server::start();
+    let server = start();
     let opened = open(&server);
     for number in 0..20 {
         let id = format!("r-{number}");
@@ -46,7 +46,8 @@ fn a_reader_goes_on_from_its_position_in_every_stream() {
     let source = streams(&server, "test", &[0, 1, 2]);
     let names = source.streams();
     assert_eq!(names, ["hb:0", "hb:1", "hb:2"]);
-    let first = source.read(&names.iter().map(|name| start(name)).collect::<Vec<_>>(), BYTES_MAX).unwrap();
+    let first =
+        source.read(&names.iter().map(|name| from_start(name)).collect::<Vec<_>>(), BYTES_MAX).unwrap();
     let counts: Vec<(&str, usize)> =
         first.iter().map(|stretch| (stretch.stream.as_str(), stretch.frames.len())).collect();
     assert_eq!(counts, [("hb:0", 10), ("hb:1", 10)], "what is empty is left out");
@@ -57,12 +58,12 @@ fn a_reader_goes_on_from_its_position_in_every_stream() {
     let last = first[0].frames[9].id;
     assert_eq!(tails[0], Tail { id: last, frame_count: 10, trimmed_count: 0 });
     assert_eq!(tails[2], Tail::default(), "not there yet");
-    assert!(source.read(&[start("hb:9")], BYTES_MAX).is_err(), "no unit of ours");
+    assert!(source.read(&[from_start("hb:9")], BYTES_MAX).is_err(), "no unit of ours");
 }
 
 #[test]
 fn what_is_old_goes_once_everybody_has_it() {
-    let server = Server::start();
+    let server = start();
     // Entries one a node, so that trimming is exact.
     server.cli(&["CONFIG", "SET", "stream-node-max-entries", "1"]);
     let opened = open(&server);
@@ -71,7 +72,7 @@ fn what_is_old_goes_once_everybody_has_it() {
         take(&opened);
     }
     let source = streams(&server, "view", &[0]);
-    let entries = source.read(&[start("hb:0")], BYTES_MAX).unwrap().remove(0).frames;
+    let entries = source.read(&[from_start("hb:0")], BYTES_MAX).unwrap().remove(0).frames;
     let mut link = Link::new(&target(&server)).unwrap();
     let at = |id: StreamId| Position { stream: "hb:0".into(), id, frame_count: 0 };
     let length = || server.cli(&["XLEN", "{hb:0}:outcomes"]);
@@ -93,5 +94,5 @@ fn what_is_old_goes_once_everybody_has_it() {
     assert_eq!(length(), "0");
     assert_eq!(source.tails(&["hb:0".into()]).unwrap()[0].trimmed_count, 6);
     assert_eq!(Trimmer::new(keys(), old).run(&mut link, &[UnitId(0), UnitId(1)]), Ok(0), "no such stream");
-    assert!(!server.appended().to_uppercase().contains("MULTI"), "one key and one command a script");
+    assert!(!server.has_multi_in_aof(), "one key and one command a script");
 }

@@ -14,7 +14,7 @@ use hongbao::outcome::redis::{
 use hongbao::redis::{Command, Target};
 use hongbao::ring::Poison;
 
-use crate::server::Server;
+use crate::support::redis::RedisServer;
 
 pub const UNITS: u16 = 3;
 
@@ -22,7 +22,7 @@ pub fn keys() -> Arc<Keys> {
     Arc::new(Keys::new("hb", Units { shard_count: UNITS, fair_queue_count: 2, foreign: Vec::new() }))
 }
 
-pub fn target(server: &Server) -> Target {
+pub fn target(server: &RedisServer) -> Target {
     Target {
         url: server.url(),
         connect_timeout: Duration::from_millis(500),
@@ -125,11 +125,11 @@ pub struct Opened {
     pub news: Arc<AtomicU64>,
 }
 
-pub fn open(server: &Server) -> Opened {
+pub fn open(server: &RedisServer) -> Opened {
     open_with(server, Arc::new(NoAnnouncer))
 }
 
-pub fn open_with(server: &Server, announcer: Arc<dyn Announcer>) -> Opened {
+pub fn open_with(server: &RedisServer, announcer: Arc<dyn Announcer>) -> Opened {
     let (gate, notebook) = (Arc::new(Gate::default()), Arc::new(Notebook::default()));
     let poison = Poison::default();
     let options = LogOptions {

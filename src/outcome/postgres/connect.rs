@@ -141,7 +141,7 @@ impl Connections {
         let mut loan = self.borrow();
         let runtime = self.runtime.as_ref().expect("there until it is dropped");
         let late = || ViewError::Database(format!("no answer within {} s", CALL_MAX.as_secs()));
-        let answered = runtime.block_on(tokio::time::timeout(CALL_MAX, async {
+        let work = async {
             let mut client = match loan.client.take() {
                 Some(client) if !client.is_closed() => client,
                 _ => connect(&self.config).await?,
@@ -150,7 +150,9 @@ impl Connections {
             // Only what went well is lent again; anything else may stand in the middle of a transaction.
             loan.client = Some(client);
             Ok(answer)
-        }));
+        };
+        // The clock is the runtime's, so that the limit must be made within it.
+        let answered = runtime.block_on(async { tokio::time::timeout(CALL_MAX, work).await });
         answered.unwrap_or_else(|_| Err(late().into()))
     }
 
