@@ -62,7 +62,10 @@ impl RedisOffice {
             }
         } else if told.is_ok() && !is_reserved_here {
             // Whoever had reserved it may have given up meanwhile; this call did not.
-            self.reserve(&funding).await?;
+            if let Err(refused) = self.reserve(&funding).await {
+                let (reason, id) = (refused.detail, funding.id);
+                tracing::error!(reason, id, "accepted funding is not reserved: compare budget and balance");
+            }
         }
         told
     }

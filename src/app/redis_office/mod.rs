@@ -255,7 +255,9 @@ impl RedisOffice {
         if let Some(standing) = self.await_final(request.client, id).await? {
             return Ok(standing);
         }
-        let known = self.door.look(request.client, vec![id.to_owned()]).await?.pop().flatten();
+        // It is accepted, whether or not it can be looked up now.
+        let looked = self.door.look(request.client, vec![id.to_owned()]).await;
+        let known = looked.unwrap_or_default().pop().flatten();
         let now = (self.clock)();
         Ok(known.map_or_else(
             || of_request(&Request { accepted_at: now, ..request }),

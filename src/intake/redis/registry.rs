@@ -250,7 +250,9 @@ impl CampaignRegistry {
         self.lock().decide(&mut |campaigns| {
             let campaign = campaigns.change(client, id, change.clone(), now)?;
             // What an attempt without a reply has done already is not said twice.
-            let is_said = campaigns.get(client, id).is_some_and(|held| *held == campaign);
+            let is_said = campaigns.get(client, id).is_some_and(|held| {
+                *held == Campaign { is_funded_whole: held.is_funded_whole, ..campaign.clone() }
+            });
             Ok((!is_said).then(|| Entry::Campaign(Box::new(campaign))))
         })?;
         let missing = || Refused::new(Refusal::NotFound, format!("there is no campaign {id}"));

@@ -58,6 +58,11 @@ pub struct DoorParts {
 pub enum DoorError {
     #[error(transparent)]
     Link(#[from] LinkError),
+    #[error(
+        "replicas may take {asked_ms} ms to confirm, and a reply is waited for {response_ms} ms only: lower the \
+         replicas' timeout, or raise the response timeout"
+    )]
+    Replicas { asked_ms: u64, response_ms: u64 },
     #[error("a thread for the door cannot be started: {0}")]
     Thread(#[from] std::io::Error),
 }
@@ -70,6 +75,12 @@ pub struct DoorThreads {
 
 impl Door {
     pub fn start(options: &DoorOptions, parts: &DoorParts) -> Result<(Door, DoorThreads), DoorError> {
+        let response_ms = parts.target.response_timeout.as_millis() as u64;
+        if let Some(asked_ms) = options.replicas.map(|replicas| replicas.timeout_ms)
+            && asked_ms >= response_ms
+        {
+            return Err(DoorError::Replicas { asked_ms, response_ms });
+        }
         let waiting = Arc::new(Waiting::new(options.ops_max, options.ops_bytes_max));
         let counts = Arc::new(DoorCounts::default());
         let mut threads = DoorThreads { waiting: waiting.clone(), handles: Vec::new() };
