@@ -459,6 +459,18 @@ impl Checkpoints {
     }
 }
 
+/// What a service has accepted, and what of it waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// For the first time, since the start.
+    pub accepted: u64,
+    /// In queues and under way.
+    pub backlog: u64,
+    /// For a time or a balance.
+    pub parked: u64,
+    pub drain_per_s: u64,
+}
+
 /// The service, whatever its intake.
 pub enum Running {
     Embedded(Box<Service>),
@@ -484,6 +496,29 @@ impl Running {
         match self {
             Running::Embedded(service) => &service.poison,
             Running::Redis(service) => &service.poison,
+        }
+    }
+
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        match self {
+            Running::Embedded(service) => &service.pipeline,
+            Running::Redis(service) => &service.pipeline,
+        }
+    }
+
+    /// How much there is, for whoever looks on.
+    pub fn load(&self) -> Load {
+        match self {
+            Running::Embedded(service) => {
+                let desk = service.desk.counts();
+                Load {
+                    accepted: desk.accepted,
+                    backlog: desk.backlog,
+                    parked: service.desk.parking().len() as u64,
+                    drain_per_s: desk.drain_per_s,
+                }
+            }
+            Running::Redis(service) => service.load(),
         }
     }
 

@@ -151,7 +151,7 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
     within("intake.redis.replicas_min", u64::from(redis.replicas_min), 0, 64)?;
     within("intake.redis.connect_timeout_ms", redis.connect_timeout_ms, 10, 60_000)?;
     within("intake.redis.response_timeout_ms", redis.response_timeout_ms, 10, 60_000)?;
-    within("intake.redis.owner_ttl_ms", redis.owner_ttl_ms, 300, 600_000)?;
+    within("intake.redis.owner_ttl_ms", redis.owner_ttl_ms, 500, 600_000)?;
     within("intake.redis.poll_ms_max", redis.poll_ms_max, 1, 1_000)?;
     within("intake.redis.read_ahead_count_max", redis.read_ahead_count_max as u64, 0, 1 << 24)?;
     within("intake.redis.read_ahead_bytes_max", redis.read_ahead_bytes_max as u64, 1 << 20, 1 << 36)?;

@@ -17,6 +17,8 @@ pub struct Home {
     pub acks: PathBuf,
     /// Of a wallet in a process of its own.
     pub wallet_data: PathBuf,
+    /// Of a Redis of its own.
+    pub redis_data: PathBuf,
     is_temporary: bool,
     acks_are_temporary: bool,
 }
@@ -43,8 +45,9 @@ impl Home {
             data.map_or_else(|| std::env::temp_dir().join(format!("hongbao-demo-{run}")), PathBuf::from);
         let acks_are_temporary = is_temporary && acks.is_none();
         let acks = acks.map_or_else(|| acks_beside(&data), PathBuf::from);
-        let wallet_data = super::wallet::data_beside(&data);
-        Home { data, acks, wallet_data, is_temporary, acks_are_temporary }
+        let wallet_data = super::wallet::data_beside(&data, "-wallet");
+        let redis_data = super::wallet::data_beside(&data, "-redis");
+        Home { data, acks, wallet_data, redis_data, is_temporary, acks_are_temporary }
     }
 
     /// What is there already; nothing, as a rule.
@@ -72,6 +75,7 @@ impl Home {
             let _ = fs::remove_file(&self.acks);
         }
         let _ = fs::remove_dir_all(&self.wallet_data);
+        let _ = fs::remove_dir_all(&self.redis_data);
         fs::remove_dir_all(&self.data).is_err()
     }
 }
@@ -98,6 +102,7 @@ mod tests {
         for (ended_well, is_kept) in [(false, true), (true, false)] {
             let home = Home {
                 wallet_data: temp.path().join("none"),
+                redis_data: temp.path().join("none"),
                 is_temporary: true,
                 acks_are_temporary: true,
                 ..Home::new(Some(&temp.path().join("e")), None, "r")

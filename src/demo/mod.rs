@@ -11,7 +11,8 @@
 //!
 //! What holds: requests reach the service over TCP and nothing else; the client believes only what it was
 //! answered; the verdict is good only if client, service and audit agree. [`campaigns`] is what comes before
-//! and after the burst, [`body`] what is sent, [`reading`] what is understood, [`home`] where it is kept.
+//! and after the burst, [`body`] what is sent, [`reading`] what is understood, [`home`] where it is kept, [`redis`] and [`wallet`] what may stand
+//! beside the service.
 //! Absent: any short cut into the service but reading its counters.
 
 mod body;
@@ -24,6 +25,7 @@ mod meter;
 mod packets;
 mod picture;
 mod reading;
+mod redis;
 mod run;
 mod schedule;
 mod screen;
@@ -43,6 +45,7 @@ use crate::audit::{Ask, Options, audit};
 use crate::config::Config;
 use home::Home;
 use picture::{Ink, Scene};
+use redis::DemoRedis;
 use summary::{Seen, Summary};
 use wallet::WalletProcess;
 
@@ -59,6 +62,10 @@ pub struct DemoArgs {
     /// replies after it has carried out what they were for.
     #[arg(long, value_name = "KIND", value_enum, default_value_t = DemoWallet::Embedded)]
     wallet: DemoWallet,
+    /// Queue in Redis instead of the journal: `spawn` starts a private redis-server, anything else is a URL (keys
+    /// of the run's own, removed afterwards).
+    #[arg(long, value_name = "URL|spawn")]
+    redis: Option<String>,
     /// Keep the data in this folder; a temporary one, removed at the end, if not given.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -92,6 +99,7 @@ fn own_config(
     home: &Home,
     wallet_per_s: u64,
     wallet: Option<&WalletProcess>,
+    redis: Option<&DemoRedis>,
 ) -> anyhow::Result<Config> {
     let mut raw = config.raw.clone();
     raw.data.dir = home.data.to_str().context("the path of the data folder is not UTF-8")?.to_owned();
@@ -102,6 +110,14 @@ fn own_config(
     if let Some(wallet) = wallet {
         raw.stored_value.kind = "http".to_owned();
         raw.stored_value.http.url.clone_from(&wallet.url);
+    }
+    raw.intake = crate::config::raw::Intake { fair_queues: raw.intake.fair_queues, ..Default::default() };
+    raw.outcome = Default::default();
+    if let Some(redis) = redis {
+        raw.intake.kind = "redis".to_owned();
+        raw.intake.redis.url.clone_from(&redis.url);
+        raw.intake.redis.namespace.clone_from(&redis.namespace);
+        raw.intake.redis.lists.clear();
     }
     Ok(Config::from_raw(raw)?)
 }
@@ -121,14 +137,22 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
         DemoWallet::Embedded => None,
         DemoWallet::Http => Some(WalletProcess::start(&home.wallet_data)?),
     };
-    let config = own_config(&config, &home, wallet_per_s, wallet.as_ref())?;
+    let redis = match &args.redis {
+        None => None,
+        Some(wanted) => Some(DemoRedis::open(wanted, &home.redis_data, &run)?),
+    };
+    let config = own_config(&config, &home, wallet_per_s, wallet.as_ref(), redis.as_ref())?;
     let reader = WalletReader::of(&config)?;
     if !args.json {
         println!("data in {}, acknowledged requests in {}", home.data.display(), home.acks.display());
     }
     let done = run::perform(args, config, &home, run)?;
     let options = Options {
-        data_dir: home.data.clone(),
+        // Requests that waited in Redis are in no journal: what counts is what the wallet's says.
+        data_dir: match (&redis, &wallet) {
+            (Some(_), Some(_)) => home.wallet_data.clone(),
+            _ => home.data.clone(),
+        },
         acks: Some(home.acks.clone()),
         anchor: None,
         expect_drained: !done.interrupted,
@@ -137,6 +161,9 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
     let ask = ask.as_mut().map(|ask| ask as &mut Ask<'_>);
     let report = audit(&options, ask, &mut |_| {}).context("the audit")?;
     drop(wallet);
+    if let Some(redis) = &redis {
+        redis.clear().context("removing the demo's keys from Redis")?;
+    }
     let seen = Seen {
         counts: &done.counts,
         accept_us: &done.accept_us,
@@ -149,6 +176,7 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
         durability: &done.durability,
         interrupted: done.interrupted,
         failure: done.failure.clone(),
+        elsewhere: redis.as_ref().map(|_| done.settled),
     };
     let summary = Summary::of(&seen);
     let is_good = summary.is_good() && !done.interrupted;

@@ -22,7 +22,7 @@ use super::screen::Screen;
 use super::script::Script;
 use super::tally::{Counts, Tally, latencies};
 use super::watch::{Plan, Watch, outcomes};
-use crate::app::{Extras, Service};
+use crate::app::{Extras, Running};
 use crate::config::Config;
 use crate::server;
 
@@ -42,6 +42,8 @@ pub struct Done {
     pub burst: (u64, Duration),
     pub durability: String,
     pub service_accepted: u64,
+    /// Final outcomes by the service's own count: all, succeeded, failed.
+    pub settled: (u64, u64, u64),
     pub interrupted: bool,
     pub failure: Option<String>,
 }
@@ -96,7 +98,7 @@ pub fn perform(args: &DemoArgs, config: Config, home: &Home, run: String) -> any
     let (client, door) = (runtime("client", CLIENT_THREADS)?, runtime("door", config.gateway_threads)?);
     let listener = door.block_on(server::bind(config.listen))?;
     let address = listener.local_addr()?;
-    let service = Service::start(config, Extras::default())?;
+    let service = Running::start(config, Extras::default())?;
     let tally = Arc::new(Tally::open(&home.acks)?);
     let halt = Halt::default();
     let crowd = Arc::new(Crowd::new(script, tally.clone(), address, halt.clone()));
@@ -108,12 +110,12 @@ pub fn perform(args: &DemoArgs, config: Config, home: &Home, run: String) -> any
         let door_thread = scope.spawn(|| {
             // Dropping the sender closes the door as well.
             {
-                let router = server::gateway(&service)?.into_router();
+                let router = server::gateway_of(&service)?.into_router();
                 door.block_on(server::serve(
                     listener,
                     router,
-                    &service.config.gateway,
-                    service.accepting.clone(),
+                    &service.config().gateway,
+                    service.accepting(),
                     async { drop(closed.await) },
                 ));
                 anyhow::Ok(())
@@ -130,8 +132,9 @@ pub fn perform(args: &DemoArgs, config: Config, home: &Home, run: String) -> any
         watch.end();
         (driven, onlooker.join(), served)
     });
-    let service_accepted = service.desk.counts().accepted;
-    let poison = service.poison.clone();
+    let service_accepted = service.load().accepted;
+    let settled = outcomes(&service);
+    let poison = service.poison().clone();
     drop(watch);
     let stopped = service.stop(RING_DRAIN_MAX);
     client.shutdown_timeout(Duration::from_secs(1));
@@ -156,6 +159,7 @@ pub fn perform(args: &DemoArgs, config: Config, home: &Home, run: String) -> any
         burst,
         durability,
         service_accepted,
+        settled,
         interrupted,
         failure,
     })
@@ -186,8 +190,9 @@ async fn wait_drained(crowd: &Crowd, watch: &Watch<'_>) -> anyhow::Result<()> {
     let service = watch.service;
     let (mut settled, mut moved_at) = (0, Instant::now());
     loop {
-        let is_empty = service.desk.counts().backlog == 0 && service.desk.parking().is_empty();
-        if (is_empty && service.pipeline.is_drained()) || crowd.halt.is_set() {
+        let load = service.load();
+        let is_empty = load.backlog == 0 && load.parked == 0;
+        if (is_empty && service.pipeline().is_drained()) || crowd.halt.is_set() {
             return Ok(());
         }
         let (now_settled, _, _) = outcomes(service);
@@ -198,7 +203,7 @@ async fn wait_drained(crowd: &Crowd, watch: &Watch<'_>) -> anyhow::Result<()> {
             moved_at.elapsed() < STALL_MAX,
             "nothing was settled for {} s, and {} requests wait",
             STALL_MAX.as_secs(),
-            service.desk.counts().backlog
+            load.backlog
         );
         tokio::time::sleep(DRAIN_LOOK).await;
     }

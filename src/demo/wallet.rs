@@ -48,9 +48,9 @@ impl Drop for WalletProcess {
     }
 }
 
-/// The wallet's books stand beside the data, for they are another's.
-pub fn data_beside(data: &Path) -> PathBuf {
+/// What is another's stands beside the data.
+pub fn data_beside(data: &Path, ending: &str) -> PathBuf {
     let mut name = data.file_name().unwrap_or_default().to_owned();
-    name.push("-wallet");
+    name.push(ending);
     data.with_file_name(name)
 }

@@ -11,7 +11,7 @@ use super::meter::{Meter, Sample};
 use super::picture::Scene;
 use super::screen::Screen;
 use super::tally::Tally;
-use crate::app::Service;
+use crate::app::Running;
 use crate::domain::Status;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ pub struct Plan {
 }
 
 pub struct Watch<'a> {
-    pub service: &'a Service,
+    pub service: &'a Running,
     pub tally: &'a Tally,
     pub plan: Plan,
     pub halt: Halt,
@@ -34,16 +34,16 @@ pub struct Watch<'a> {
 }
 
 /// Final outcomes so far: all, succeeded, failed.
-pub fn outcomes(service: &Service) -> (u64, u64, u64) {
+pub fn outcomes(service: &Running) -> (u64, u64, u64) {
     let count =
-        |status: Status| service.pipeline.settled.by_status[status as usize - 1].load(Ordering::Relaxed);
+        |status: Status| service.pipeline().settled.by_status[status as usize - 1].load(Ordering::Relaxed);
     let succeeded = count(Status::Succeeded);
     let failed = count(Status::Failed) + count(Status::Canceled) + count(Status::Expired);
     (succeeded + failed, succeeded, failed)
 }
 
 impl<'a> Watch<'a> {
-    pub fn new(service: &'a Service, tally: &'a Tally, plan: Plan, halt: Halt) -> Watch<'a> {
+    pub fn new(service: &'a Running, tally: &'a Tally, plan: Plan, halt: Halt) -> Watch<'a> {
         Watch { service, tally, plan, halt, doing: Mutex::new("starting"), ended: AtomicBool::new(false) }
     }
 
@@ -80,7 +80,7 @@ impl<'a> Watch<'a> {
                 doing,
             };
             screen.show(now, &scene);
-            if self.service.poison.is_set() {
+            if self.service.poison().is_set() {
                 self.halt.set();
             }
             if ended {
@@ -92,15 +92,14 @@ impl<'a> Watch<'a> {
     }
 
     fn sample(&self, at: Duration) -> Sample {
-        let desk = self.service.desk.counts();
+        let load = self.service.load();
         let (settled, _, _) = outcomes(self.service);
-        let parked = self.service.desk.parking().len() as u64;
         Sample {
             at,
-            accepted: desk.accepted,
+            accepted: load.accepted,
             settled,
-            backlog: desk.backlog + parked,
-            drain_per_s: desk.drain_per_s,
+            backlog: load.backlog + load.parked,
+            drain_per_s: load.drain_per_s,
         }
     }
 }

@@ -67,6 +67,9 @@ impl Check {
     }
 }
 
+/// How long after its acceptance a request's campaign may still be unknown here.
+const CAMPAIGN_KNOWN_MS: u64 = 2_000;
+
 /// How long a paused campaign's requests wait before they are looked at unasked.
 const PAUSED_LOOK_MS: u64 = 3_600_000;
 
@@ -88,7 +91,12 @@ pub fn verdict(
         return (Verdict::Burn(PayoutCode::Expired), 0);
     }
     let Some(campaign) = campaign else {
-        return (Verdict::Burn(PayoutCode::CampaignClosed), 0);
+        // Where others define campaigns too, it may be on its way here; what is pushed right behind it waits for it.
+        let known_by = request.accepted_at + CAMPAIGN_KNOWN_MS;
+        return match now < known_by {
+            true => (Verdict::Wait(WaitReason::NotDue), known_by),
+            false => (Verdict::Burn(PayoutCode::CampaignClosed), 0),
+        };
     };
     let pays_out = matches!(request.kind, Kind::Disbursement | Kind::Collection);
     match campaign.state {
@@ -178,7 +186,7 @@ mod tests {
             (Kind::Fund, Some(Paused), 0, 0, false, pay),
             (Kind::Disbursement, Some(Paused), 0, 99, false, burn(PayoutCode::Expired)),
             (Kind::Disbursement, Some(Active), 101, 0, false, wait(WaitReason::NotDue, 101)),
-            (Kind::Disbursement, None, 0, 0, false, burn(PayoutCode::CampaignClosed)),
+            (Kind::Disbursement, None, 0, 0, false, wait(WaitReason::NotDue, CAMPAIGN_KNOWN_MS)),
             (Kind::Cancel, None, 0, 0, false, pay),
         ];
         for (row, (kind, state, not_before, not_after, condemned, expected)) in table.into_iter().enumerate()
@@ -192,6 +200,20 @@ mod tests {
             let campaign = state.map(campaign);
             assert_eq!(verdict(&request, campaign.as_ref(), condemned, false, 100), expected, "row {row}");
         }
+    }
+
+    #[test]
+    fn an_unknown_campaign_is_waited_for_a_while() {
+        let currency = Currency::parse("CNY").unwrap();
+        let request = Request {
+            accepted_at: 1_000,
+            ..Request::new(Kind::Disbursement, "s", "r", "c", Amount::new(1).unwrap(), currency)
+        };
+        let known_by = 1_000 + CAMPAIGN_KNOWN_MS;
+        let waits = (Verdict::Wait(WaitReason::NotDue), known_by);
+        assert_eq!(verdict(&request, None, false, false, known_by - 1), waits);
+        let burned = (Verdict::Burn(PayoutCode::CampaignClosed), 0);
+        assert_eq!(verdict(&request, None, false, false, known_by), burned);
     }
 
     #[test]

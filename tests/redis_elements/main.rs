@@ -33,6 +33,7 @@ fn link(server: &RedisServer) -> Link {
         url: server.url(),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(20),
+        ..Target::default()
     };
     Link::new(&target).expect("the URL is good")
 }

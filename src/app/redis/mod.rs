@@ -34,7 +34,7 @@ use super::redis_office::RedisOffice;
 use super::redis_office::funding::funding_look;
 use super::redis_parked::RedisWaiting;
 use super::wallet::{self, WalletLink};
-use super::{Clock, Extras, now_ms};
+use super::{Clock, Extras, Load, now_ms};
 use crate::config::Config;
 use crate::config::redis::{Dedupe, RedisConfig, ViewStore};
 use crate::domain::Lane;
@@ -177,6 +177,15 @@ impl RedisService {
             link.runtime.shutdown_background();
         }
         books.map_or(Ok(()), |books| books.stop(!self.poison.is_set()))
+    }
+
+    /// What was accepted at this door, and what of it has no final outcome yet.
+    pub fn load(&self) -> Load {
+        let accepted = self.door.counts().accepted.load(Ordering::Relaxed);
+        let parked = self.shelf.count() as u64;
+        let open = accepted.saturating_sub(self.hearing.finished()).saturating_sub(parked);
+        let backlog = self.intake.backlog().requests.max(open);
+        Load { accepted, backlog, parked, drain_per_s: self.hearing.per_s() }
     }
 
     pub fn vitals(&self) -> RedisVitals {

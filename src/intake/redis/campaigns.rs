@@ -386,7 +386,7 @@ mod tests {
     fn funding_stops_at_the_budget_and_failures_give_room_back() {
         let mut known = Campaigns::default();
         known.apply(Entry::Campaign(Box::new(campaign("c", 100))));
-        let mut put = |known: &mut Campaigns, f: Funding| known.apply(Entry::Funding(f));
+        let put = |known: &mut Campaigns, f: Funding| known.apply(Entry::Funding(f));
         // what was noted, what is committed then
         let table = [
             (funding("a", 60, false, Step::Reserved), 60),
