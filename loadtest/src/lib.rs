@@ -1,0 +1,22 @@
+//! The load-test harness of hongbao.
+pub mod arrivals;
+pub mod check;
+pub mod dice;
+pub mod environment;
+pub mod follow;
+pub mod generator;
+pub mod http;
+pub mod observe;
+pub mod record;
+pub mod report;
+pub mod result;
+pub mod run;
+pub mod scenario;
+pub mod screen;
+pub mod series;
+pub mod target;
+pub mod timeline;
+pub mod traffic;
+pub mod treasury;
+pub mod verdict;
+pub mod words;
