@@ -1,11 +1,13 @@
 //! The load-test harness of hongbao.
 pub mod arrivals;
 pub mod check;
+pub mod compare;
 pub mod dice;
 pub mod environment;
 pub mod follow;
 pub mod generator;
 pub mod http;
+pub mod merge;
 pub mod observe;
 pub mod record;
 pub mod report;

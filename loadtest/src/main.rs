@@ -1,19 +1,18 @@
-//! The command line of the load-test harness.
+//! The command line: what a set-up of hongbao bears, and whether every payment arrived exactly once.
 
-use std::path::PathBuf;
+mod cli;
+
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use clap::{Args, Parser, Subcommand};
-use hongbao_loadtest::environment::{rfc3339, unix_ms};
-use hongbao_loadtest::run::{self, Options};
-use hongbao_loadtest::scenario::{SHIPPED, Scenario};
-use hongbao_loadtest::target::Access;
+use clap::{Parser, Subcommand};
+
+use cli::{USAGE, check, results, run};
 
 /// What a set-up of hongbao bears, how it behaves past that, and whether every payment arrived exactly once.
+///
+/// Exit codes: 0 pass, 1 an objective was missed, 2 nothing could be measured, 3 void, 4 loss or double payment.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -22,62 +21,27 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run a scenario, check every payment, and write a report.
-    Run(RunArgs),
+    Run(Box<run::RunArgs>),
     /// The scenarios that come with this program, and what they need.
     List,
+    /// Check a list of acknowledged ids: is each known, final, and paid once?
+    Check(check::CheckArgs),
+    /// Draw two runs over each other, and list what changed beyond noise.
+    Compare(results::CompareArgs),
+    /// Make one result of the parts that several generators made of one load.
+    Merge(results::MergeArgs),
+    /// Write the report of a run once more.
+    Report(results::ReportArgs),
 }
-
-#[derive(Args)]
-struct RunArgs {
-    /// One of the shipped scenarios (`list` names them), or a TOML file.
-    scenario: String,
-    /// Load what listens there instead of starting everything; may be given once for each instance.
-    #[arg(long, value_name = "URL")]
-    target: Vec<String>,
-    /// The reference wallet behind --target, so that payments are counted there.
-    #[arg(long, value_name = "URL", requires = "target")]
-    wallet: Option<String>,
-    /// What to send as Authorization header to --target.
-    #[arg(long, value_name = "VALUE", env = "HONGBAO_LOADTEST_AUTHORIZATION", hide_env_values = true)]
-    authorization: Option<String>,
-    /// The name under which --target knows the caller of that authorization.
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    client: String,
-    /// Folder for the report and everything behind it.
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// All rates, the wallet's as well, times this.
-    #[arg(long, value_name = "FACTOR", env = "HONGBAO_LOADTEST_SCALE", default_value_t = 1.0)]
-    scale: f64,
-    /// This process makes part K of N of the load; run N of them at once and `merge` what they leave.
-    #[arg(long, value_name = "K/N", default_value = "1/1", value_parser = part)]
-    part: (u32, u32),
-    /// Leave the servers' data in the folder.
-    #[arg(long)]
-    keep: bool,
-    /// No picture; the last line is JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-fn part(text: &str) -> Result<(u32, u32), String> {
-    let numbers =
-        text.split_once('/').and_then(|(k, n)| Some((k.parse::<u32>().ok()?, n.parse::<u32>().ok()?)));
-    match numbers {
-        Some((k, n)) if (1..=n).contains(&k) && n <= 64 => Ok((k - 1, n)),
-        _ => Err("write it as K/N, with K from 1 to N and N up to 64".to_owned()),
-    }
-}
-
-const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Run(args) => run_scenario(&args),
-        Command::List => {
-            list();
-            Ok(0)
-        }
+        Command::Run(args) => run::run(&args),
+        Command::List => run::list(),
+        Command::Check(args) => check::run(&args),
+        Command::Compare(args) => results::compare(&args),
+        Command::Merge(args) => results::merge(&args),
+        Command::Report(args) => results::report(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -86,45 +50,4 @@ fn main() -> ExitCode {
             ExitCode::from(USAGE)
         }
     }
-}
-
-fn list() {
-    for (name, _) in SHIPPED {
-        let scenario = Scenario::load(name).expect("a test reads every shipped scenario");
-        let needs = scenario.needs().map_or_else(String::new, |what| format!(" (needs {what})"));
-        println!("{name:<15} {}{needs}", scenario.about);
-    }
-}
-
-fn run_scenario(args: &RunArgs) -> anyhow::Result<u8> {
-    anyhow::ensure!(args.scale > 0.0 && args.scale <= 1_000.0, "--scale is above 0 and up to 1000");
-    let scenario = Scenario::load(&args.scenario)?.scaled(args.scale);
-    anyhow::ensure!(
-        args.part.1 == 1 || !args.target.is_empty(),
-        "--part is for several generators at one --target"
-    );
-    let out = args.out.clone().unwrap_or_else(|| {
-        let time = rfc3339(unix_ms()).replace([':', '-'], "");
-        PathBuf::from("loadtest-out").join(format!("{}-{time}", scenario.name))
-    });
-    let stop = Arc::new(AtomicBool::new(false));
-    run::on_interrupt(stop.clone())?;
-    let options = Options {
-        scenario,
-        targets: args.target.clone(),
-        wallet: args.wallet.clone(),
-        access: Access { authorization: args.authorization.clone(), client: args.client.clone() },
-        out,
-        part: args.part,
-        keep: args.keep,
-        quiet: args.json,
-    };
-    let result = run::run(&options, &stop)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&result.summary)?);
-    } else {
-        print!("{}", hongbao_loadtest::report::words(&result));
-        println!("\n  report     {}", options.out.join("report.html").display());
-    }
-    Ok(result.verdict.outcome.exit_code())
 }

@@ -42,8 +42,8 @@ pub const SHIPPED: [(&str, &str); 7] = [
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// The file's name without its ending.
-    #[serde(skip_deserializing, default)]
+    /// The file's name without its ending, if it gives none.
+    #[serde(default)]
     pub name: String,
     /// In words, for the report.
     pub about: String,
@@ -351,7 +351,9 @@ impl Scenario {
         let invalid = |detail| ScenarioError::Invalid { name: name.to_owned(), detail };
         let mut scenario: Scenario =
             toml::from_str(text).map_err(|error| invalid(unknown::explained(&error.to_string())))?;
-        scenario.name = name.to_owned();
+        if scenario.name.is_empty() {
+            name.clone_into(&mut scenario.name);
+        }
         if let Shape::Replay { file, .. } = &mut scenario.arrivals {
             *file = beside.join(&*file);
         }

@@ -1,0 +1,440 @@
+//! Charts as SVG text: panels over one shared axis, drawn once for a wide screen and once for a narrow one.
+//!
+//! What holds: a chart is whole without any script; colours come from the page's classes, so that light and dark are
+//! the page's business. Absent: knowledge of what is drawn.
+
+use std::fmt::Write;
+
+use crate::words;
+
+/// The two widths that every chart is drawn for, in the units of its view box, and what shows it.
+const SIZES: [(f64, &str); 2] = [(1_120.0, "wide"), (358.0, "narrow")];
+const RIGHT: f64 = 10.0;
+const TOP: f64 = 20.0;
+const GAP: f64 = 26.0;
+const AXIS: f64 = 24.0;
+
+/// What a number is, and so how it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    PerSecond,
+    Count,
+    Micros,
+    Cores,
+    Bytes,
+}
+
+impl Unit {
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::PerSecond => "rate",
+            Unit::Count => "count",
+            Unit::Micros => "us",
+            Unit::Cores => "cores",
+            Unit::Bytes => "bytes",
+        }
+    }
+
+    fn tick(self, value: f64) -> String {
+        match self {
+            Unit::PerSecond | Unit::Count => words::short(value),
+            Unit::Micros if value < 1e3 => format!("{value:.0} \u{b5}s"),
+            Unit::Micros if value < 1e6 => format!("{:.0} ms", value / 1e3),
+            Unit::Micros => format!("{:.0} s", value / 1e6),
+            Unit::Cores => format!("{value:.1}").trim_end_matches(".0").to_owned(),
+            Unit::Bytes => words::bytes(value as u64),
+        }
+    }
+}
+
+/// Values to a share of the height.
+#[derive(Clone, Copy, Debug)]
+pub enum Scale {
+    /// From zero.
+    Linear(f64),
+    /// From and to, as powers of ten.
+    Log(f64, f64),
+}
+
+impl Scale {
+    /// One that holds everything, up to a round number.
+    pub fn linear(values: impl Iterator<Item = f64>) -> Scale {
+        let top = values.fold(0.0, f64::max);
+        let step = round_step(top / 4.0);
+        Scale::Linear((top / step).ceil().max(1.0) * step)
+    }
+
+    pub fn log(values: impl Iterator<Item = f64>) -> Scale {
+        let (low, high) = values
+            .filter(|value| *value > 0.0)
+            .fold((f64::MAX, 0.0f64), |(low, high), value| (low.min(value), high.max(value)));
+        if high == 0.0 {
+            return Scale::Log(0.0, 1.0);
+        }
+        let (from, to) = (low.log10().floor(), high.log10().ceil());
+        Scale::Log(from, to.max(from + 1.0))
+    }
+
+    fn share(self, value: f64) -> f64 {
+        match self {
+            Scale::Linear(top) => value / top,
+            Scale::Log(from, to) => (value.max(1e-9).log10() - from) / (to - from),
+        }
+        .clamp(0.0, 1.0)
+    }
+
+    fn ticks(self) -> Vec<f64> {
+        match self {
+            Scale::Linear(top) => {
+                let step = round_step(top / 4.0);
+                (0..=(top / step + 1e-9) as u32).map(|n| f64::from(n) * step).collect()
+            }
+            Scale::Log(from, to) => (from as i32..=to as i32).map(|power| 10f64.powi(power)).collect(),
+        }
+    }
+}
+
+/// 1, 2 or 5 times a power of ten, at least this.
+fn round_step(least: f64) -> f64 {
+    let power = 10f64.powf(least.max(1e-3).log10().floor());
+    let factors = [1.0, 2.0, 5.0, 10.0];
+    factors.into_iter().map(|factor| factor * power).find(|step| *step >= least * 0.999).unwrap_or(power)
+}
+
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub name: String,
+    /// Class of its colour.
+    pub class: &'static str,
+    /// Filled down to the axis.
+    pub is_area: bool,
+    pub is_dashed: bool,
+    /// One for each of the chart's places; none: a gap.
+    pub values: Vec<Option<f64>>,
+}
+
+impl Line {
+    pub fn new(name: &str, class: &'static str, values: impl IntoIterator<Item = f64>) -> Line {
+        let values = values.into_iter().map(Some).collect();
+        Line { name: name.to_owned(), class, is_area: false, is_dashed: false, values }
+    }
+
+    pub fn area(self) -> Line {
+        Line { is_area: true, ..self }
+    }
+
+    pub fn dashed(self) -> Line {
+        Line { is_dashed: true, ..self }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Panel {
+    pub title: String,
+    pub unit: Unit,
+    pub scale: Scale,
+    pub height: f64,
+    pub lines: Vec<Line>,
+    /// A line across, with its words.
+    pub limit: Option<(f64, String)>,
+}
+
+/// A stretch of the axis to be set off, or, with no length, a line down.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pub from: f64,
+    pub to: f64,
+    pub class: &'static str,
+    pub words: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Chart {
+    pub id: String,
+    /// Where the values stand on the shared axis.
+    pub places: Vec<f64>,
+    pub from: f64,
+    pub to: f64,
+    /// The axis' ticks; the tooltip names the place by `place_words`.
+    pub ticks: Vec<(f64, String)>,
+    pub place_words: Vec<String>,
+    pub panels: Vec<Panel>,
+    pub marks: Vec<Mark>,
+}
+
+/// Ticks of a time axis.
+pub fn time_ticks(from: f64, to: f64) -> Vec<(f64, String)> {
+    const STEPS: [f64; 16] = [
+        1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1_800.0, 3_600.0, 7_200.0,
+        14_400.0, 86_400.0,
+    ];
+    let step = STEPS.into_iter().find(|step| (to - from) / step <= 8.0).unwrap_or(86_400.0);
+    let label = |t: f64| {
+        if step < 60.0 {
+            format!("{t:.0} s")
+        } else if step < 3_600.0 {
+            format!("{:.0} min", t / 60.0)
+        } else {
+            format!("{:.0} h", t / 3_600.0)
+        }
+    };
+    let first = (from / step).ceil() as i64;
+    let last = (to / step).floor() as i64;
+    (first..=last).map(|n| (n as f64 * step, label(n as f64 * step))).collect()
+}
+
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+impl Chart {
+    /// The chart in both widths, its legend, and its numbers for the tooltip.
+    pub fn html(&self) -> String {
+        let mut out = self.legend();
+        for (width, class) in SIZES {
+            self.svg(width, class, &mut out);
+        }
+        let series: Vec<serde_json::Value> = self
+            .panels
+            .iter()
+            .flat_map(|panel| panel.lines.iter().map(move |line| (panel, line)))
+            .map(|(panel, line)| {
+                let values: Vec<Option<f64>> =
+                    line.values.iter().map(|value| value.map(|v| (v * 100.0).round() / 100.0)).collect();
+                serde_json::json!({
+                    "name": line.name, "class": line.class, "unit": panel.unit.name(), "values": values,
+                })
+            })
+            .collect();
+        let data = serde_json::json!({
+            "from": self.from, "to": self.to, "places": self.places, "words": self.place_words, "series": series,
+        });
+        let data = data.to_string().replace('<', "\\u003c");
+        writeln!(out, r#"<script type="application/json" data-for="{}">{data}</script>"#, self.id)
+            .expect(TO_TEXT);
+        out
+    }
+
+    fn legend(&self) -> String {
+        let mut out = String::from("<p class=\"legend\">");
+        for line in self.panels.iter().flat_map(|panel| &panel.lines) {
+            let kind = if line.is_area {
+                "area"
+            } else if line.is_dashed {
+                "dash"
+            } else {
+                "line"
+            };
+            write!(out, "<span><i class=\"{kind} {}\"></i>{}</span>", line.class, escaped(&line.name))
+                .expect(TO_TEXT);
+        }
+        out.push_str("</p>\n");
+        out
+    }
+
+    fn svg(&self, width: f64, class: &str, out: &mut String) {
+        let is_narrow = class == "narrow";
+        let left = if is_narrow { 46.0 } else { 62.0 };
+        let plot = width - left - RIGHT;
+        let squeeze = if is_narrow { 0.75 } else { 1.0 };
+        let heights: Vec<f64> = self.panels.iter().map(|panel| panel.height * squeeze).collect();
+        let height =
+            heights.iter().map(|height| height + TOP).sum::<f64>() + GAP * (heights.len() - 1) as f64 + AXIS;
+        write!(
+            out,
+            "<svg class=\"chart {class}\" data-chart=\"{}\" data-left=\"{left}\" data-plot=\"{plot}\" \
+             viewBox=\"0 0 {width} {height:.0}\" role=\"img\" aria-label=\"{}\">",
+            self.id,
+            escaped(&self.panels.iter().map(|panel| panel.title.as_str()).collect::<Vec<_>>().join("; "))
+        )
+        .expect(TO_TEXT);
+        let x = |place: f64| left + (place - self.from) / (self.to - self.from).max(1e-9) * plot;
+        let mut top = TOP;
+        for (panel, height) in self.panels.iter().zip(&heights) {
+            self.marks(&x, top, *height, is_narrow, out);
+            draw_panel(panel, &self.places, &x, (left, left + plot), (top, *height), out);
+            top += height + TOP + GAP;
+        }
+        let bottom = top - TOP - GAP;
+        let keep = if is_narrow { self.ticks.len().div_ceil(5).max(1) } else { 1 };
+        for (place, words) in self.ticks.iter().step_by(keep) {
+            let at = x(*place);
+            let anchor = if at > left + plot - 24.0 { "end" } else { "middle" };
+            write!(
+                out,
+                "<line class=\"tick\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{bottom:.1}\" y2=\"{:.1}\"/>\
+                 <text class=\"axis\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{words}</text>",
+                bottom + 4.0,
+                bottom + 17.0
+            )
+            .expect(TO_TEXT);
+        }
+        write!(out, "<line class=\"cross\" y1=\"{TOP}\" y2=\"{bottom:.1}\" visibility=\"hidden\"/></svg>\n")
+            .expect(TO_TEXT);
+    }
+
+    fn marks(&self, x: &dyn Fn(f64) -> f64, top: f64, height: f64, is_narrow: bool, out: &mut String) {
+        for mark in &self.marks {
+            let (from, to) = (x(mark.from.max(self.from)), x(mark.to.min(self.to)));
+            let words = escaped(&mark.words);
+            if mark.to > mark.from {
+                write!(
+                    out,
+                    "<rect class=\"mark {}\" x=\"{from:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{height:.1}\"><title>{words}</title></rect>",
+                    mark.class,
+                    (to - from).max(1.5)
+                )
+                .expect(TO_TEXT);
+            } else {
+                write!(
+                    out,
+                    "<line class=\"mark {}\" x1=\"{from:.1}\" x2=\"{from:.1}\" y1=\"{top:.1}\" y2=\"{:.1}\"/>",
+                    mark.class,
+                    top + height
+                )
+                .expect(TO_TEXT);
+                // Words stand at the top panel alone, and where there is room.
+                if !is_narrow && top <= TOP && !mark.words.is_empty() {
+                    write!(
+                        out,
+                        "<text class=\"note\" x=\"{:.1}\" y=\"{:.1}\">{words}</text>",
+                        from + 5.0,
+                        top + 11.0
+                    )
+                    .expect(TO_TEXT);
+                }
+            }
+        }
+    }
+}
+
+fn draw_panel(
+    panel: &Panel,
+    places: &[f64],
+    x: &dyn Fn(f64) -> f64,
+    (left, right): (f64, f64),
+    (top, height): (f64, f64),
+    out: &mut String,
+) {
+    let y = |value: f64| top + height * (1.0 - panel.scale.share(value));
+    write!(out, "<text class=\"title\" x=\"{left}\" y=\"{:.1}\">{}</text>", top - 7.0, escaped(&panel.title))
+        .expect(TO_TEXT);
+    for tick in panel.scale.ticks() {
+        let at = y(tick);
+        write!(
+            out,
+            "<line class=\"grid\" x1=\"{left}\" x2=\"{right:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+             <text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            left - 6.0,
+            at + 4.0,
+            panel.unit.tick(tick)
+        )
+        .expect(TO_TEXT);
+    }
+    for line in &panel.lines {
+        for run in runs(places, &line.values) {
+            let points: Vec<String> =
+                run.iter().map(|(place, value)| format!("{:.1},{:.1}", x(*place), y(*value))).collect();
+            if line.is_area {
+                let (first, last) = (x(run[0].0), x(run[run.len() - 1].0));
+                let floor = top + height;
+                write!(
+                    out,
+                    "<path class=\"fill {}\" d=\"M{first:.1},{floor:.1}L{}L{last:.1},{floor:.1}Z\"/>",
+                    line.class,
+                    points.join("L")
+                )
+                .expect(TO_TEXT);
+            }
+            let dash = if line.is_dashed { " dash" } else { "" };
+            write!(out, "<path class=\"stroke {}{dash}\" d=\"M{}\"/>", line.class, points.join("L"))
+                .expect(TO_TEXT);
+        }
+    }
+    if let Some((value, words)) = &panel.limit {
+        let at = y(*value);
+        write!(
+            out,
+            "<line class=\"limit\" x1=\"{left}\" x2=\"{right:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+             <text class=\"note\" x=\"{right:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            (at - 5.0).max(top + 9.0),
+            escaped(words)
+        )
+        .expect(TO_TEXT);
+    }
+}
+
+/// Stretches without gaps.
+fn runs(places: &[f64], values: &[Option<f64>]) -> Vec<Vec<(f64, f64)>> {
+    let mut runs: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
+    for (place, value) in places.iter().zip(values) {
+        match value {
+            Some(value) => runs.last_mut().expect("never empty").push((*place, *value)),
+            None => runs.push(Vec::new()),
+        }
+    }
+    runs.retain(|run| !run.is_empty());
+    runs
+}
+
+const TO_TEXT: &str = "writing to a text does not fail";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_end_at_round_numbers() {
+        let linear = |top: f64| match Scale::linear([top].into_iter()) {
+            Scale::Linear(top) => top,
+            Scale::Log(..) => 0.0,
+        };
+        for (top, expected) in
+            [(0.0, 0.001), (9.0, 10.0), (60_000.0, 60_000.0), (61_000.0, 80_000.0), (1.3, 1.5)]
+        {
+            assert!((linear(top) - expected).abs() < 1e-9, "{top}: {}", linear(top));
+        }
+        let ticks = Scale::log([300.0, 45_000.0].into_iter()).ticks();
+        assert_eq!(ticks, [100.0, 1_000.0, 10_000.0, 100_000.0]);
+        assert!((Scale::Log(2.0, 4.0).share(1_000.0) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_chart_is_drawn_twice_with_its_gaps_and_its_numbers() {
+        let mut line = Line::new("a <name>", "c1", [1.0, 2.0, 3.0, 4.0]);
+        line.values[1] = None;
+        let panel = Panel {
+            title: "things".to_owned(),
+            unit: Unit::Count,
+            scale: Scale::Linear(4.0),
+            height: 100.0,
+            lines: vec![line],
+            limit: None,
+        };
+        let chart = Chart {
+            id: "x".to_owned(),
+            places: vec![0.0, 1.0, 2.0, 3.0],
+            from: 0.0,
+            to: 3.0,
+            ticks: time_ticks(0.0, 3.0),
+            place_words: vec![String::new(); 4],
+            panels: vec![panel],
+            marks: Vec::new(),
+        };
+        let html = chart.html();
+        assert_eq!(html.matches("<svg").count(), 2);
+        assert_eq!(html.matches("class=\"stroke c1\"").count(), 4, "two stretches in each of two sizes");
+        assert!(
+            html.contains("a &lt;name&gt;") && html.contains("a \\u003cname>") && !html.contains("<name>")
+        );
+        assert!(html.contains("\"values\":[1.0,null,3.0,4.0]"));
+    }
+
+    #[test]
+    fn time_axes() {
+        let words = |to| time_ticks(0.0, to).into_iter().map(|(_, words)| words).collect::<Vec<_>>();
+        assert_eq!(words(10.0), ["0 s", "2 s", "4 s", "6 s", "8 s", "10 s"]);
+        assert_eq!(words(660.0)[1], "2 min");
+        assert_eq!(words(36_000.0)[1], "2 h");
+    }
+}
