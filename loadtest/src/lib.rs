@@ -1,5 +1,6 @@
 //! The load-test harness of hongbao.
 pub mod arrivals;
+pub mod ceiling;
 pub mod check;
 pub mod compare;
 pub mod dice;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use cli::{USAGE, check, results, run};
+use cli::{USAGE, ceiling, check, results, run};
 
 /// What a set-up of hongbao bears, how it behaves past that, and whether every payment arrived exactly once.
 ///
@@ -30,6 +30,11 @@ enum Command {
     Compare(results::CompareArgs),
     /// Make one result of the parts that several generators made of one load.
     Merge(results::MergeArgs),
+    /// What this machine could do at the most, part by part, and how near hongbao comes to it.
+    Ceiling(ceiling::CeilingArgs),
+    /// A server that does nothing but answer; `ceiling` starts it.
+    #[command(hide = true)]
+    Bare(ceiling::BareArgs),
     /// Write the report of a run once more.
     Report(results::ReportArgs),
 }
@@ -41,6 +46,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Compare(args) => results::compare(&args),
         Command::Merge(args) => results::merge(&args),
+        Command::Ceiling(args) => ceiling::ceiling(&args),
+        Command::Bare(args) => ceiling::bare(&args),
         Command::Report(args) => results::report(&args),
     };
     match done {

@@ -5,6 +5,9 @@
 use crate::result::{Check, Objective, Outcome, RunResult, Verdict};
 use crate::words::{grouped, micros, seconds};
 
+/// Ids and the like that are named among the complaints.
+const TOLD_MAX: usize = 5;
+
 /// Everything that the scenario asks for, held against what was measured.
 pub fn objectives(result: &RunResult) -> Vec<Objective> {
     let wanted = &result.scenario.objectives;
@@ -128,9 +131,13 @@ pub fn judge(result: &RunResult, interrupted: bool, failures: &[String]) -> Verd
         Outcome::Pass => "PASS: every promise was kept exactly once, within all limits".to_owned(),
     };
     let mut complaints = losses;
-    complaints.extend(result.check.told.iter().chain(&result.counts.violations.told).cloned());
     complaints.extend(voids);
     complaints.extend(missed);
+    let told: Vec<&String> = result.check.told.iter().chain(&result.counts.violations.told).collect();
+    complaints.extend(told.iter().take(TOLD_MAX).map(|words| (*words).clone()));
+    if told.len() > TOLD_MAX {
+        complaints.push("and more of the kind; result.json tells the first twenty".to_owned());
+    }
     Verdict { outcome, headline, words: sentences(result), complaints }
 }
 

@@ -126,8 +126,8 @@ pub(super) fn latency_panel(title: &str, rows: &[SecondRow], seconds: usize, nam
 pub(super) fn latencies(result: &RunResult) -> Chart {
     let seconds = end_s(result).ceil() as usize + 1;
     let places: Vec<f64> = (0..seconds).map(|second| second as f64 + 0.5).collect();
-    let accept = "until the promise (from the time the request was due)";
-    let settle = "from the promise until seen settled (a sample)";
+    let accept = "until the promise";
+    let settle = "from the promise until settled (a sample)";
     let mut panels =
         vec![latency_panel(accept, &result.accept_rows, seconds, ["half", "90 %", "99 %", "slowest"])];
     if !result.settle_rows.is_empty() {
@@ -246,16 +246,17 @@ pub(super) fn processes(result: &RunResult) -> Option<Chart> {
     let panel = |title: &str, unit, lines: Vec<Line>| Panel {
         title: title.to_owned(),
         unit,
-        scale: match unit {
-            Unit::Bytes => memory_scale(&lines),
-            _ => Scale::linear(lines.iter().flat_map(|line| line.values.iter().flatten().copied())),
-        },
+        scale: Scale::linear(lines.iter().flat_map(|line| line.values.iter().flatten().copied())),
         height: 140.0,
         lines,
         limit: None,
     };
     let cpu = panel("processor cores in use", Unit::Cores, lines(|look| look.cores, ""));
-    let memory = panel("memory resident", Unit::Bytes, lines(|look| look.rss_bytes as f64, ", memory"));
+    let memory = panel(
+        "memory resident",
+        Unit::Mebibytes,
+        lines(|look| look.rss_bytes as f64 / f64::from(1 << 20), ", memory"),
+    );
     Some(Chart {
         id: "processes".to_owned(),
         place_words: at_words(&places),
@@ -266,15 +267,6 @@ pub(super) fn processes(result: &RunResult) -> Option<Chart> {
         panels: vec![cpu, memory],
         marks: marks(result),
     })
-}
-
-/// Round numbers of MiB.
-fn memory_scale(lines: &[Line]) -> Scale {
-    let mib = f64::from(1 << 20);
-    match Scale::linear(lines.iter().flat_map(|line| line.values.iter().flatten()).map(|bytes| bytes / mib)) {
-        Scale::Linear(top) => Scale::Linear(top * mib),
-        log @ Scale::Log(..) => log,
-    }
 }
 
 /// The steps of a search: p99 over the rate asked for.

@@ -21,7 +21,7 @@ pub enum Unit {
     Count,
     Micros,
     Cores,
-    Bytes,
+    Mebibytes,
 }
 
 impl Unit {
@@ -31,7 +31,7 @@ impl Unit {
             Unit::Count => "count",
             Unit::Micros => "us",
             Unit::Cores => "cores",
-            Unit::Bytes => "bytes",
+            Unit::Mebibytes => "mib",
         }
     }
 
@@ -42,7 +42,7 @@ impl Unit {
             Unit::Micros if value < 1e6 => format!("{:.0} ms", value / 1e3),
             Unit::Micros => format!("{:.0} s", value / 1e6),
             Unit::Cores => format!("{value:.1}").trim_end_matches(".0").to_owned(),
-            Unit::Bytes => words::bytes(value as u64),
+            Unit::Mebibytes => words::bytes((value * f64::from(1 << 20)) as u64),
         }
     }
 }
@@ -217,7 +217,13 @@ impl Chart {
 
     fn legend(&self) -> String {
         let mut out = String::from("<p class=\"legend\">");
+        let mut shown: Vec<&str> = Vec::new();
         for line in self.panels.iter().flat_map(|panel| &panel.lines) {
+            // A colour means the same in every panel; it is named once.
+            if shown.contains(&line.class) {
+                continue;
+            }
+            shown.push(line.class);
             let kind = if line.is_area {
                 "area"
             } else if line.is_dashed {

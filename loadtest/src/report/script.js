@@ -5,11 +5,12 @@
   const si = v => v >= 999500 ? (v / 1e6).toFixed(2) + " M" : v >= 9995 ? (v / 1e3).toFixed(1) + " k" : v >= 100 || v % 1 === 0 ? Math.round(v).toLocaleString("en") : v.toFixed(1);
   const units = {
     rate: v => si(v) + "/s", count: si, cores: v => v.toFixed(2),
-    bytes: v => (v / 1048576).toFixed(0) + " MiB",
+    mib: v => v.toFixed(0) + " MiB",
     us: v => v < 1e3 ? v + " \u00b5s" : v < 1e6 ? (v / 1e3).toFixed(v < 1e4 ? 1 : 0) + " ms" : (v / 1e6).toFixed(1) + " s",
   };
   const place = (x, y) => {
     tip.hidden = false;
+    tip.style.left = "0";
     const { offsetWidth: w, offsetHeight: h } = tip;
     tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - w - 6)) + "px";
     tip.style.top = Math.max(4, y + h + 20 > innerHeight ? y - h - 12 : y + 14) + "px";

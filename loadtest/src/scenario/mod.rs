@@ -364,7 +364,9 @@ impl Scenario {
     /// All rates of requests and of the wallet by this factor: the same picture on a smaller or larger machine.
     pub fn scaled(mut self, factor: f64) -> Scenario {
         self.arrivals = self.arrivals.scaled(factor);
-        self.setup.pace_per_s = ((self.setup.pace_per_s as f64 * factor) as u64).max(1);
+        if self.setup.pace_per_s > 0 {
+            self.setup.pace_per_s = ((self.setup.pace_per_s as f64 * factor) as u64).max(1);
+        }
         for faults in std::iter::once(&mut self.wallet.faults)
             .chain(self.wallet.change.iter_mut().map(|c| &mut c.faults))
         {
