@@ -80,20 +80,27 @@ pub fn states(observed: &Observed) -> Vec<StateSpan> {
     spans
 }
 
-/// Runs of looks whose state is not empty.
+/// What a state is, without its reason: `held back` of `held back: no answer`.
+fn kind(state: &str) -> &str {
+    state.split(':').next().unwrap_or(state)
+}
+
+/// Runs of looks of one kind of state, if it is not empty; told with the first reason.
 fn runs(on: &str, looks: &[InstanceLook], state: &mut dyn FnMut(&InstanceLook) -> String) -> Vec<StateSpan> {
     let mut spans: Vec<StateSpan> = Vec::new();
     let mut current: Option<StateSpan> = None;
     for look in looks {
         let state = state(look);
         match &mut current {
-            Some(span) if span.state == state => span.to_s = look.at_s,
+            Some(span) if kind(&span.state) == kind(&state) => span.to_s = look.at_s,
             _ => {
                 if let Some(mut span) = current.take() {
                     span.to_s = look.at_s;
                     spans.push(span);
                 }
                 if !state.is_empty() {
+                    // What follows the reason serves those who search logs.
+                    let state = state.split(" (trace").next().unwrap_or("").to_owned();
                     current =
                         Some(StateSpan { on: on.to_owned(), from_s: look.at_s, to_s: look.at_s, state });
                 }
@@ -146,7 +153,7 @@ mod tests {
         let looks = vec![
             look(0.0, true, "open"),
             look(1.0, true, "held back: slow"),
-            look(2.0, true, "held back: slow"),
+            look(2.0, true, "held back: 503 (trace 77)"),
             look(3.0, true, "open"),
             look(4.0, false, "open"),
         ];

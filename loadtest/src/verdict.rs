@@ -190,7 +190,10 @@ fn sentences(result: &RunResult) -> Vec<String> {
         ));
     }
     if let Some(peak) = result.wallet_peak_per_s {
-        words.push(format!("The wallet was never sent more than {} transfers in a second.", grouped(peak)));
+        words.push(format!(
+            "The most that the wallet was sent within one second were {} transfers.",
+            grouped(peak)
+        ));
     }
     if let Some(drained) = result.drained_s.filter(|at| *at > result.load_end_s + 0.5) {
         words.push(format!(

@@ -59,11 +59,11 @@ pub(super) fn html(result: &RunResult) -> String {
             .expect("to a text");
         }
         out.push_str("</div><ul>");
-        for span in spans.iter().take(6) {
+        for span in spans.iter().take(4) {
             write!(out, "<li>{}: {}</li>", seconds(span.from_s), escaped(&span.words)).expect("to a text");
         }
-        if spans.len() > 6 {
-            write!(out, "<li>and {} more</li>", spans.len() - 6).expect("to a text");
+        if spans.len() > 4 {
+            write!(out, "<li>and {} more</li>", spans.len() - 4).expect("to a text");
         }
         out.push_str("</ul></div>\n");
     }

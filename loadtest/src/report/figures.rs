@@ -179,7 +179,6 @@ pub(super) fn curves(id: &str, of: &[(&str, &'static str, &[(f64, u64)])]) -> Ch
         .collect();
     let to = places.last().copied().unwrap_or(1.0).max(1.0);
     let named = [
-        (0.0, "0 %"),
         (50.0, "50 %"),
         (90.0, "90 %"),
         (99.0, "99 %"),

@@ -301,10 +301,11 @@ impl Chart {
                 .expect(TO_TEXT);
                 // Words stand at the top panel alone, and where there is room.
                 if !is_narrow && top <= TOP && !mark.words.is_empty() {
+                    let is_late = mark.from > self.from + (self.to - self.from) * 0.85;
+                    let (anchor, at) = if is_late { ("end", from - 5.0) } else { ("start", from + 5.0) };
                     write!(
                         out,
-                        "<text class=\"note\" x=\"{:.1}\" y=\"{:.1}\">{words}</text>",
-                        from + 5.0,
+                        "<text class=\"note\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{words}</text>",
                         top + 11.0
                     )
                     .expect(TO_TEXT);
