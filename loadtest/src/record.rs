@@ -185,8 +185,11 @@ pub fn record(
     Ok(measure)
 }
 
-/// Reads a log: start in seconds since 1970, then each interval.
-pub fn read_log(path: &Path) -> Result<(f64, Vec<(u64, Histogram<u64>)>), RecordError> {
+/// Start in seconds since 1970, then each interval with its second since then.
+pub type Log = (f64, Vec<(u64, Histogram<u64>)>);
+
+/// Reads a log.
+pub fn read_log(path: &Path) -> Result<Log, RecordError> {
     let failed = |detail: String| RecordError::Read { path: path.to_owned(), detail };
     let bytes = fs::read(path).map_err(|error| failed(error.to_string()))?;
     let mut deserializer = Deserializer::new();

@@ -19,7 +19,8 @@ fn record(status: &str, amount: u64) -> Record {
 fn what_is_found() {
     use Fate::{Acknowledged, Open, Refused};
     // Fate, hongbao's status, the wallet's status and amount: lost, pending, altered, paid unasked.
-    let table: [(Fate, Option<&str>, Option<(&str, u64)>, [u64; 4]); 12] = [
+    type Row = (Fate, Option<&'static str>, Option<(&'static str, u64)>, [u64; 4]);
+    let table: [Row; 12] = [
         (Acknowledged, Some("SUCCEEDED"), Some(("succeeded", 50)), [0, 0, 0, 0]),
         (Acknowledged, Some("FAILED"), Some(("failed", 50)), [0, 0, 0, 0]),
         (Acknowledged, None, Some(("not_found", 0)), [1, 0, 0, 0]),

@@ -35,12 +35,12 @@ pub(super) fn observe(post: &Post, target: &Target) {
             let Some((cpu_s, rss_bytes)) = pid.and_then(look) else { continue };
             let now = Instant::now();
             let pid = pid.unwrap_or(0);
-            if let Some((pid_before, cpu_before, at)) = before.insert(name.clone(), (pid, cpu_s, now)) {
-                if pid_before == pid {
-                    let cores = (cpu_s - cpu_before) / (now - at).as_secs_f64().max(1e-3);
-                    let look = ProcessLook { at_s: post.epoch.elapsed().as_secs_f64(), cores, rss_bytes };
-                    push(&mut post.lock().processes, &name, look);
-                }
+            let last = before.insert(name.clone(), (pid, cpu_s, now));
+            // One that was started again begins anew.
+            if let Some((_, cpu_before, at)) = last.filter(|(pid_before, ..)| *pid_before == pid) {
+                let cores = (cpu_s - cpu_before) / (now - at).as_secs_f64().max(1e-3);
+                let look = ProcessLook { at_s: post.epoch.elapsed().as_secs_f64(), cores, rss_bytes };
+                push(&mut post.lock().processes, &name, look);
             }
         }
     });

@@ -48,7 +48,7 @@ pub(super) fn observe(post: &Post, address: SocketAddr) {
                 repeated: bucket.repeated,
             })
             .collect();
-        if let Some(last) = received.buckets.iter().filter(is_over).next_back() {
+        if let Some(last) = received.buckets.iter().rfind(is_over) {
             read_ms = last.at_ms + received.bucket_ms;
         }
         post.lock().wallet.extend(bins);

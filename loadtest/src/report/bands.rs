@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::figures::end_s;
-use super::plot::{escaped, time_ticks};
+use super::plot::escaped;
+use super::scale::time_ticks;
 use crate::result::RunResult;
 use crate::words::seconds;
 

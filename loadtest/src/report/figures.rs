@@ -1,6 +1,7 @@
 //! The figures of a run: what stands on which panel. All times are seconds since the run's epoch.
 
-use super::plot::{Chart, Line, Mark, Panel, Scale, Unit, time_ticks};
+use super::plot::{Chart, Line, Mark, Panel};
+use super::scale::{Scale, Unit, time_ticks};
 use crate::observe::ProcessLook;
 use crate::record::SecondRow;
 use crate::result::RunResult;
@@ -156,8 +157,11 @@ fn nines(percentile: f64) -> f64 {
     -(1.0 - percentile / 100.0).max(1e-7).log10()
 }
 
+/// Name, colour, and points of a curve.
+pub(super) type Distribution<'a> = (&'a str, &'static str, &'a [(f64, u64)]);
+
 /// Several distributions over one percentile axis.
-pub(super) fn curves(id: &str, of: &[(&str, &'static str, &[(f64, u64)])]) -> Chart {
+pub(super) fn curves(id: &str, of: &[Distribution<'_>]) -> Chart {
     let mut places: Vec<f64> =
         of.iter().flat_map(|(_, _, points)| points.iter().map(|(p, _)| nines(*p))).collect();
     places.sort_by(f64::total_cmp);

@@ -6,6 +6,7 @@
 mod bands;
 mod figures;
 mod plot;
+mod scale;
 mod tables;
 mod two;
 
@@ -66,7 +67,7 @@ pub fn of_run(result: &RunResult) -> String {
         "Logarithmic. Counted from the time a request was due, so that waiting to be sent counts as well.",
         &figures::latencies(result).html(),
     ));
-    let mut distributions: Vec<(&str, &'static str, &[(f64, u64)])> =
+    let mut distributions: Vec<figures::Distribution<'_>> =
         vec![("until the promise", "c1", &result.accept_curve)];
     if !result.settle_curve.is_empty() {
         distributions.push(("from the promise until settled", "c2", &result.settle_curve));

@@ -1,7 +1,8 @@
 //! Two runs drawn over each other, and the list of what changed.
 
-use super::figures::{curves, end_s};
-use super::plot::{Chart, Line, Panel, Scale, Unit, escaped, time_ticks};
+use super::figures::{Distribution, curves, end_s};
+use super::plot::{Chart, Line, Panel, escaped};
+use super::scale::{Scale, Unit, time_ticks};
 use super::{outcome_class, page, section};
 use crate::compare::{compare, differences};
 use crate::record::SecondRow;
@@ -18,7 +19,7 @@ pub fn of_two(a: &RunResult, b: &RunResult) -> String {
     ));
     body.push_str(&section("Rates and backlog", "A filled, B as a line.", &flow(a, b).html()));
     body.push_str(&section("Latency over time", "Until the promise; logarithmic.", &latency(a, b).html()));
-    let accept: [(&str, &'static str, &[(f64, u64)]); 2] =
+    let accept: [Distribution<'_>; 2] =
         [("A, until the promise", "c1", &a.accept_curve), ("B, until the promise", "c3", &b.accept_curve)];
     body.push_str(&section("Latency by percentile", "", &curves("curve", &accept).html()));
     page(&format!("{} against {}", a.scenario.name, b.scenario.name), &body)

@@ -5,7 +5,9 @@
 //!    ^─────────────────────────────────── answers, timeouts, reconnects <──────────────────────────────────────┘
 //! ```
 
-use std::cmp::Ordering as Order;
+mod answers;
+mod due;
+
 use std::collections::{BinaryHeap, VecDeque};
 use std::iter::Peekable;
 use std::os::fd::OwnedFd;
@@ -15,14 +17,11 @@ use std::time::Duration;
 use rustix::event::epoll;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use self::due::{Later, schedules};
 use super::connection::{Connection, Progress, State};
-use super::judge::{Judgement, Said, judge};
 use super::tally::Tally;
 use super::{Acknowledged, Fate, GeneratorError, LIST, LaneReport, Live, Outlets, Pace, Plan, TICK};
-use crate::arrivals::{Schedule, Stream};
-use crate::dice::Dice;
-use crate::http::Answer;
-use crate::scenario::Spacing;
+use crate::arrivals::Schedule;
 use crate::traffic::{Call, Item};
 
 const TIMER: u64 = u64::MAX;
@@ -36,29 +35,6 @@ const RETRY_MAX_US: u64 = 2_000_000;
 /// Acknowledged requests from which repeats and conflicts are drawn.
 const KNOWN_MAX: usize = 4_096;
 const FLUSH_COUNT: usize = 512;
-
-struct Later {
-    at_us: u64,
-    call: Call,
-}
-
-impl PartialEq for Later {
-    fn eq(&self, other: &Later) -> bool {
-        self.at_us == other.at_us
-    }
-}
-impl Eq for Later {}
-impl PartialOrd for Later {
-    fn partial_cmp(&self, other: &Later) -> Option<Order> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Later {
-    /// The earliest is the greatest, so that the heap gives it first.
-    fn cmp(&self, other: &Later) -> Order {
-        other.at_us.cmp(&self.at_us)
-    }
-}
 
 struct Lane<'a> {
     plan: &'a Plan,
@@ -314,147 +290,6 @@ impl<'a> Lane<'a> {
         }
     }
 
-    fn answered(&mut self, call: Call, answer: &Answer, now: u64) {
-        let is_batch = call.batch.is_some() && !self.plan.is_list();
-        match judge(answer, call.count() as usize, is_batch) {
-            Judgement::Again { cause, surely_not } => {
-                let call = Call { is_doubtful: call.is_doubtful || !surely_not, ..call };
-                self.again(call, cause, answer.retry_after_s, now);
-            }
-            Judgement::Acknowledged { recognised } => {
-                self.tally.counts.duplicates_recognised += recognised;
-                self.definite(&call, |_| &Said::Acknowledged, now);
-            }
-            Judgement::Each { said, recognised } => {
-                self.tally.counts.duplicates_recognised += recognised;
-                self.definite(&call, |index| &said[index], now);
-            }
-        }
-    }
-
-    /// Writes down what a definite answer says of each request.
-    fn definite<'s>(&mut self, call: &Call, said: impl Fn(usize) -> &'s Said, now: u64) {
-        let mut acknowledged = 0;
-        for (index, item) in call.items().enumerate() {
-            match (item, said(index)) {
-                (Item::Fresh(number), Said::Acknowledged) => {
-                    acknowledged += 1;
-                    self.fates[number as usize] = Fate::Acknowledged;
-                    self.remember(number, now);
-                }
-                (Item::Fresh(number), Said::Refused(code)) => self.refused(number, code, now),
-                (Item::Duplicate(_), Said::Acknowledged) => {}
-                (Item::Duplicate(number), Said::Refused(code)) => {
-                    let lane = self.lane;
-                    self.tally.counts.violations.add(|| {
-                        format!("request {lane}-{number} was acknowledged, and its repeat refused: {code}")
-                    });
-                }
-                (Item::Conflict(number), Said::Acknowledged) => {
-                    let lane = self.lane;
-                    self.tally
-                        .counts
-                        .violations
-                        .add(|| format!("request {lane}-{number} was accepted again with another amount"));
-                }
-                (Item::Conflict(_), Said::Refused(_)) => self.tally.counts.conflicts_refused += 1,
-                (Item::Invalid(number), Said::Acknowledged) => {
-                    let lane = self.lane;
-                    self.tally
-                        .counts
-                        .violations
-                        .add(|| format!("invalid request {lane}-{number} was accepted"));
-                }
-                (Item::Invalid(_), Said::Refused(_)) => self.tally.counts.invalid_refused += 1,
-            }
-        }
-        if acknowledged > 0 {
-            self.tally.counts.accepted += u64::from(acknowledged);
-            self.tally.bin(now).accepted += acknowledged;
-            Live::add(&self.plan.live.accepted, u64::from(acknowledged));
-            if let Some(done) = self.tally.acknowledged(call.due_us, now, call.batch.is_some()) {
-                // Whoever records may be gone; the run then fails there.
-                let _ = self.outlets.intervals.send(done);
-            }
-        }
-    }
-
-    fn remember(&mut self, number: u32, now: u64) {
-        if self.known.len() < KNOWN_MAX {
-            self.known.push(number);
-        } else {
-            self.known[number as usize % KNOWN_MAX] = number;
-        }
-        match self.acknowledged.last_mut() {
-            Some(last) if last.first + last.count == number && last.at_us == now => last.count += 1,
-            _ => {
-                self.acknowledged.push(Acknowledged { lane: self.lane, first: number, count: 1, at_us: now })
-            }
-        }
-        if self.acknowledged.len() >= FLUSH_COUNT {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.acknowledged.is_empty() {
-            let _ = self.outlets.acknowledged.send(std::mem::take(&mut self.acknowledged));
-        }
-    }
-
-    fn refused(&mut self, number: u32, code: &str, now: u64) {
-        self.fates[number as usize] = Fate::Refused;
-        *self.tally.counts.refused.entry(code.to_owned()).or_default() += 1;
-        self.tally.bin(now).refused += 1;
-        Live::add(&self.plan.live.refused, 1);
-    }
-
-    /// The golden rule: the same call once more, after a pause.
-    fn again(&mut self, call: Call, cause: String, retry_after_s: Option<u64>, now: u64) {
-        if now > self.give_up_us() || self.is_stopped() {
-            return self.give_up(call, &cause, now);
-        }
-        let doubled = RETRY_FIRST_US << call.attempts.min(10).saturating_sub(1);
-        let pause = retry_after_s.map_or(doubled.min(RETRY_MAX_US), |seconds| seconds * 1_000_000);
-        if now + pause > self.give_up_us() {
-            return self.give_up(call, &cause, now);
-        }
-        let counts = &mut self.tally.counts;
-        counts.retried += 1;
-        counts.retry_after_honoured += u64::from(retry_after_s.is_some());
-        *counts.retried_by_cause.entry(cause).or_default() += 1;
-        self.tally.bin(now).retried += 1;
-        Live::add(&self.plan.live.retried, 1);
-        self.later.push(Later { at_us: now + pause, call });
-    }
-
-    fn give_up_us(&self) -> u64 {
-        self.end_us + (self.plan.settings.persist_s * 1e6) as u64
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.plan.stop.load(Ordering::Relaxed)
-    }
-
-    fn give_up(&mut self, call: Call, cause: &str, now: u64) {
-        if call.attempts == 0 {
-            self.tally.counts.unsent += u64::from(call.count());
-            return;
-        }
-        for item in call.items() {
-            match item {
-                Item::Fresh(number) if self.fates[number as usize] != Fate::Acknowledged => {
-                    if call.is_doubtful {
-                        self.tally.counts.unanswered += 1;
-                    } else {
-                        self.refused(number, cause, now);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
     fn lost(&mut self, index: usize, cause: &'static str, now: u64, pause_us: u64) {
         let connection = &mut self.connections[index];
         let call = connection.close();
@@ -537,30 +372,4 @@ impl<'a> Lane<'a> {
         }
         LaneReport { lane: self.lane, fates: self.fates, counts: self.tally.counts, bins: self.tally.bins }
     }
-}
-
-/// The due times of this thread's singles and batches.
-fn schedules<'a>(
-    plan: &'a Plan,
-    thread: u32,
-    nothing: &'a crate::arrivals::Arrivals,
-) -> (Schedule<'a>, Schedule<'a>) {
-    let Pace::Arrivals { arrivals, spacing, seed } = &plan.pace else {
-        return (Schedule::none(nothing), Schedule::none(nothing));
-    };
-    let threads = plan.settings.threads;
-    let (part, parts) = (plan.part * threads + thread, plan.parts * threads);
-    let chance = |stream: u64| {
-        let own = seed ^ u64::from(plan.lane_first + part) << 8 ^ stream;
-        (*spacing == Spacing::Poisson).then(|| Dice::new(own))
-    };
-    let stream = |share: f64, size: f64, number: u64| {
-        if share <= 0.0 {
-            return Schedule::none(arrivals);
-        }
-        let stream = Stream { requests_per_call: size / share, part, parts };
-        Schedule::new(arrivals, stream, chance(number))
-    };
-    let share = plan.load.batch_share;
-    (stream(1.0 - share, 1.0, 1), stream(share, f64::from(plan.load.batch_size), 2))
 }
