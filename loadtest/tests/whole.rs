@@ -227,3 +227,43 @@ fn usage_errors_are_told_before_anything_starts() {
     let list = run(&["list"]);
     assert!(list.out.contains("fleet-failover") && list.out.contains("needs redis"), "{list:?}");
 }
+
+#[test]
+fn two_generators_make_one_load_and_one_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data").display().to_string();
+    let data = format!("data.dir={data}");
+    let sets = ["serve", "--set", "gateway.listen=127.0.0.1:0", "--set", "log.filter=warn", "--set", &data];
+    let (_server, url) = serve(&sets);
+    let scenario = folder.path().join("shared.toml");
+    let text = "about = \"shared\"\narrivals = { shape = \"constant\", per_s = 100, for_s = 3 }\n\
+                [load]\nbatch_share = 0.5\nbatch_size = 5\n[generator]\nconnections = 2\nlag_ms = 5000\n";
+    fs::write(&scenario, text).unwrap();
+    let outs = [folder.path().join("one"), folder.path().join("two")];
+    let parts = outs.iter().zip(["1/2", "2/2"]).map(|(out, part)| {
+        let mut command = harness();
+        command
+            .arg("run")
+            .arg(&scenario)
+            .args(["--json", "--target", &url, "--part", part])
+            .arg("--out")
+            .arg(out);
+        command.spawn().unwrap()
+    });
+    for part in parts.collect::<Vec<_>>() {
+        let said = said(part.wait_with_output().unwrap());
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    let merged = folder.path().join("merged");
+    let merged_said = said(harness().arg("merge").args(&outs).arg("--out").arg(&merged).output().unwrap());
+    assert_eq!(merged_said.code, Some(0), "{merged_said:?}");
+    let (whole, parts) = (result(&merged), outs.map(|out| result(&out)));
+    assert_eq!(whole["counts"]["accepted"], 300);
+    assert_eq!(whole["check"]["succeeded"], 300);
+    let calls = parts.iter().map(|part| part["accept"]["count"].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(whole["accept"]["count"], calls);
+    assert!(
+        parts.iter().all(|part| part["counts"]["accepted"].as_u64() > Some(100)),
+        "both made their share"
+    );
+}
