@@ -90,7 +90,7 @@ fn by_second(
 }
 
 fn once(what: &str, a: f64, b: f64, show: &dyn Fn(f64) -> String, more_is_worse: bool) -> Change {
-    let change = (a > 0.0).then(|| b / a - 1.0);
+    let change = if a == b { Some(0.0) } else { (a > 0.0).then(|| b / a - 1.0) };
     Change {
         what: what.to_owned(),
         a: show(a),
@@ -226,11 +226,11 @@ pub fn words(a: &RunResult, b: &RunResult) -> String {
         text.push_str(&format!("  differs    {difference}\n"));
     }
     for change in compare(a, b) {
-        let percent =
-            change.change.map_or_else(|| "new".to_owned(), |share| format!("{:+.1} %", share * 100.0));
-        let noise = change
-            .noise
-            .map_or_else(|| "one value a run".to_owned(), |share| format!("noise {:.1} %", share * 100.0));
+        let percent = change.change.map_or_else(|| "new".to_owned(), crate::words::change);
+        let noise = change.noise.map_or_else(
+            || "one value a run".to_owned(),
+            |share| format!("noise {}", crate::words::change(share)),
+        );
         text.push_str(&format!(
             "  {:<12} {:<42} {:>12} \u{2192} {:>12}  {percent:>9}  ({noise})\n",
             change.says(),

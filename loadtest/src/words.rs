@@ -58,6 +58,11 @@ pub fn short(number: f64) -> String {
     }
 }
 
+/// A change as a share of what was: in per cent, or how many times as much.
+pub fn change(share: f64) -> String {
+    if share >= 9.0 { format!("\u{d7}{:.0}", share + 1.0) } else { format!("{:+.1} %", share * 100.0) }
+}
+
 pub fn bytes(count: u64) -> String {
     let mib = count as f64 / f64::from(1 << 20);
     if mib >= 1_024.0 { format!("{:.1} GiB", mib / 1_024.0) } else { format!("{mib:.0} MiB") }

@@ -20,15 +20,19 @@ fn the_smoke_scenario_passes_and_leaves_a_report() {
     let out = folder.path().join("out");
     let out_text = out.display().to_string();
     let said = run(&["run", "smoke", "--json", "--scale", &scale(), "--out", &out_text]);
-    // On a busy machine the generator may be late; then the run is void, and says so. Nothing else is excused.
+    // A busy machine may be late with promises, or with the load itself, and then the verdict says so. Nothing else is
+    // excused.
     let summary = said.json();
-    let excused = said.code == Some(3)
-        && summary["complaints"][0].as_str().is_some_and(|c| c.contains("load generator itself"));
-    assert!(said.code == Some(0) || excused, "{said:?}");
-    assert_eq!(
-        (&summary["lost"], &summary["double_paid"], &summary["pending"]),
-        (&0.into(), &0.into(), &0.into())
-    );
+    let complaints = summary["complaints"].as_array().expect("a list");
+    let is_about_time = |words: &Value| {
+        let words = words.as_str().unwrap_or("");
+        words.contains("load generator itself") || words.contains("promises within")
+    };
+    assert!(complaints.iter().all(is_about_time), "{said:?}");
+    assert_eq!(said.code == Some(0), complaints.is_empty(), "{said:?}");
+    for name in ["lost", "double_paid", "pending"] {
+        assert_eq!(summary[name], 0, "{name}: {summary}");
+    }
     assert_eq!(summary["books_balanced"], true);
     assert_eq!((&summary["accepted"], &summary["succeeded"]), (&summary["submitted"], &summary["accepted"]));
     assert!(summary["accepted"].as_u64() > Some(500), "{summary}");

@@ -109,13 +109,14 @@ impl Chart {
 
     fn legend(&self) -> String {
         let mut out = String::from("<p class=\"legend\">");
-        let mut shown: Vec<&str> = Vec::new();
+        let mut shown: Vec<(&str, bool)> = Vec::new();
         for line in self.panels.iter().flat_map(|panel| &panel.lines) {
-            // A colour means the same in every panel; it is named once.
-            if shown.contains(&line.class) {
+            // A colour means the same in every panel; it is named once, by what stands before a colon.
+            if shown.contains(&(line.class, line.is_dashed)) {
                 continue;
             }
-            shown.push(line.class);
+            shown.push((line.class, line.is_dashed));
+            let name = line.name.split(':').next().unwrap_or(&line.name);
             let kind = if line.is_area {
                 "area"
             } else if line.is_dashed {
@@ -123,7 +124,7 @@ impl Chart {
             } else {
                 "line"
             };
-            write!(out, "<span><i class=\"{kind} {}\"></i>{}</span>", line.class, escaped(&line.name))
+            write!(out, "<span><i class=\"{kind} {}\"></i>{}</span>", line.class, escaped(name))
                 .expect(TO_TEXT);
         }
         out.push_str("</p>\n");

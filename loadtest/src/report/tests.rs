@@ -71,5 +71,5 @@ fn two_runs_are_drawn_over_each_other() {
     b.accept_rows.iter_mut().for_each(|row| row.p99_us *= 2);
     let html = of_two(&a, &b);
     assert!(html.contains("1 worse, 0 better"), "{html}");
-    assert!(html.contains("B accepted") && !html.contains("NaN"));
+    assert!(html.contains("B: accepted") && !html.contains("NaN"));
 }

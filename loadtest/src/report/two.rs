@@ -62,10 +62,8 @@ fn changes(a: &RunResult, b: &RunResult) -> String {
             "better" => "pass more",
             _ => "",
         };
-        let percent =
-            change.change.map_or_else(|| "new".to_owned(), |share| format!("{:+.1} %", share * 100.0));
-        let noise =
-            change.noise.map_or_else(|| "-".to_owned(), |share| format!("\u{b1}{:.1} %", share * 100.0));
+        let percent = change.change.map_or_else(|| "new".to_owned(), words::change);
+        let noise = change.noise.map_or_else(|| "-".to_owned(), words::change);
         rows.push_str(&format!(
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{percent}</td><td>{noise}</td><td class=\"{class}\">{}</td></tr>\n",
             escaped(&change.what),
@@ -105,16 +103,16 @@ fn flow(a: &RunResult, b: &RunResult) -> Chart {
         limit: None,
     };
     let accepted = vec![
-        line("A accepted", "c1", a, &a.series.accepted).area(),
-        line("B accepted", "c3", b, &b.series.accepted),
+        line("A: accepted", "c1", a, &a.series.accepted).area(),
+        line("B: accepted", "c3", b, &b.series.accepted),
     ];
     let settled = vec![
-        line("A settled", "c1", a, &a.series.settled).area(),
-        line("B settled", "c3", b, &b.series.settled),
+        line("A: settled", "c1", a, &a.series.settled).area(),
+        line("B: settled", "c3", b, &b.series.settled),
     ];
     let backlog = vec![
-        line("A backlog", "c1", a, &a.series.backlog).area(),
-        line("B backlog", "c3", b, &b.series.backlog),
+        line("A: backlog", "c1", a, &a.series.backlog).area(),
+        line("B: backlog", "c3", b, &b.series.backlog),
     ];
     Chart {
         id: "flow".to_owned(),
