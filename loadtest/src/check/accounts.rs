@@ -111,3 +111,31 @@ pub(super) fn at_hongbao(hongbao: &mut Caller, books: &Books<'_>, sums: &Sums, c
     }
     check.evidence.push(format!("what {} campaigns spent, each against its paid ids", books.campaigns));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balances_that_differ_are_told_by_who_has_too_much() {
+        // Account, expected, actual: paid too much, too little, whether the books balance.
+        let table = [
+            ("person:a", 100, 100, (0, 0, true)),
+            ("person:a", 100, 150, (1, 0, false)),
+            ("person:a", 0, 150, (1, 0, false)),
+            ("person:a", 100, 0, (0, 1, false)),
+            ("campaign:default:x", 900, 900, (0, 0, true)),
+            ("campaign:default:x", 900, 800, (0, 0, false)),
+            ("campaign:default:x", 900, 950, (0, 0, false)),
+        ];
+        for (account, expected, actual, found) in table {
+            let mut check = Check { books_balanced: true, ..Check::default() };
+            compare(account, expected, actual, &mut check);
+            assert_eq!(
+                (check.double_paid, check.short_paid, check.books_balanced),
+                found,
+                "{account} {actual}"
+            );
+        }
+    }
+}
