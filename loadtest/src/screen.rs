@@ -114,8 +114,15 @@ impl View {
     }
 
     fn rates(&self, of: impl Fn(&Totals) -> u64) -> Vec<f64> {
-        let pairs = self.history.iter().zip(self.history.iter().skip(1));
-        pairs.map(|(a, b)| of(b).saturating_sub(of(a)) as f64 / PICTURE_EVERY.as_secs_f64()).collect()
+        // Over four pictures, because what the processes say of themselves comes in steps.
+        let steps: Vec<u64> = self.history.iter().map(of).collect();
+        (1..steps.len())
+            .map(|at| {
+                let from = at.saturating_sub(4);
+                let length_s = (at - from) as f64 * PICTURE_EVERY.as_secs_f64();
+                steps[at].saturating_sub(steps[from]) as f64 / length_s
+            })
+            .collect()
     }
 
     fn picture(&mut self) -> Duration {
