@@ -95,18 +95,24 @@ pub(super) fn flow(result: &RunResult) -> Chart {
     }
 }
 
-/// One latency row a second, with gaps where nothing was answered.
-pub(super) fn latency_panel(title: &str, rows: &[SecondRow], seconds: usize, names: [&str; 4]) -> Panel {
+/// Places of latencies on the axis at the most; longer runs show the worst second of several.
+const LATENCY_PLACES_MAX: usize = 600;
+const LATENCY_NAMES: [&str; 4] = ["half", "90 %", "99 %", "slowest"];
+
+/// Latencies over places of so many seconds each, with gaps where nothing was answered.
+fn latency_panel(title: &str, rows: &[SecondRow], places: usize, stride: usize) -> Panel {
     let line = |name: &str, class, of: fn(&SecondRow) -> u64| {
-        let mut values = vec![None; seconds];
+        let mut values: Vec<Option<f64>> = vec![None; places];
         for row in rows {
-            if let Some(value) = values.get_mut(row.at_s as usize) {
-                *value = Some(of(row) as f64);
+            if let Some(value) = values.get_mut(row.at_s as usize / stride) {
+                *value = Some(value.unwrap_or(0.0).max(of(row) as f64));
             }
         }
         Line { name: name.to_owned(), class, is_area: false, is_dashed: false, values }
     };
-    let [half, ninety, ninety_nine, most] = names;
+    let title =
+        if stride > 1 { format!("{title}, the worst second of each {stride}") } else { title.to_owned() };
+    let [half, ninety, ninety_nine, most] = LATENCY_NAMES;
     let lines = vec![
         line(half, "c2", |row| row.p50_us),
         line(ninety, "c1", |row| row.p90_us),
@@ -115,7 +121,7 @@ pub(super) fn latency_panel(title: &str, rows: &[SecondRow], seconds: usize, nam
     ];
     let values = lines.iter().flat_map(|line| line.values.iter().flatten().copied());
     Panel {
-        title: title.to_owned(),
+        title,
         unit: Unit::Micros,
         scale: Scale::log(values),
         height: PANEL_HEIGHT,
@@ -126,14 +132,13 @@ pub(super) fn latency_panel(title: &str, rows: &[SecondRow], seconds: usize, nam
 
 pub(super) fn latencies(result: &RunResult) -> Chart {
     let seconds = end_s(result).ceil() as usize + 1;
-    let places: Vec<f64> = (0..seconds).map(|second| second as f64 + 0.5).collect();
-    let accept = "until the promise";
-    let settle = "from the promise until settled (a sample)";
-    let mut panels =
-        vec![latency_panel(accept, &result.accept_rows, seconds, ["half", "90 %", "99 %", "slowest"])];
+    let stride = seconds.div_ceil(LATENCY_PLACES_MAX);
+    let count = seconds.div_ceil(stride);
+    let places: Vec<f64> = (0..count).map(|place| (place as f64 + 0.5) * stride as f64).collect();
+    let mut panels = vec![latency_panel("until the promise", &result.accept_rows, count, stride)];
     if !result.settle_rows.is_empty() {
-        let mut panel =
-            latency_panel(settle, &result.settle_rows, seconds, ["half", "90 %", "99 %", "slowest"]);
+        let title = "from the promise until settled (a sample)";
+        let mut panel = latency_panel(title, &result.settle_rows, count, stride);
         // The same names mean the same in both panels; the tooltip tells them apart.
         for line in &mut panel.lines {
             line.name = format!("{}, settled", line.name);

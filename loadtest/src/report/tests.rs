@@ -73,3 +73,22 @@ fn two_runs_are_drawn_over_each_other() {
     assert!(html.contains("1 worse, 0 better"), "{html}");
     assert!(html.contains("B: accepted") && !html.contains("NaN"));
 }
+
+#[test]
+fn a_long_run_has_no_more_points_than_can_be_seen() {
+    let mut result = made_up();
+    let row = |at_s| SecondRow {
+        at_s,
+        count: 10,
+        p50_us: 900,
+        p90_us: 2_000,
+        p99_us: 9_000 + at_s,
+        max_us: 90_000,
+    };
+    result.accept_rows = (0..43_200).map(row).collect();
+    result.series.step_s = 60.0;
+    result.series.offered = vec![100.0; 720];
+    let html = of_run(&result);
+    assert!(html.len() < 600_000, "{} bytes", html.len());
+    assert!(html.contains("the worst second of each 73"));
+}
