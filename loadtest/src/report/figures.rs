@@ -48,11 +48,20 @@ pub(super) fn marks(result: &RunResult) -> Vec<Mark> {
     marks
 }
 
-/// The rush and what became of it: rates above, what waits below.
-pub(super) fn flow(result: &RunResult) -> Chart {
+/// Until when the rush is shown close up, where the whole is so much longer that nothing can be seen of it.
+pub(super) fn close_up_s(result: &RunResult) -> Option<f64> {
+    let rush_s = result.load_end_s * 1.1;
+    (end_s(result) > 4.0 * rush_s && rush_s > 0.0).then_some(rush_s)
+}
+
+/// The rush and what became of it: rates above, what waits below; up to a time.
+pub(super) fn flow(result: &RunResult, id: &str, to: f64) -> Chart {
     let series = &result.series;
-    let places = step_places(series.step_s, series.offered.len());
-    let of = |name: &str, class, values: &[f64]| Line::new(name, class, values.iter().copied());
+    let count = series.offered.len().min((to / series.step_s).ceil() as usize);
+    // Whole steps: nothing is drawn past the axis' end.
+    let to = count.max(1) as f64 * series.step_s.max(1e-3);
+    let places = step_places(series.step_s, count);
+    let of = |name: &str, class, values: &[f64]| Line::new(name, class, values.iter().take(count).copied());
     let mut lines = vec![
         of("accepted", "c1", &series.accepted).area(),
         of("settled", "c2", &series.settled).area(),
@@ -78,18 +87,18 @@ pub(super) fn flow(result: &RunResult) -> Chart {
     let waiting = Panel {
         title: "promised and not yet settled".to_owned(),
         unit: Unit::Count,
-        scale: Scale::linear(series.backlog.iter().copied()),
+        scale: Scale::linear(series.backlog.iter().take(count).copied()),
         height: BACKLOG_HEIGHT,
         lines: vec![of("backlog", "c5", &series.backlog).area()],
         limit: None,
     };
     Chart {
-        id: "flow".to_owned(),
+        id: id.to_owned(),
         place_words: at_words(&places),
         places,
         from: 0.0,
-        to: end_s(result),
-        ticks: time_ticks(0.0, end_s(result)),
+        to,
+        ticks: time_ticks(0.0, to),
         panels: vec![rates, waiting],
         marks: marks(result),
     }
@@ -130,29 +139,32 @@ fn latency_panel(title: &str, rows: &[SecondRow], places: usize, stride: usize) 
     }
 }
 
-pub(super) fn latencies(result: &RunResult) -> Chart {
-    let seconds = end_s(result).ceil() as usize + 1;
+pub(super) fn accept_latency(result: &RunResult) -> Chart {
+    let to = close_up_s(result).unwrap_or_else(|| end_s(result));
+    latency(result, "accept", "until the promise", &result.accept_rows, to)
+}
+
+pub(super) fn settle_latency(result: &RunResult) -> Chart {
+    let title = "from the promise until settled (a sample)";
+    latency(result, "settle", title, &result.settle_rows, end_s(result))
+}
+
+fn latency(result: &RunResult, id: &str, title: &str, rows: &[SecondRow], to: f64) -> Chart {
+    // What was answered later than the close-up shows is answered all the same.
+    let last = rows.last().map_or(0.0, |row| row.at_s as f64 + 1.0);
+    let to = to.max(last).max(1.0);
+    let seconds = to.ceil() as usize + 1;
     let stride = seconds.div_ceil(LATENCY_PLACES_MAX);
     let count = seconds.div_ceil(stride);
     let places: Vec<f64> = (0..count).map(|place| (place as f64 + 0.5) * stride as f64).collect();
-    let mut panels = vec![latency_panel("until the promise", &result.accept_rows, count, stride)];
-    if !result.settle_rows.is_empty() {
-        let title = "from the promise until settled (a sample)";
-        let mut panel = latency_panel(title, &result.settle_rows, count, stride);
-        // The same names mean the same in both panels; the tooltip tells them apart.
-        for line in &mut panel.lines {
-            line.name = format!("{}, settled", line.name);
-        }
-        panels.push(panel);
-    }
     Chart {
-        id: "latency".to_owned(),
+        id: id.to_owned(),
         place_words: at_words(&places),
+        panels: vec![latency_panel(title, rows, count, stride)],
         places,
         from: 0.0,
-        to: end_s(result),
-        ticks: time_ticks(0.0, end_s(result)),
-        panels,
+        to,
+        ticks: time_ticks(0.0, to),
         marks: marks(result),
     }
 }

@@ -53,7 +53,7 @@ pub fn of_run(result: &RunResult) -> String {
     body.push_str(&section(
         "The rush and the valley",
         "What was asked for, what was promised, and what was settled: the peak is taken in at once, and settled at the pace the wallet bears.",
-        &figures::flow(result).html(),
+        &flow(result),
     ));
     if let Some(chart) = figures::search(result) {
         body.push_str(&section(
@@ -65,7 +65,7 @@ pub fn of_run(result: &RunResult) -> String {
     body.push_str(&section(
         "Latency over time",
         "Logarithmic. Counted from the time a request was due, so that waiting to be sent counts as well.",
-        &figures::latencies(result).html(),
+        &latencies(result),
     ));
     let mut distributions: Vec<figures::Distribution<'_>> =
         vec![("until the promise", "c1", &result.accept_curve)];
@@ -92,6 +92,23 @@ pub fn of_run(result: &RunResult) -> String {
     body.push_str(&tables::all(result));
     let title = format!("{}: {}", result.scenario.name, result.verdict.headline);
     page(&title, &body)
+}
+
+fn flow(result: &RunResult) -> String {
+    let mut charts = figures::flow(result, "flow", figures::end_s(result)).html();
+    if let Some(to) = figures::close_up_s(result) {
+        charts.push_str("<h3>The rush, close up</h3>\n");
+        charts.push_str(&figures::flow(result, "rush", to).html());
+    }
+    charts
+}
+
+fn latencies(result: &RunResult) -> String {
+    let mut charts = figures::accept_latency(result).html();
+    if !result.settle_rows.is_empty() {
+        charts.push_str(&figures::settle_latency(result).html());
+    }
+    charts
 }
 
 fn head(result: &RunResult) -> String {

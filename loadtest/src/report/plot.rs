@@ -133,7 +133,7 @@ impl Chart {
 
     fn svg(&self, width: f64, class: &str, out: &mut String) {
         let is_narrow = class == "narrow";
-        let left = if is_narrow { 46.0 } else { 62.0 };
+        let left = if is_narrow { 54.0 } else { 62.0 };
         let plot = width - left - RIGHT;
         let squeeze = if is_narrow { 0.75 } else { 1.0 };
         let heights: Vec<f64> = self.panels.iter().map(|panel| panel.height * squeeze).collect();
@@ -173,7 +173,7 @@ impl Chart {
     }
 
     fn marks(&self, x: &dyn Fn(f64) -> f64, top: f64, height: f64, is_narrow: bool, out: &mut String) {
-        for mark in &self.marks {
+        for mark in self.marks.iter().filter(|mark| mark.from <= self.to) {
             let (from, to) = (x(mark.from.max(self.from)), x(mark.to.min(self.to)));
             let words = escaped(&mark.words);
             if mark.to > mark.from {

@@ -91,4 +91,5 @@ fn a_long_run_has_no_more_points_than_can_be_seen() {
     let html = of_run(&result);
     assert!(html.len() < 600_000, "{} bytes", html.len());
     assert!(html.contains("the worst second of each 73"));
+    assert!(html.contains("The rush, close up") && !of_run(&made_up()).contains("The rush, close up"));
 }
