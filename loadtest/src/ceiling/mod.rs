@@ -1,0 +1,203 @@
+//! What this machine could do at the most, part by part, and how near hongbao comes to it.
+//!
+//! ```text
+//! rows: disk · memory · queues · a bare HTTP server · hongbao itself        each measured once in every round
+//! ratios: hongbao's HTTP singles and batches ÷ the rows above them          told as median and spread over the rounds
+//! ```
+//!
+//! What holds: rows are taken in interleaved rounds, so that a machine that others share slows all of them alike; the
+//! bare server and hongbao are processes of their own, under the same generator. Another row is another entry in
+//! [`rows`]: a name, a unit and a function that measures it once.
+
+pub mod bare;
+mod disk;
+mod doors;
+mod memory;
+mod queues;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::words::short;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub rounds: u32,
+    /// Of each measurement.
+    pub for_s: f64,
+    /// Where files are written; on the disk that is to be measured.
+    pub folder: PathBuf,
+    pub connections: u32,
+}
+
+impl Options {
+    fn length(&self) -> Duration {
+        Duration::from_secs_f64(self.for_s)
+    }
+}
+
+/// One thing that is measured.
+struct Row {
+    name: &'static str,
+    unit: &'static str,
+    measure: fn(&Options) -> anyhow::Result<f64>,
+}
+
+/// All of them, in the order in which a round takes them.
+fn rows() -> Vec<Row> {
+    let row = |name, unit, measure| Row { name, unit, measure };
+    vec![
+        row("one fdatasync of 4 KiB, one after the other", "syncs/s", disk::syncs_per_s),
+        row("write in sequence, fdatasync at the end", "MB/s", disk::sequential_mb_per_s),
+        row("copy in memory", "GB/s", memory::copy_gb_per_s),
+        row("crossbeam channel, one to one, 8 bytes", "items/s", queues::channel_per_s),
+        row("disruptor ring, one to one, 8 bytes", "items/s", queues::ring_per_s),
+        row("bare HTTP, singles", "requests/s", doors::bare_singles),
+        row("bare HTTP, singles, JSON parsed", "requests/s", doors::parsed_singles),
+        row(HONGBAO_SINGLES, "requests/s", doors::hongbao_singles),
+        row("bare HTTP, batches of 500", "items/s", doors::bare_batches),
+        row("bare HTTP, batches of 500, JSON parsed", "items/s", doors::parsed_batches),
+        row(HONGBAO_BATCHES, "items/s", doors::hongbao_batches),
+    ]
+}
+
+const HONGBAO_SINGLES: &str = "hongbao HTTP, singles, durable, settling beside";
+const HONGBAO_BATCHES: &str = "hongbao HTTP, batches of 500, durable, settling beside";
+
+/// What is divided by what.
+const RATIOS: [(&str, &str); 4] = [
+    (HONGBAO_SINGLES, "bare HTTP, singles"),
+    (HONGBAO_SINGLES, "bare HTTP, singles, JSON parsed"),
+    (HONGBAO_BATCHES, "bare HTTP, batches of 500"),
+    (HONGBAO_BATCHES, "bare HTTP, batches of 500, JSON parsed"),
+];
+
+/// Median, least and most over the rounds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Spread {
+    pub name: String,
+    pub unit: String,
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Spread {
+    fn of(name: &str, unit: &str, values: &[f64]) -> Spread {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let median = match sorted.len() {
+            0 => 0.0,
+            n if n % 2 == 1 => sorted[n / 2],
+            n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+        };
+        Spread {
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            median,
+            least: sorted.first().copied().unwrap_or(0.0),
+            most: sorted.last().copied().unwrap_or(0.0),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Ceiling {
+    pub rounds: u32,
+    pub rows: Vec<Spread>,
+    /// Taken round by round, so that what slows a round slows both.
+    pub ratios: Vec<Spread>,
+}
+
+/// Measures all rows in so many rounds; `tell` hears of each measurement.
+pub fn measure(options: &Options, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Ceiling> {
+    std::fs::create_dir_all(&options.folder)
+        .with_context(|| format!("making {}", options.folder.display()))?;
+    let rows = rows();
+    let mut values: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
+    for round in 1..=options.rounds {
+        for (row, values) in rows.iter().zip(&mut values) {
+            let value = (row.measure)(options).with_context(|| format!("measuring: {}", row.name))?;
+            tell(&format!("round {round}  {:<56} {:>10} {}", row.name, short(value), row.unit));
+            values.push(value);
+        }
+    }
+    Ok(summed_up(options.rounds, &rows, &values))
+}
+
+fn summed_up(rounds: u32, rows: &[Row], values: &[Vec<f64>]) -> Ceiling {
+    let of = |name: &str| rows.iter().position(|row| row.name == name).map(|at| &values[at]);
+    let ratios = RATIOS.iter().filter_map(|(above, below)| {
+        let each: Vec<f64> = of(above)?.iter().zip(of(below)?).map(|(a, b)| a / b).collect();
+        Some(Spread::of(&format!("{above} \u{f7} {below}"), "", &each))
+    });
+    let spreads = rows.iter().zip(values).map(|(row, values)| Spread::of(row.name, row.unit, values));
+    Ceiling { rounds, ratios: ratios.collect(), rows: spreads.collect() }
+}
+
+impl Ceiling {
+    pub fn words(&self) -> String {
+        let mut text = format!("\n  {} rounds, interleaved: median (least to most)\n\n", self.rounds);
+        for row in &self.rows {
+            let spread = format!("({} to {})", short(row.least), short(row.most));
+            text.push_str(&format!(
+                "  {:<56} {:>10} {:<10} {spread}\n",
+                row.name,
+                short(row.median),
+                row.unit
+            ));
+        }
+        text.push('\n');
+        for ratio in &self.ratios {
+            text.push_str(&format!(
+                "  {:.2} ({:.2} to {:.2})  {}\n",
+                ratio.median, ratio.least, ratio.most, ratio.name
+            ));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(folder: PathBuf) -> Options {
+        Options { rounds: 1, for_s: 0.05, folder, connections: 4 }
+    }
+
+    #[test]
+    fn what_needs_no_server_is_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path().to_owned());
+        for row in rows().iter().filter(|row| !row.name.contains("HTTP")) {
+            let value = (row.measure)(&options).unwrap();
+            assert!(value > 1.0, "{}: {value}", row.name);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn ratios_are_taken_round_by_round() {
+        let rows = rows();
+        // A slow second round slows both alike.
+        let values: Vec<Vec<f64>> =
+            rows.iter()
+                .map(|row| {
+                    if row.name == HONGBAO_SINGLES { vec![50.0, 5.0, 40.0] } else { vec![100.0, 10.0, 100.0] }
+                })
+                .collect();
+        let ceiling = summed_up(3, &rows, &values);
+        let ratio = &ceiling.ratios[0];
+        assert_eq!((ratio.median, ratio.least, ratio.most), (0.5, 0.4, 0.5));
+        assert!(
+            RATIOS
+                .iter()
+                .all(|(a, b)| rows.iter().any(|row| row.name == *a) && rows.iter().any(|row| row.name == *b))
+        );
+        assert!(ceiling.words().contains("0.50 (0.40 to 0.50)"));
+    }
+}

@@ -1,0 +1,240 @@
+//! Was every payment made exactly once? Counted at the wallet by this program alone.
+//!
+//! ```text
+//! claims (what the caller was told) ─> lookup at hongbao ─> lookup at the wallet ─> balances of every account
+//! ```
+//!
+//! What holds: every acknowledged id must be known, final, and paid with its own amount if it is said to be paid;
+//! nothing else may be paid; every payee's balance and every campaign's must be what the paid ids add up to, which
+//! finds a second payment under whatever id. What could not be looked at is a gap, never a pass. Absent: trust in
+//! hongbao's own counts.
+
+mod accounts;
+mod audit;
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+pub use audit::run_audit;
+
+use crate::generator::Fate;
+use crate::http::{Caller, HttpError};
+use crate::result::Check;
+
+/// Ids in one lookup.
+const AT_HONGBAO: usize = 1_000;
+const AT_WALLET: usize = 1_000;
+const TOLD_MAX: usize = 20;
+
+/// A request as its caller remembers it.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub id: String,
+    pub amount: u64,
+    pub fate: Fate,
+    /// Number of the campaign and of the payee, where the accounts are to be checked.
+    pub parties: Option<(u32, u32)>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    data: Vec<Standing>,
+}
+
+#[derive(Deserialize)]
+struct Standing {
+    id: String,
+    status: String,
+    r#final: bool,
+    #[serde(default)]
+    amount: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Records {
+    results: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    id: String,
+    status: String,
+    #[serde(default)]
+    amount: Option<u64>,
+}
+
+/// The names of the accounts, and what each campaign was funded with.
+pub struct Books<'a> {
+    pub campaign: &'a dyn Fn(u32) -> String,
+    pub payee: &'a dyn Fn(u32) -> String,
+    pub campaigns: u32,
+    pub payees: u32,
+    pub funded: u64,
+}
+
+/// Where to look.
+pub struct Sources<'a> {
+    pub hongbao: Caller,
+    /// The reference wallet.
+    pub wallet: Option<Caller>,
+    pub client: &'a str,
+    /// `None`: only the ids are checked.
+    pub books: Option<Books<'a>>,
+}
+
+#[derive(Default)]
+struct Sums {
+    by_campaign: HashMap<u32, u64>,
+    by_payee: HashMap<u32, u64>,
+}
+
+/// Checks all claims; `progress` is told how many are done.
+pub fn check(
+    claims: impl Iterator<Item = Claim>,
+    mut sources: Sources<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Check, HttpError> {
+    let mut check = Check { books_balanced: true, ..Check::default() };
+    let mut sums = Sums::default();
+    let mut done = 0;
+    let mut claims = claims.filter(|claim| claim.fate != Fate::Unsent).peekable();
+    while claims.peek().is_some() {
+        let chunk: Vec<Claim> = claims.by_ref().take(AT_HONGBAO).collect();
+        let standings = ask_hongbao(&mut sources.hongbao, &chunk)?;
+        let records = match &mut sources.wallet {
+            Some(wallet) => Some(ask_wallet(wallet, sources.client, &chunk)?),
+            None => None,
+        };
+        for claim in &chunk {
+            let standing = standings.get(&claim.id);
+            let record = records.as_ref().and_then(|records| records.get(&claim.id));
+            compare(claim, standing, records.is_some().then_some(record), &mut check, &mut sums);
+        }
+        done += chunk.len() as u64;
+        progress(done);
+    }
+    check.evidence.push(format!("{} ids looked up at hongbao, one by one", done));
+    if sources.wallet.is_some() {
+        check.evidence.push(format!("the same {done} ids looked up at the wallet"));
+    }
+    if let Some(books) = &sources.books {
+        match &mut sources.wallet {
+            Some(wallet) => accounts::at_wallet(wallet, sources.client, books, &sums, &mut check),
+            None => accounts::at_hongbao(&mut sources.hongbao, books, &sums, &mut check),
+        }
+    }
+    Ok(check)
+}
+
+fn ask_hongbao(caller: &mut Caller, chunk: &[Claim]) -> Result<HashMap<String, Standing>, HttpError> {
+    let ids: Vec<&str> = chunk.iter().map(|claim| claim.id.as_str()).collect();
+    let body = serde_json::json!({ "ids": ids }).to_string();
+    // Looking up changes nothing: a second try is safe.
+    let found: Found = caller
+        .read("POST", "/v1/disbursements/lookup", &body)
+        .or_else(|_| caller.read("POST", "/v1/disbursements/lookup", &body))?;
+    Ok(found.data.into_iter().map(|standing| (standing.id.clone(), standing)).collect())
+}
+
+fn ask_wallet(
+    caller: &mut Caller,
+    client: &str,
+    chunk: &[Claim],
+) -> Result<HashMap<String, Record>, HttpError> {
+    let mut records = HashMap::with_capacity(chunk.len());
+    for part in chunk.chunks(AT_WALLET) {
+        let ids: Vec<String> = part.iter().map(|claim| format!("{client}:{}", claim.id)).collect();
+        let body = serde_json::json!({ "ids": ids }).to_string();
+        let told: Records = caller
+            .read("POST", "/v1/transfers/lookup", &body)
+            .or_else(|_| caller.read("POST", "/v1/transfers/lookup", &body))?;
+        for record in told.results {
+            if let Some(id) = record.id.strip_prefix(client).and_then(|id| id.strip_prefix(':')) {
+                records.insert(id.to_owned(), record);
+            }
+        }
+    }
+    Ok(records)
+}
+
+pub(super) fn tell(check: &mut Check, words: impl FnOnce() -> String) {
+    if check.told.len() < TOLD_MAX {
+        let words = words();
+        check.told.push(words);
+    }
+}
+
+/// `record`: none if there is no wallet to ask; some none if the wallet did not answer about this id.
+fn compare(
+    claim: &Claim,
+    standing: Option<&Standing>,
+    record: Option<Option<&Record>>,
+    check: &mut Check,
+    sums: &mut Sums,
+) {
+    let id = &claim.id;
+    let is_acknowledged = claim.fate == Fate::Acknowledged;
+    let status = standing.map(|standing| standing.status.as_str());
+    if is_acknowledged {
+        check.acknowledged += 1;
+        match standing {
+            None => {
+                check.lost += 1;
+                tell(check, || format!("{id} was acknowledged, and hongbao does not know it"));
+            }
+            Some(standing) => count_status(claim, standing, check),
+        }
+    }
+    let said_paid = status == Some("SUCCEEDED");
+    let is_paid = match record {
+        None => said_paid,
+        Some(record) => record.is_some_and(|record| record.status == "succeeded"),
+    };
+    let amount_at_wallet = record.flatten().and_then(|record| record.amount);
+    if is_paid && amount_at_wallet.is_some_and(|amount| amount != claim.amount) {
+        check.altered += 1;
+        tell(check, || format!("{id} was paid {amount_at_wallet:?}, not {}", claim.amount));
+    }
+    if said_paid && !is_paid {
+        check.lost += 1;
+        tell(check, || format!("{id} is SUCCEEDED at hongbao, and not paid at the wallet"));
+    }
+    let is_final_unpaid = standing.is_some_and(|standing| standing.r#final) && !said_paid;
+    if is_paid && (is_final_unpaid || claim.fate == Fate::Refused) {
+        check.paid_unasked += 1;
+        tell(check, || format!("{id} was paid, though {}", status.unwrap_or("refused")));
+    }
+    if claim.fate == Fate::Open {
+        check.unanswered += 1;
+        check.unanswered_paid += u64::from(is_paid);
+    }
+    if is_paid {
+        check.amount_paid += claim.amount;
+        if let Some((campaign, payee)) = claim.parties {
+            *sums.by_campaign.entry(campaign).or_default() += claim.amount;
+            *sums.by_payee.entry(payee).or_default() += claim.amount;
+        }
+    }
+}
+
+fn count_status(claim: &Claim, standing: &Standing, check: &mut Check) {
+    *check.by_status.entry(standing.status.clone()).or_default() += 1;
+    if standing.amount.is_some_and(|amount| amount != claim.amount) {
+        check.altered += 1;
+        tell(check, || format!("{} stands with {:?}, not {}", claim.id, standing.amount, claim.amount));
+    }
+    match standing.status.as_str() {
+        "SUCCEEDED" => check.succeeded += 1,
+        "UNKNOWN" => check.unknown += 1,
+        _ if standing.r#final => check.failed += 1,
+        _ => {}
+    }
+    if !standing.r#final {
+        check.pending += 1;
+        tell(check, || format!("{} is still {}", claim.id, standing.status));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Balances against what the paid ids add up to.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+
+use super::{Books, Sums, tell};
+use crate::http::Caller;
+use crate::result::Check;
+use crate::traffic::CURRENCY;
+
+/// Accounts in one call; their names go into its path.
+const ACCOUNTS_AT_ONCE: usize = 400;
+
+#[derive(Deserialize)]
+struct Balances {
+    accounts: Vec<Balance>,
+    sums: BTreeMap<String, i64>,
+}
+
+#[derive(Deserialize)]
+struct Balance {
+    account: String,
+    currency: String,
+    balance: i64,
+}
+
+/// Every account that the run could touch, at the reference wallet.
+pub(super) fn at_wallet(
+    wallet: &mut Caller,
+    client: &str,
+    books: &Books<'_>,
+    sums: &Sums,
+    check: &mut Check,
+) {
+    let paid = |sums: &HashMap<u32, u64>, index| sums.get(&index).copied().unwrap_or(0) as i64;
+    let payees = (0..books.payees)
+        .map(|index| (format!("person:{}", (books.payee)(index)), paid(&sums.by_payee, index)));
+    let campaigns = (0..books.campaigns).map(|index| {
+        let account = format!("campaign:{client}:{}", (books.campaign)(index));
+        (account, books.funded as i64 - paid(&sums.by_campaign, index))
+    });
+    let expected: Vec<(String, i64)> = payees.chain(campaigns).collect();
+    for chunk in expected.chunks(ACCOUNTS_AT_ONCE) {
+        let query: Vec<String> = chunk.iter().map(|(account, _)| format!("account={account}")).collect();
+        let told: Result<Balances, _> = wallet.read("GET", &format!("/balances?{}", query.join("&")), "");
+        let balances = match told {
+            Ok(balances) => balances,
+            Err(error) => {
+                check.gaps.push(format!("balances could not be read: {error}"));
+                return;
+            }
+        };
+        let actual: HashMap<&str, i64> = balances
+            .accounts
+            .iter()
+            .filter(|balance| balance.currency == CURRENCY)
+            .map(|balance| (balance.account.as_str(), balance.balance))
+            .collect();
+        for (account, expected) in chunk {
+            compare(account, *expected, actual.get(account.as_str()).copied().unwrap_or(0), check);
+        }
+        if let Some((currency, sum)) = balances.sums.iter().find(|(_, sum)| **sum != 0) {
+            check.books_balanced = false;
+            tell(check, || format!("all {currency} accounts add up to {sum}, not to 0"));
+            return;
+        }
+    }
+    check.evidence.push(format!(
+        "balances of {} payees and {} campaigns, each against its paid ids; all accounts together",
+        books.payees, books.campaigns
+    ));
+}
+
+fn compare(account: &str, expected: i64, actual: i64, check: &mut Check) {
+    if actual == expected {
+        return;
+    }
+    check.books_balanced = false;
+    // A campaign with too little has paid too much.
+    let is_campaign = account.starts_with("campaign:");
+    if (actual > expected) != is_campaign {
+        check.double_paid += u64::from(!is_campaign);
+    } else {
+        check.short_paid += u64::from(!is_campaign);
+    }
+    tell(check, || format!("{account} has {actual}; its paid requests make it {expected}"));
+}
+
+/// What the campaigns say of themselves, where the money is inside hongbao.
+pub(super) fn at_hongbao(hongbao: &mut Caller, books: &Books<'_>, sums: &Sums, check: &mut Check) {
+    for index in 0..books.campaigns {
+        let name = (books.campaign)(index);
+        let standing = match hongbao.json("GET", &format!("/v1/campaigns/{name}"), "") {
+            Ok(standing) => standing,
+            Err(error) => {
+                check.gaps.push(format!("campaign {name} could not be read: {error}"));
+                return;
+            }
+        };
+        let (spent, funded) = (standing["spent"].as_u64(), standing["funded"].as_u64());
+        let expected = sums.by_campaign.get(&index).copied().unwrap_or(0);
+        if spent != Some(expected) || funded != Some(books.funded) {
+            check.books_balanced = false;
+            tell(check, || {
+                format!(
+                    "campaign {name} spent {spent:?} of {funded:?}; its paid requests add up to {expected}"
+                )
+            });
+        }
+    }
+    check.evidence.push(format!("what {} campaigns spent, each against its paid ids", books.campaigns));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balances_that_differ_are_told_by_who_has_too_much() {
+        // Account, expected, actual: paid too much, too little, whether the books balance.
+        let table = [
+            ("person:a", 100, 100, (0, 0, true)),
+            ("person:a", 100, 150, (1, 0, false)),
+            ("person:a", 0, 150, (1, 0, false)),
+            ("person:a", 100, 0, (0, 1, false)),
+            ("campaign:default:x", 900, 900, (0, 0, true)),
+            ("campaign:default:x", 900, 800, (0, 0, false)),
+            ("campaign:default:x", 900, 950, (0, 0, false)),
+        ];
+        for (account, expected, actual, found) in table {
+            let mut check = Check { books_balanced: true, ..Check::default() };
+            compare(account, expected, actual, &mut check);
+            assert_eq!(
+                (check.double_paid, check.short_paid, check.books_balanced),
+                found,
+                "{account} {actual}"
+            );
+        }
+    }
+}

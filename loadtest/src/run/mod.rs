@@ -1,0 +1,272 @@
+//! One run, from a scenario to a verdict.
+//!
+//! ```text
+//! start ─> fund ─> [watch, follow, record, timeline] + generate ─> drain ─> check ─> verdict ─> result, report
+//! ```
+//!
+//! What holds: whatever happens on the way, what was started is ended, what was broken is mended, and there is either
+//! a verdict or an error that says why there can be none.
+
+mod interrupt;
+mod load;
+mod search;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+
+pub use interrupt::on_interrupt;
+
+use self::load::{Loaded, Rig};
+use crate::check::{self, Books, Sources};
+use crate::environment;
+use crate::generator::{Counts, Live};
+use crate::observe::{Observed, Watch};
+use crate::record::{Percentiles, curve};
+use crate::report;
+use crate::result::{Check, Micros, RunResult, Summary};
+use crate::scenario::{Door, Scenario, WalletKind};
+use crate::screen::{Scene, Screen};
+use crate::series;
+use crate::target::{Access, Target};
+use crate::traffic::Traffic;
+use crate::treasury;
+use crate::verdict;
+
+/// Between the first look at the processes and the first call.
+const LEAD_IN: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub scenario: Scenario,
+    /// External instances; none: start everything.
+    pub targets: Vec<String>,
+    /// The reference wallet behind external instances.
+    pub wallet: Option<String>,
+    pub access: Access,
+    pub out: PathBuf,
+    /// Part and parts, from 0.
+    pub part: (u32, u32),
+    /// Leave the data of the servers in the folder.
+    pub keep: bool,
+    pub quiet: bool,
+}
+
+/// Eight hexadecimal digits that no other run has, as far as clock and process number tell.
+fn new_run() -> String {
+    let seed = environment::unix_ms() << 20 ^ u64::from(std::process::id());
+    format!("{:08x}", crate::dice::mix(seed) as u32)
+}
+
+/// Runs the scenario and writes the result's files; the verdict is in the result.
+pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> anyhow::Result<RunResult> {
+    let folder = &options.out;
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let target = Arc::new(match options.targets.is_empty() {
+        true => Target::start(&options.scenario, folder)?,
+        false => Target::external(&options.targets, options.wallet.as_deref(), options.access.clone())?,
+    });
+    let result = run_at(options, stop, &target);
+    target.servers.iter().rev().for_each(|server| server.stop());
+    let result = result?;
+    result.save(folder)?;
+    std::fs::write(folder.join("report.html"), report::of_run(&result)).context("writing the report")?;
+    if !options.keep && result.check.told.is_empty() {
+        remove_data(folder);
+    }
+    Ok(result)
+}
+
+/// The servers' data, which a clean check has shown to hold nothing of interest.
+fn remove_data(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("data-") {
+            // What cannot be removed stays, and is seen.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn durability(target: &Target) -> anyhow::Result<String> {
+    let address = *target.instances.first().context("there is no instance")?;
+    let ready = target
+        .caller(address)
+        .call("GET", "/readyz", b"")
+        .context("asking the instance whether it is ready")?;
+    let ready: serde_json::Value = serde_json::from_slice(&ready.body).unwrap_or_default();
+    Ok(ready["durability"].as_str().unwrap_or("not told").to_owned())
+}
+
+fn run_at(options: &Options, stop: &Arc<AtomicBool>, target: &Arc<Target>) -> anyhow::Result<RunResult> {
+    let scenario = &options.scenario;
+    let run = new_run();
+    let mut result = RunResult::blank(scenario.clone(), &run);
+    result.part = format!("{}/{}", options.part.0 + 1, options.part.1);
+    result.environment = environment::describe(target, &options.out, &durability(target)?);
+    let traffic = Arc::new(Traffic::new(&run, scenario.seed, &scenario.load));
+    let requests = scenario.arrivals.arrivals().map_err(anyhow::Error::msg)?.total();
+    let steps = scenario.search.as_ref().map_or(1.0, |search| f64::from(search.steps_max) * 20.0);
+    let mut caller = target.caller(target.instances[0]);
+    let funded = treasury::open(&mut caller, &traffic, requests * steps, scenario.load.amount_max)
+        .context("making and funding the campaigns")?;
+
+    let epoch = Instant::now();
+    result.epoch_unix_ms = environment::unix_ms();
+    let live = Arc::new(Live::default());
+    let scene = Arc::new(Scene { live: live.clone(), ..Scene::default() });
+    let screen = (!options.quiet).then(|| Screen::open(scenario.name.clone(), scene.clone()));
+    let rig = Rig {
+        scenario,
+        target: target.clone(),
+        traffic: traffic.clone(),
+        folder: &options.out,
+        part: options.part,
+        epoch,
+        begin: epoch + LEAD_IN,
+        started: SystemTime::now(),
+        watch: Watch::start(target, epoch),
+        live,
+        scene: scene.clone(),
+        stop: stop.clone(),
+    };
+    let loaded = load::carry_out(&rig)?;
+    let observed = rig.watch.finish();
+    describe_load(&mut result, &loaded, &observed);
+
+    scene.enter("checking");
+    let acks = options.out.join("acks.txt");
+    let books = Books {
+        campaign: &|index| traffic.campaign_name(index),
+        payee: &|index| traffic.payee_name(index),
+        campaigns: traffic.campaign_count(),
+        payees: traffic.payee_count(),
+        funded,
+    };
+    // Other generators pay from campaigns of their own, so the accounts are ours alone in any case.
+    let mut check = checked(target, &traffic, &loaded, books, &scene)?;
+    if !target.is_external() && scenario.needs().is_none() {
+        if scenario.setup.wallet == WalletKind::Embedded {
+            target.servers.iter().for_each(|server| server.stop());
+        }
+        check::run_audit(target, &acks, &mut check);
+    }
+    result.check = check;
+    drop(screen);
+    conclude(&mut result, &loaded, stop.load(Ordering::Relaxed), &options.out);
+    Ok(result)
+}
+
+fn checked(
+    target: &Target,
+    traffic: &Arc<Traffic>,
+    loaded: &Loaded,
+    books: Books<'_>,
+    scene: &Scene,
+) -> anyhow::Result<Check> {
+    target.mend_wallet().context("ending the wallet's faults before the check")?;
+    let total: u64 = loaded.lanes.iter().map(|lane| lane.fates.len() as u64).sum();
+    let claims = loaded.lanes.iter().flat_map(|lane| load::claims(traffic, lane));
+    let sources = Sources {
+        hongbao: target.caller(target.instances[0]),
+        wallet: target.wallet.map(|address| target.caller(address)),
+        client: &target.access.client,
+        books: Some(books),
+    };
+    let mut progress = |done: u64| scene.progress.store(done * 1_000 / total.max(1), Ordering::Relaxed);
+    check::check(claims, sources, &mut progress).context("the check of every id after the load")
+}
+
+/// Everything that was measured.
+fn describe_load(result: &mut RunResult, loaded: &Loaded, observed: &Observed) {
+    let mut counts = Counts::default();
+    let mut bins = Vec::new();
+    for lane in &loaded.lanes {
+        counts.merge(&lane.counts);
+        for (index, bin) in lane.bins.iter().enumerate() {
+            if index >= bins.len() {
+                bins.resize(index + 1, crate::generator::Bin::default());
+            }
+            let sum: &mut crate::generator::Bin = &mut bins[index];
+            sum.offered += bin.offered;
+            sum.accepted += bin.accepted;
+            sum.refused += bin.refused;
+            sum.retried += bin.retried;
+        }
+    }
+    result.counts = counts;
+    result.load_begin_s = loaded.begin_s;
+    result.load_end_s = loaded.end_s;
+    result.drained_s = loaded.drained_s;
+    result.series = series::of(&bins, observed, loaded.watched_s);
+    result.accept = Percentiles::of(&loaded.accept.total);
+    result.accept_curve = curve(&loaded.accept.total);
+    result.accept_rows.clone_from(&loaded.accept.rows);
+    result.settle = Percentiles::of(&loaded.settle.total);
+    result.settle_curve = curve(&loaded.settle.total);
+    result.settle_rows.clone_from(&loaded.settle.rows);
+    result.settle_sampled = loaded.followings.followed;
+    result.settle_resolution = Percentiles::of(&loaded.followings.resolution);
+    let is_reference = !observed.wallet.is_empty();
+    result.wallet_peak_per_s = is_reference.then(|| observed.wallet_peak_per_s());
+    result.generator_cores = loaded.generator_cores;
+    result.events.clone_from(&loaded.events);
+    result.states = series::states(observed);
+    result.processes.clone_from(&observed.processes);
+    result.search.clone_from(&loaded.search);
+}
+
+fn conclude(result: &mut RunResult, loaded: &Loaded, interrupted: bool, out: &Path) {
+    let length_s = (result.load_end_s - result.load_begin_s).max(1e-3);
+    let settled = &result.series.settled;
+    let first = settled.iter().position(|rate| *rate > 0.0);
+    let last = settled.iter().rposition(|rate| *rate > 0.0);
+    let settle_per_s = match (first, last) {
+        (Some(first), Some(last)) => settled[first..=last].iter().sum::<f64>() / (last - first + 1) as f64,
+        _ => 0.0,
+    };
+    let (counts, check) = (&result.counts, &result.check);
+    result.summary = Summary {
+        submitted: counts.submitted,
+        accepted: counts.accepted,
+        duplicates: counts.duplicates_recognised,
+        refused: counts.refused_total() + counts.conflicts_refused + counts.invalid_refused,
+        succeeded: check.succeeded,
+        failed: check.failed,
+        unknown: check.unknown,
+        pending: check.pending,
+        lost: check.lost,
+        double_paid: check.double_paid,
+        books_balanced: check.books_balanced,
+        accept_per_s: (counts.accepted as f64 / length_s) as u64,
+        settle_per_s: settle_per_s as u64,
+        accept_us: Micros::from(result.accept),
+        settle_us: Micros::from(result.settle),
+        wallet_peak_per_s: result.wallet_peak_per_s.unwrap_or(0),
+        durability: result.environment.durability.clone(),
+        out: out.display().to_string(),
+        capacity_per_s: search::best(&result.search),
+        ..Summary::default()
+    };
+    result.objectives = verdict::objectives(result);
+    let mut failures: Vec<String> = loaded.followings.failure.iter().cloned().collect();
+    let not_made = result.events.iter().filter_map(|event| {
+        event.failure.as_ref().map(|why| format!("the fault {} on {} failed: {why}", event.kind, event.on))
+    });
+    failures.extend(not_made);
+    if result.scenario.search.is_some() {
+        // Steps beyond the limit are meant to be late and refused.
+        result.objectives.retain(|objective| objective.what.starts_with("every promise"));
+    }
+    result.verdict = verdict::judge(result, interrupted, &failures);
+    result.summary.verdict = format!("{:?}", result.verdict.outcome).to_lowercase();
+    result.summary.headline.clone_from(&result.verdict.headline);
+    result.summary.complaints.clone_from(&result.verdict.complaints);
+}
+
+/// Whether the requests go to a list instead of the door.
+fn is_list(scenario: &Scenario) -> bool {
+    scenario.load.door == Door::List
+}

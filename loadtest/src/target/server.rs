@@ -1,0 +1,169 @@
+//! One server process under a guard: started, killed, frozen, started again at the same address.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::TargetError;
+
+/// A start may have to read a journal again.
+const START_MAX: Duration = Duration::from_secs(60);
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Debug)]
+pub struct ServerSpec {
+    pub name: String,
+    pub program: PathBuf,
+    pub args: Vec<String>,
+    /// Adds the arguments that say where to listen.
+    pub listen: fn(&mut Vec<String>, String),
+    /// What it says on both streams is appended here.
+    pub log: PathBuf,
+    /// A line that holds this says that it is ready.
+    pub ready: &'static str,
+    /// Added to the error when it does not start.
+    pub hint: &'static str,
+}
+
+#[derive(Debug)]
+pub struct Server {
+    spec: ServerSpec,
+    pub address: SocketAddr,
+    child: Mutex<Option<Child>>,
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+impl Server {
+    pub fn start(spec: ServerSpec) -> Result<Server, TargetError> {
+        let address = free_address()
+            .map_err(|error| TargetError::Io { what: "finding a free port".to_owned(), error })?;
+        let server = Server { spec, address, child: Mutex::new(None) };
+        server.launch()?;
+        Ok(server)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of the process that runs, if one does.
+    pub fn pid(&self) -> Option<u32> {
+        self.child().as_ref().map(Child::id)
+    }
+
+    /// Starts it, at the address it always had, and waits until it is ready.
+    pub fn launch(&self) -> Result<(), TargetError> {
+        let spec = &self.spec;
+        let failed = |detail: String| TargetError::Start { name: spec.name.clone(), detail, hint: spec.hint };
+        let mut args = spec.args.clone();
+        (spec.listen)(&mut args, self.address.to_string());
+        let mut command = Command::new(&spec.program);
+        command.args(&args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // The surroundings of whoever tests are not the set-up under test.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("HONGBAO_")) {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let log = File::options().create(true).append(true).open(&spec.log);
+        let log =
+            log.map_err(|error| TargetError::Io { what: format!("writing {}", spec.log.display()), error })?;
+        let (tell, told) = mpsc::channel();
+        let streams: [Option<Box<dyn std::io::Read + Send>>; 2] =
+            [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
+        for stream in streams.into_iter().flatten() {
+            let (tell, log) = (tell.clone(), log.try_clone());
+            std::thread::spawn(move || copy_lines(stream, log.ok(), &tell));
+        }
+        drop(tell);
+        *self.child() = Some(child);
+        let deadline = Instant::now() + START_MAX;
+        let mut last = String::new();
+        loop {
+            match told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(spec.ready) => return Ok(()),
+                Ok(line) => {
+                    last.push_str(&line);
+                    last.push('\n');
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.kill();
+                    return Err(failed(format!("it was not ready within {} s; {last}", START_MAX.as_secs())));
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.kill();
+                    return Err(failed(last.trim_end().to_owned()));
+                }
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(child) = &*self.child() {
+            // A process that ended by itself is found out when it does not answer.
+            let _ = kill_process(Pid::from_child(child), signal);
+        }
+    }
+
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn unfreeze(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.child().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and waits until it has ended; kills it if it does not.
+    pub fn stop(&self) {
+        self.unfreeze();
+        self.signal(Signal::TERM);
+        let deadline = Instant::now() + STOP_MAX;
+        while Instant::now() < deadline {
+            let ended = self.child().as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+            if ended {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
+    }
+}
+
+fn copy_lines(stream: impl std::io::Read, mut log: Option<File>, tell: &mpsc::Sender<String>) {
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        if let Some(log) = &mut log {
+            // A full disk is found out by whoever writes what matters.
+            let _ = writeln!(log, "{line}");
+        }
+        let _ = tell.send(line);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,62 @@
+//! Verdicts as a table: what was found, and what it makes of the run.
+
+use super::*;
+use crate::result::RunResult;
+
+/// A run in which everything went well.
+fn good() -> RunResult {
+    let scenario = crate::scenario::Scenario::load("smoke").unwrap();
+    let mut result = RunResult::blank(scenario, "test");
+    result.counts.calls = 1_000;
+    result.counts.submitted = 1_000;
+    result.counts.accepted = 1_000;
+    result.check.acknowledged = 1_000;
+    result.check.succeeded = 1_000;
+    result.check.books_balanced = true;
+    result.accept.count = 1_000;
+    result.wallet_peak_per_s = Some(100);
+    result
+}
+
+#[test]
+fn what_spoils_a_run() {
+    type Spoil = fn(&mut RunResult);
+    let table: [(&str, Spoil, Outcome); 12] = [
+        ("nothing", |_| (), Outcome::Pass),
+        ("slow", |r| r.accept.p99 = 3_000_000, Outcome::Fail),
+        (
+            "refused",
+            |r| {
+                r.counts.refused.insert("backlog_full".to_owned(), 1);
+            },
+            Outcome::Fail,
+        ),
+        ("still open", |r| r.check.pending = 1, Outcome::Fail),
+        ("wallet flooded", |r| r.wallet_peak_per_s = Some(1_000_000), Outcome::Fail),
+        ("generator late", |r| r.counts.late = 60, Outcome::Void),
+        ("unsent", |r| r.counts.unsent = 1, Outcome::Void),
+        ("not checked", |r| r.check.gaps.push("x".to_owned()), Outcome::Void),
+        (
+            "lost",
+            |r| {
+                r.check.lost = 1;
+                r.counts.late = 500
+            },
+            Outcome::Loss,
+        ),
+        ("double", |r| r.check.double_paid = 1, Outcome::Loss),
+        ("unbalanced", |r| r.check.books_balanced = false, Outcome::Loss),
+        ("conflict accepted", |r| r.counts.violations.add(|| "x".to_owned()), Outcome::Loss),
+    ];
+    for (name, spoil, expected) in table {
+        let mut result = good();
+        spoil(&mut result);
+        result.objectives = objectives(&result);
+        let verdict = judge(&result, false, &[]);
+        assert_eq!(verdict.outcome, expected, "{name}: {:?}", verdict.complaints);
+        assert_eq!(verdict.complaints.is_empty(), expected == Outcome::Pass, "{name}");
+    }
+    let mut result = good();
+    result.objectives = objectives(&result);
+    assert_eq!(judge(&result, true, &[]).outcome, Outcome::Void);
+}
