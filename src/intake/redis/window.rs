@@ -99,10 +99,12 @@ pub struct Window {
     appends: Option<(Side, u64)>,
     /// By side: nothing is sealed into it before this time of the server, as an ack may still be on its way.
     not_before: [UnixMs; 2],
-    /// A seal or an append may be executed until then without our being told; then one more look tells.
-    look_again_at: Option<UnixMs>,
-    /// This one may be appended to until then: it is not trimmed before, as its length would prove nothing.
-    is_growing: Option<Side>,
+    /// By side: a seal into it or an append may be executed until then without our being told; then one more look
+    /// tells. It is not trimmed before, as its length would prove nothing.
+    look_again_at: [Option<UnixMs>; 2],
+    /// An ack that was not executed when we looked may be, and have what is read since begin too late. So a length
+    /// that another ack would explain is not explained by it.
+    is_ack_late: bool,
 }
 
 impl Default for Window {
@@ -124,15 +126,16 @@ impl Window {
             held: Weight::default(),
             under_way: 0,
             not_before: [0; 2],
-            look_again_at: None,
-            is_growing: None,
+            look_again_at: [None; 2],
+            is_ack_late: false,
         }
     }
 
-    /// A fresh one of the same list and epoch. Acks of the old one may still be on their way.
+    /// A fresh one of the same list and epoch. Commands of the old one may still be on their way.
     pub fn renewed(&self) -> Window {
-        let Window { not_before, look_again_at, is_growing, .. } = *self;
-        Window { not_before, look_again_at, is_growing, ..Window::new() }
+        let Window { not_before, look_again_at, .. } = *self;
+        let is_ack_late = self.is_ack_late || self.ack.is_some();
+        Window { not_before, look_again_at, is_ack_late, ..Window::new() }
     }
 
     /// Whether the lengths are known; if not, [`learn`](Window::learn) comes first.
@@ -148,11 +151,14 @@ impl Window {
     /// Takes in the lengths as they are, of `a` and `b`. Of two that nothing is known of, `a` is read first.
     pub fn learn(&mut self, lengths: [u64; 2]) -> Result<(), Mismatch> {
         let is_fresh = self.acked == 0 && self.generations.is_empty();
-        if let Some(ack) = self.ack.take()
-            && lengths[ack.side as usize] == ack.expected - ack.count
-        {
-            // It was executed, its reply lost.
-            self.advance(ack.count);
+        if let Some(ack) = self.ack.take() {
+            let is_done = lengths[ack.side as usize] == ack.expected - ack.count;
+            if is_done && !self.is_ack_late {
+                // It was executed, its reply lost.
+                self.advance(ack.count);
+            } else {
+                self.is_ack_late = true;
+            }
         }
         if let Some((side, count)) = self.appends.take() {
             let more = lengths[side as usize].saturating_sub(self.length_of(side)).min(count);
@@ -268,8 +274,9 @@ impl Window {
 
     /// What can be acknowledged, if nothing is being.
     pub fn next_ack(&self) -> Option<Ack> {
-        let can_ack =
-            |front: &&Generation| self.is_known && self.ack.is_none() && self.is_growing != Some(front.side);
+        let can_ack = |front: &&Generation| {
+            self.is_known && self.ack.is_none() && self.look_again_at[front.side as usize].is_none()
+        };
         let generation = self.generations.front().filter(can_ack)?;
         let expected = generation.end - self.acked;
         let count = expected.min(self.done as u64);
@@ -313,6 +320,8 @@ impl Window {
         }
         self.done -= count as usize;
         self.acked += count;
+        // Whatever ack of this generation is late, it expects more elements than there ever are again.
+        self.is_ack_late = false;
         if self.generations.front().is_some_and(|generation| generation.end == self.acked) {
             self.generations.pop_front();
         }
@@ -326,17 +335,15 @@ impl Window {
         }
         let is_free = |side: &Side| self.generations.iter().all(|generation| generation.side != *side);
         let free = Side::ALL.into_iter().filter(is_free).map(|side| (side, self.not_before[side as usize]));
-        free.min_by_key(|(_, not_before)| *not_before)
+        free.min_by_key(|(side, not_before)| (*not_before, self.look_again_at[*side as usize]))
     }
 
     /// Which generation may be appended to, and how many elements it has: everything is read, and no side is free.
     pub fn next_append(&self) -> Option<(Side, u64)> {
-        let can_append = self.is_known
-            && self.is_growing.is_none()
-            && self.unread() == 0
-            && self.generations.len() == Side::ALL.len();
+        let can_append = self.is_known && self.unread() == 0 && self.generations.len() == Side::ALL.len();
         let last = self.generations.back().filter(|_| can_append)?;
-        Some((last.side, self.length_of(last.side)))
+        let is_settled = self.look_again_at[last.side as usize].is_none();
+        is_settled.then(|| (last.side, self.length_of(last.side)))
     }
 
     /// One element was appended, and the generation has so many now.
@@ -347,9 +354,7 @@ impl Window {
     /// Up to so many may have been appended, or may be, until `deadline`.
     pub fn append_doubtful(&mut self, side: Side, count: u64, deadline: UnixMs) {
         self.appends = Some((side, count));
-        self.is_growing = Some(side);
-        self.look_again_at = self.look_again_at.max(Some(deadline + 1));
-        self.doubt();
+        self.may_grow(side, deadline);
     }
 
     fn grow(&mut self, side: Side, count: u64) {
@@ -361,16 +366,22 @@ impl Window {
     }
 
     /// The live list may have been sealed, or may be, until `deadline`.
-    pub fn seal_doubtful(&mut self, deadline: UnixMs) {
-        self.look_again_at = self.look_again_at.max(Some(deadline + 1));
+    pub fn seal_doubtful(&mut self, side: Side, deadline: UnixMs) {
+        self.may_grow(side, deadline);
+    }
+
+    fn may_grow(&mut self, side: Side, deadline: UnixMs) {
+        let at = &mut self.look_again_at[side as usize];
+        *at = (*at).max(Some(deadline + 1));
         self.doubt();
     }
 
-    /// Doubts what is known once it is too late for a seal that was sent and not answered.
+    /// Doubts what is known once it is too late for what was sent and not answered.
     pub fn look_again(&mut self, server_ms: UnixMs) {
-        if self.look_again_at.is_some_and(|at| at <= server_ms) {
-            (self.look_again_at, self.is_growing) = (None, None);
-            self.doubt();
+        for at in &mut self.look_again_at {
+            if at.is_some_and(|at| at <= server_ms) {
+                (*at, self.is_known) = (None, false);
+            }
         }
     }
 

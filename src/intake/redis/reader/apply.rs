@@ -173,8 +173,8 @@ impl Reader {
             }
         }
         match step {
-            Step::Seal { list, deadline, .. } if failure.is_unknown() => {
-                self.lists[list].window.seal_doubtful(deadline);
+            Step::Seal { list, side, deadline } if failure.is_unknown() => {
+                self.lists[list].window.seal_doubtful(side, deadline);
             }
             Step::Append { list, side, count, deadline } if failure.is_unknown() => {
                 self.lists[list].window.append_doubtful(side, count, deadline);

@@ -12,8 +12,9 @@ use crate::intake::redis::seal::Fence;
 use crate::intake::redis::units::{Order, Unit, UnitId};
 use crate::intake::redis::window::Window;
 
-/// How long an ack or a seal may be executed after it was sent; after that it is refused.
-const COMMAND_MS: UnixMs = 5_000;
+/// How long a writing command may be executed after it was sent; after that it is refused. What was sent over a
+/// connection that broke holds up others for as long.
+const COMMAND_MS: UnixMs = 2_000;
 /// Elements that are appended in one round.
 const APPEND_COUNT_FIRST: u64 = 8;
 const APPEND_COUNT_MAX: u64 = 512;
