@@ -1,8 +1,8 @@
 //! The outcome log: what became of every request, appended durably, read by many from cursors of their own.
 //!
-//! [`OutcomeLog`] is the port, [`embedded`] its adapter over the journal, [`redis`] the one over Redis streams; [`view`] is
-//! the first reader, [`postgres`] the one that a fleet shares, and [`OutcomeView`] what is asked of either. Every
-//! reader applies `domain::transition`, so that a fact that comes twice or late changes nothing.
+//! [`OutcomeLog`] is the port, [`embedded`] its adapter over the journal, [`redis`] the one over Redis streams;
+//! [`view`] is the first reader, [`postgres`] the one that a fleet shares, and [`OutcomeView`] what is asked of either.
+//! Every reader applies `domain::transition`, so that a fact that comes twice or late changes nothing.
 
 pub mod embedded;
 pub mod entry;

@@ -1,8 +1,8 @@
 //! Listings: pages in ascending order of acceptance, then of id.
 //!
 //! The narrowest filter leads, along an index that has this order; the others are checked row by row. A page looks at
-//! no more than [`LOOKED_AT_MAX`] rows, and is short if that was not enough to fill it. What is met later with an earlier
-//! time of acceptance than the page before is not shown: a listing that is still growing is not complete.
+//! no more than [`LOOKED_AT_MAX`] rows, and is short if that was not enough to fill it. What is met later with an
+//! earlier time of acceptance than the page before is not shown: a listing that is still growing is not complete.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};

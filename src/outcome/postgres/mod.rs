@@ -1,9 +1,9 @@
 //! The outcome view of a fleet: one PostgreSQL database that all instances write and ask.
 //!
-//! What holds, beyond what holds in the view in a file: each instance applies the streams of the units that it owns, and
-//! how far a stream was read moves in the transaction that applies it, from where the writer thought it stood; so that
-//! two who read one stream for a while apply nothing twice, and a takeover goes on where the other ended. What is decided
-//! about a request is decided in this process (`sheet`), under a lock on its row.
+//! What holds, beyond what holds in the view in a file: each instance applies the streams of the units that it owns,
+//! and how far a stream was read moves in the transaction that applies it, from where the writer thought it stood; so
+//! that two who read one stream for a while apply nothing twice, and a takeover goes on where the other ended. What is
+//! decided about a request is decided in this process (`sheet`), under a lock on its row.
 //!
 //! Every method blocks its thread until the database answered, or half a minute has passed; they must not be called
 //! from an async one.
@@ -14,6 +14,7 @@ mod list;
 mod query;
 mod schema;
 mod sheet;
+mod store;
 mod write;
 
 use std::sync::{Arc, Mutex, PoisonError};

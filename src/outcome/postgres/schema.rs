@@ -1,13 +1,13 @@
 //! The tables of the shared view, made and migrated step by step, each step under the number of its version.
 //!
 //! What holds: two migrations at once do each step once; an unknown version is refused by name; the view itself never
-//! makes or changes a table. Plain SQL only. Numbers in `kind`, `status`, `reason` and `code` are those of the domain; texts
-//! that are absent are empty; times are Unix ms, zero where unset. Names are compared byte by byte (collation "C"), in
-//! one order whatever the server's locale.
+//! makes or changes a table. Plain SQL only. Numbers in `kind`, `status`, `reason` and `code` are those of the domain;
+//! texts that are absent are empty; times are Unix ms, zero where unset. Names are compared byte by byte (collation
+//! "C"), in one order whatever the server's locale.
 //!
-//! `number` is the order in which requests were met, which decides between two under one id. Tallies are kept by stream:
-//! each is written by whoever reads that stream, so that instances do not wait for one another; one cell of them may
-//! be below zero, their sum never is.
+//! `number` is the order in which requests were met, which decides between two under one id. Tallies are kept by
+//! stream: each is written by whoever reads that stream, so that instances do not wait for one another; one cell of
+//! them may be below zero, their sum never is.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;

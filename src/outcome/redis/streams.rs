@@ -1,7 +1,7 @@
 //! Reading the streams of all units that a reader is responsible for: one round for all of them.
 //!
-//! Plain cursors, kept by the reader with what it made of the facts, and no consumer groups: Redis need not know who has
-//! read what, but for what may be trimmed (see [`trim`](super::trim)). What holds: a round asks for a bounded
+//! Plain cursors, kept by the reader with what it made of the facts, and no consumer groups: Redis need not know who
+//! has read what, but for what may be trimmed (see [`trim`](super::trim)). What holds: a round asks for a bounded
 //! number of bytes, by the largest frame seen lately.
 
 use std::collections::HashMap;

@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction,
 
 use super::ViewError;
 use super::keyed::{Kept, Keyed};
-use super::keys::{Entries, currency_number, find_holder, find_place, party_hash};
+use super::keys::{Entries, currency_number, party_hash};
 use super::names::{FirstItem, Names, Numbering};
 use super::tally::{Cell, Table, Tally};
 use super::zones::Zones;
@@ -66,16 +66,16 @@ impl Gathered {
 /// As much of a request as its transitions need.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subject {
-    place: i64,
+    pub(super) place: i64,
     pub(super) key_hash: i64,
     pub(super) kind: Kind,
-    client: i64,
+    pub(super) client: i64,
     campaign: i64,
     batch: Option<i64>,
     pub(super) amount: u64,
     pub(super) status: Status,
     reason: Option<WaitReason>,
-    reversed: u64,
+    pub(super) reversed: u64,
     /// Whether `outcomes` has its row.
     stored: bool,
 }
@@ -108,13 +108,13 @@ impl Subject {
     }
 }
 
-struct Statements<'c> {
+pub(super) struct Statements<'c> {
     accept: CachedStatement<'c>,
     subject: CachedStatement<'c>,
     insert: CachedStatement<'c>,
     update: CachedStatement<'c>,
-    reverse: CachedStatement<'c>,
-    credit: CachedStatement<'c>,
+    pub(super) reverse: CachedStatement<'c>,
+    pub(super) credit: CachedStatement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -151,7 +151,7 @@ impl<'c> Statements<'c> {
 pub struct Chunk<'c> {
     pub(super) conn: &'c Connection,
     transaction: Transaction<'c>,
-    statements: Statements<'c>,
+    pub(super) statements: Statements<'c>,
     pub(super) numbering: Numbering<'c>,
     pub(super) gathered: &'c mut Gathered,
     /// Where facts come with their requests.
@@ -351,7 +351,7 @@ impl<'c> Chunk<'c> {
     }
 
     /// Moves the tallies with a transition.
-    fn tally(&mut self, subject: &Subject, to: Status, reason: Option<WaitReason>) {
+    pub(super) fn tally(&mut self, subject: &Subject, to: Status, reason: Option<WaitReason>) {
         let Subject { kind, amount, status: from, .. } = *subject;
         let gathered = &mut *self.gathered;
         let owners =
@@ -372,54 +372,5 @@ impl<'c> Chunk<'c> {
         if from == Status::Accepted {
             gathered.zones.left_accepted(subject.place);
         }
-    }
-
-    /// A reversal came through: what it names has that much less.
-    fn credit_original(&mut self, reversal: &Subject, at: UnixMs) -> Result<(), ViewError> {
-        let names = "SELECT c.name, r.original FROM requests r JOIN clients c ON c.number = r.client
-                     WHERE r.place = ?1";
-        let (client, original): (String, Option<String>) = self
-            .conn
-            .prepare_cached(names)?
-            .query_row([reversal.place], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let id = original.unwrap_or_default();
-        // What it names may have been accepted in this same transaction.
-        self.gathered.entries.flush(self.conn)?;
-        let find = if self.keyed.is_some() { find_holder } else { find_place };
-        let Some(place) = find(self.conn, reversal.client, &client, &id)? else {
-            if self.keyed.is_some() {
-                return self.keep_credit(reversal.client, &id, reversal.amount);
-            }
-            self.gathered.skipped += 1;
-            return Ok(());
-        };
-        self.credit(place, reversal.amount)?;
-        let subject = self.subject(place)?.ok_or(ViewError::Stored("place"))?;
-        self.reverse_if_whole(&subject, at)
-    }
-
-    /// So much more of a request was taken back.
-    pub(super) fn credit(&mut self, place: i64, amount: u64) -> Result<(), ViewError> {
-        let subject = self.subject(place)?.ok_or(ViewError::Stored("place"))?;
-        let reversed = subject.reversed.saturating_add(amount);
-        self.statements.credit.execute([place, i64::try_from(reversed).unwrap_or(i64::MAX)])?;
-        Ok(())
-    }
-
-    fn reverse_if_whole(&mut self, subject: &Subject, at: UnixMs) -> Result<(), ViewError> {
-        if subject.reversed == 0 || subject.reversed < subject.amount {
-            return Ok(());
-        }
-        match transition(subject.status, Status::Reversed) {
-            Some(_) => self.reverse(subject, at),
-            None => Ok(()),
-        }
-    }
-
-    /// What is reversed keeps what it was paid with; only its state moves.
-    fn reverse(&mut self, subject: &Subject, at: UnixMs) -> Result<(), ViewError> {
-        self.statements.reverse.execute([subject.place, Status::Reversed as i64, time(at)])?;
-        self.tally(subject, Status::Reversed, None);
-        Ok(())
     }
 }

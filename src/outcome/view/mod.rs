@@ -6,12 +6,12 @@
 //! - `domain::transition` decides what a fact changes, and counts move with transitions;
 //! - queries read snapshots on connections of their own and never wait for the writer.
 //!
-//! It reads either the journal, where a request is known by its place ([`View::apply`]), or streams, where it is known by
-//! its id ([`View::apply_streams`]); never both into one file.
+//! It reads either the journal, where a request is known by its place ([`View::apply`]), or streams, where it is known
+//! by its id ([`View::apply_streams`]); never both into one file.
 //!
-//! It may lag in a burst, and can be deleted or rebuilt at any time: the log is the truth. Money never
-//! depends on it. Absent: what was accepted and has not arrived here yet; whoever answers callers looks at
-//! the intake's index first.
+//! It may lag in a burst, and money never depends on it. Over the journal it can be deleted and rebuilt at any time.
+//! Streams are trimmed once they were read: what is older than they reach is known to the view alone.
+//! Absent: what was accepted and has not arrived here yet; whoever answers callers looks at the intake's index first.
 
 mod apply;
 mod cursor;
@@ -23,6 +23,7 @@ mod names;
 mod query;
 mod readers;
 mod rebuild;
+mod reversal;
 mod row;
 mod schema;
 mod seen;
