@@ -159,17 +159,7 @@ fn recover(config: &Config, storage: &Arc<dyn Storage>) -> anyhow::Result<Recove
 
 impl Service {
     pub fn start(config: Config, extras: Extras) -> anyhow::Result<Service> {
-        let (folder, storage) = match extras.storage {
-            Some(storage) => (None, storage),
-            None => {
-                let folder = DataFolder::open(&config.data_dir)?;
-                wallet::check_kind(&folder.path, &config.raw.stored_value.kind)?;
-                let journal_dir = folder.journal_dir();
-                let storage = FolderStorage::new(&journal_dir)
-                    .with_context(|| format!("the folder {} cannot be used", journal_dir.display()))?;
-                (Some(folder), Arc::new(storage) as Arc<dyn Storage>)
-            }
-        };
+        let (folder, storage) = storage_of(&config, extras.storage)?;
         let identity =
             folder.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |f| f.identity.clone());
         let link = link(&config, extras.wallet, folder.as_ref())?;
@@ -276,6 +266,22 @@ impl Service {
         drop(self.folder);
         checkpointed
     }
+}
+
+/// What is given, or the folder on disk.
+fn storage_of(
+    config: &Config,
+    given: Option<Arc<dyn Storage>>,
+) -> anyhow::Result<(Option<DataFolder>, Arc<dyn Storage>)> {
+    if let Some(storage) = given {
+        return Ok((None, storage));
+    }
+    let folder = DataFolder::open(&config.data_dir)?;
+    wallet::check_kind(&folder.path, &config.raw.stored_value.kind)?;
+    let journal_dir = folder.journal_dir();
+    let storage = FolderStorage::new(&journal_dir)
+        .with_context(|| format!("the folder {} cannot be used", journal_dir.display()))?;
+    Ok((Some(folder), Arc::new(storage)))
 }
 
 /// Whoever talks to a wallet elsewhere.

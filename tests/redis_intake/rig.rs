@@ -121,7 +121,13 @@ impl Instance {
         dead_room: u64,
     ) -> Instance {
         let (connect_timeout, response_timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-        let link = Link::new(&Target { url: url.to_owned(), connect_timeout, response_timeout }).unwrap();
+        let link = Link::new(&Target {
+            url: url.to_owned(),
+            connect_timeout,
+            response_timeout,
+            ..Target::default()
+        })
+        .unwrap();
         let held = Arc::new(Held::new(incarnation.to_owned(), keys.units().len()));
         let anomalies: Arc<Mutex<Vec<(UnitId, Anomaly)>>> = Arc::default();
         let told = anomalies.clone();

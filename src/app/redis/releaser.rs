@@ -16,9 +16,15 @@ use crate::intake::redis::campaigns::Release;
 const RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
-struct Shared {
+struct Wanted {
     /// Client, campaign, and the stored number of the reason.
-    wanted: Mutex<(BTreeSet<(String, String, u8)>, bool)>,
+    releases: BTreeSet<(String, String, u8)>,
+    is_stopped: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    wanted: Mutex<Wanted>,
     bell: Condvar,
 }
 
@@ -38,7 +44,7 @@ impl Releaser {
     pub fn release(&self, release: &Release) {
         let mut wanted = self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         for reason in release.reasons {
-            wanted.0.insert((release.client.clone(), release.campaign.clone(), *reason as u8));
+            wanted.releases.insert((release.client.clone(), release.campaign.clone(), *reason as u8));
         }
         self.shared.bell.notify_all();
     }
@@ -46,7 +52,7 @@ impl Releaser {
 
 impl Drop for Releaser {
     fn drop(&mut self) {
-        self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner).is_stopped = true;
         self.shared.bell.notify_all();
     }
 }
@@ -54,18 +60,18 @@ impl Drop for Releaser {
 fn run(shared: &Shared, waiting: &RedisWaiting) {
     loop {
         let held = shared.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = |(wanted, is_stopped): &mut (BTreeSet<_>, bool)| wanted.is_empty() && !*is_stopped;
+        let idle = |wanted: &mut Wanted| wanted.releases.is_empty() && !wanted.is_stopped;
         let mut held = shared.bell.wait_while(held, idle).unwrap_or_else(PoisonError::into_inner);
-        if held.1 {
+        if held.is_stopped {
             return;
         }
-        let Some(next) = held.0.pop_first() else { continue };
+        let Some(next) = held.releases.pop_first() else { continue };
         drop(held);
         let (client, campaign, reason) = next.clone();
         let filter = ParkedFilter { client, campaign: Some(campaign), reason: WaitReason::from_u8(reason) };
         if let Err(refused) = waiting.release_now(&filter, None) {
             tracing::warn!(reason = refused.detail, "what waits for a campaign is released later");
-            shared.wanted.lock().unwrap_or_else(PoisonError::into_inner).0.insert(next);
+            shared.wanted.lock().unwrap_or_else(PoisonError::into_inner).releases.insert(next);
             std::thread::sleep(RETRY);
         }
     }

@@ -21,6 +21,8 @@ const LOOK_IDLE: Duration = Duration::from_secs(1);
 /// Share of its memory from which on a server counts as filling up, in percent.
 const FILLING_PERCENT: u64 = 50;
 const TRIM_EVERY: Duration = Duration::from_secs(5);
+/// How long outcomes that all have read are kept while a server fills up.
+const RETENTION_FILLING: Duration = Duration::from_secs(5);
 
 /// How the servers are, as of the last look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,13 +164,13 @@ impl Rounds {
     fn look(&mut self) -> Duration {
         let (seen, is_filling) = match Servers::read(&mut self.link) {
             Ok(servers) => self.judge(&servers),
-            Err(failure) => (self.blind(&failure), true),
+            Err(failure) => (self.blind(&failure), false),
         };
         let mut held = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         report_change(&held, &seen);
         *held = seen;
         drop(held);
-        self.trim();
+        self.trim(is_filling);
         if is_filling { LOOK_BUSY } else { LOOK_IDLE }
     }
 
@@ -206,10 +208,13 @@ impl Rounds {
         Seen { durability, unreachable: Some(failure.to_string()), ..before }
     }
 
-    fn trim(&mut self) {
-        if Instant::now() < self.trim_at {
+    /// Where memory runs short, what every reader has goes at once.
+    fn trim(&mut self, is_filling: bool) {
+        if Instant::now() < self.trim_at && !is_filling {
             return;
         }
+        let retention = if is_filling { RETENTION_FILLING } else { self.options.retention };
+        self.trimmer.retain(retention.as_millis() as u64);
         self.trim_at = Instant::now() + TRIM_EVERY;
         let held = &self.options.held;
         let units: Vec<UnitId> =

@@ -282,7 +282,7 @@ impl Run {
             Op::Deliver => {
                 // Of several connections, in any order.
                 if let Some(sent) =
-                    if self.next % 2 == 0 { self.late.pop_front() } else { self.late.pop_back() }
+                    if self.next.is_multiple_of(2) { self.late.pop_front() } else { self.late.pop_back() }
                 {
                     self.model.execute(sent);
                 }

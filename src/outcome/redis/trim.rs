@@ -107,6 +107,11 @@ impl Trimmer {
         Trimmer { keys, options, named: HashSet::new() }
     }
 
+    /// From now on, what all readers have is kept this long.
+    pub fn retain(&mut self, retention_ms: u64) {
+        self.options.retention_ms = retention_ms;
+    }
+
     /// Gives up what nobody needs of these units; answers how many entries that were. Two rounds; to be called
     /// every few seconds, with the units that are owned at the time.
     pub fn run(&mut self, link: &mut Link, units: &[UnitId]) -> Result<u64, Failure> {
