@@ -47,9 +47,9 @@
 //! | [`ring`] | slots, stages, threads, waiting, poison | money |
 //! | [`shaping`] | pace, drain rate: pure, takes `now` | clocks |
 //! | [`request`] | reading and judging: JSON to the stamped record; times as text | HTTP, state, order |
-//! | [`intake`] | queues, identity, parking, the desk that decides what is accepted | settling |
+//! | [`intake`] | the ports of queues and of what waits; `embedded` and the desk that decides; `redis`: units, owner, reader, door, registry, elements, what is parked | settling |
 //! | [`stored_value`] | the port to the ledger here and the double-entry ledger; the port to a wallet elsewhere, its adapters `http` and `postgres`, its contract as JSON | campaigns, queues, retries |
-//! | [`outcome`] | the log of facts and its first reader, the view | decisions |
+//! | [`outcome`] | the log of facts (in the journal, in Redis streams) and its first reader, the view (SQLite, PostgreSQL) | decisions |
 //! | [`pipeline`] | the settle graph, a file a stage; `remote` where the wallet is elsewhere: calls, gate, retries | HTTP, adapters |
 //! | [`gateway`] | the door: routes, validation, problems | state |
 //! | [`config`] | settings to a validated configuration | |
@@ -73,6 +73,14 @@
 //!   status by id is exact however far the view lags.
 //! - The limits per payee and per request are decided at the door, where order is decided (`payee_limit`,
 //!   `amount_limit`, 422).
+//! - Settling at a wallet elsewhere has a graph of its own behind `check`: outcomes are recorded as answers come,
+//!   out of order, and only the acknowledgement takes the contiguous prefix. `UNKNOWN -> QUEUED` is allowed where the
+//!   wallet itself refused the id and left it free.
+//! - Over Redis the wallet's account is what holds a campaign's budget, per-payee limits are refused, facts are not
+//!   fenced by an epoch (they are true whoever tells them), and a campaign's definitions and funding are one stream that
+//!   is appended to by compare-and-set.
+//! - The connection to Redis is our own below the commands: what became of each command of a round must be known, and
+//!   one round goes to all nodes of a Cluster at once.
 //! - A crash suspect is named by the request that was being worked on; only where none was is the batch halved.
 
 pub mod app;

@@ -130,6 +130,9 @@ fn view(raw: &Raw) -> Result<ViewStore, ConfigError> {
 
 fn check(raw: &Raw) -> Result<(), ConfigError> {
     let redis = &raw.intake.redis;
+    if redis.url.is_empty() {
+        return Err(invalid("intake.redis.url", "the Redis intake needs it, as in redis://127.0.0.1:6379"));
+    }
     for (key, url) in [("intake.redis.url", &redis.url), ("intake.redis.board_url", &redis.board_url)] {
         let is_optional = key == "intake.redis.board_url" && url.is_empty();
         if !is_optional {
@@ -194,4 +197,55 @@ fn lists(given: &[IntakeRedisList]) -> Result<Vec<ForeignList>, ConfigError> {
     }
     within(KEY, lists.len() as u64, 0, 1_024)?;
     Ok(lists)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    fn with(sets: &[&str]) -> Result<RedisConfig, String> {
+        let needed = ["intake.kind=redis", "intake.redis.url=redis://h"];
+        let sets = needed.iter().chain(sets).map(|set| (*set).to_owned()).collect();
+        let config = load(&Sources { sets, ..Sources::default() }).map_err(|error| error.to_string())?;
+        Ok(config.redis.expect("the intake is Redis"))
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused_by_name() {
+        let table = [
+            ("intake.redis.url=h:1", "intake.redis.url"),
+            ("intake.redis.board_url=redis://h/x", "intake.redis.board_url"),
+            ("intake.redis.ca_file=/x.pem", "rediss"),
+            ("intake.redis.namespace=a b", "intake.redis.namespace"),
+            ("intake.redis.shards=0", "intake.redis.shards"),
+            ("intake.redis.owner_ttl_ms=100", "intake.redis.owner_ttl_ms"),
+            ("intake.redis.durability_min=often", "durability"),
+            ("intake.redis.durability_min=replicated:1", "replicas_min"),
+            ("accept.dedupe=never", "strict, owner"),
+            ("outcome.view=mysql", "sqlite, postgres"),
+            ("outcome.view=postgres", "outcome.postgres_url"),
+            ("stored_value.burn=false", "stored_value.burn"),
+            (r#"intake.redis.lists=[{ name = "a}b" }]"#, "hash tag"),
+            (r#"intake.redis.lists=[{ name = "a", order = "up" }]"#, "rpush, lpush"),
+            (r#"intake.redis.lists=[{ name = "a" }, { name = "a" }]"#, "twice"),
+            (r#"intake.redis.lists=[{ name = "a", hmac_key = "short" }]"#, "16 bytes"),
+            (r#"intake.redis.lists=[{ name = "a", client = "x y" }]"#, "client"),
+            (r#"intake.redis.lists=[{ nam = "a" }]"#, "nam"),
+        ];
+        for (set, expected) in table {
+            let error = with(&[set]).expect_err(set);
+            assert!(error.contains(expected), "{set}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_follows() {
+        let plain = with(&[]).unwrap();
+        assert_eq!(plain.units.foreign.len(), 1, "hongbao:intake is drained out of the box");
+        assert_eq!((plain.read_ahead_count_max, &plain.board), (65_536, &plain.target));
+        let lists =
+            with(&[r#"intake.redis.lists=[{ name = "o", client = "shop", order = "lpush" }]"#]).unwrap();
+        assert_eq!(lists.units.foreign[0].order, Order::Lpush);
+    }
 }
