@@ -19,7 +19,6 @@ mod support;
 #[path = "../tests/support/mod.rs"]
 mod tests;
 
-use std::cell::Cell as Shared;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
@@ -27,7 +26,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::payouts::{BATCH, CONNECTIONS, DEPTH, Flow, Form, element, produce};
+use support::payouts::{BATCH, CONNECTIONS, DEPTH, Flow, Form, Pace, element, produce};
 use support::resp::{Wire, command, open, word};
 use support::rounds::{Cell, Measured, print, take_turns};
 use support::{Random, redis_service};
@@ -36,7 +35,9 @@ use tests::redis::{Fsync, RedisServer, Setup};
 
 const READ: &str = "4000";
 const WARM_UP: Duration = Duration::from_millis(500);
-/// How long what fills Redis and never drains it may run: it takes memory.
+/// What fills Redis and never drains it is bounded by the memory that it takes: so many batches for each of the
+/// cell's seconds, of which no more than these count.
+const ALONE_BATCHES_PER_S: u64 = 500;
 const ALONE_MAX: Duration = Duration::from_secs(5);
 /// What the producer must reach of `redis-benchmark`.
 const VOID_BELOW: f64 = 0.9;
@@ -50,11 +51,8 @@ fn main() {
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let seconds = env_number("HONGBAO_BENCH_S", 10);
     let rounds = env_number("HONGBAO_BENCH_ROUNDS", 3);
-    // How many commands our producer sent alone, for `redis-benchmark` to send as many.
-    let sent = MODES.map(|_| Shared::new(0));
-    let mut cells = table(Duration::from_secs(seconds), &sent);
-    let wanted =
-        |cell: &Cell<'_>| words.is_empty() || words.iter().any(|word| cell.name.contains(word.as_str()));
+    let mut cells = table(Duration::from_secs(seconds));
+    let wanted = |cell: &Cell| words.is_empty() || words.iter().any(|word| cell.name.contains(word.as_str()));
     cells.retain(wanted);
     let measured = take_turns(cells, rounds);
     print(&measured);
@@ -81,14 +79,16 @@ fn main() {
 }
 
 /// Everything that is measured, in the order of a round.
-fn table<'a>(length: Duration, sent: &'a [Shared<u64>; 2]) -> Vec<Cell<'a>> {
+fn table(length: Duration) -> Vec<Cell> {
     let alone = length.min(ALONE_MAX);
-    let cell = |name: String, unit, measure: Box<dyn FnMut() -> f64 + 'a>| Cell { name, unit, measure };
+    // Of one count for both sides, not of one time: what fills the disk's cache longer is slower for that alone.
+    let batches = alone.as_secs().max(1) * ALONE_BATCHES_PER_S;
+    let cell = |name: String, unit, measure: Box<dyn FnMut() -> f64>| Cell { name, unit, measure };
     let mut cells = Vec::new();
-    for ((fsync, mode), sent) in MODES.into_iter().zip(sent) {
-        let push = move || push_alone(fsync, alone, sent);
+    for (fsync, mode) in MODES {
+        let push = move || push_alone(fsync, batches);
         cells.push(cell(producer_name(mode), "items/s", Box::new(push)));
-        let other = move || redis_benchmark(fsync, alone, sent);
+        let other = move || redis_benchmark(fsync, batches);
         cells.push(cell(reference_name(mode), "items/s", Box::new(other)));
         let service = move || drained(fsync, LIST, length, &drain_by_hongbao);
         cells.push(cell(service_name(mode), "items/s", Box::new(service)));
@@ -144,27 +144,26 @@ fn server(fsync: Fsync) -> RedisServer {
 }
 
 /// Items a second that the producer gets in, with nobody to drain them.
-fn push_alone(fsync: Fsync, length: Duration, sent: &Shared<u64>) -> f64 {
-    let (server, flow) = (server(fsync), Flow::default());
-    std::thread::scope(|scope| {
-        let producer = scope.spawn(|| produce(server.address(), LIST, 1, false, &flow));
-        let began = Instant::now();
-        std::thread::sleep(length);
-        let rate = flow.pushed.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
-        flow.stop.store(true, Ordering::Relaxed);
-        producer.join().expect("the producer");
-        sent.set(flow.pushed.load(Ordering::Relaxed) / BATCH as u64);
-        rate
-    })
+fn push_alone(fsync: Fsync, batches: u64) -> f64 {
+    let server = server(fsync);
+    let took = produce(server.address(), LIST, 1, Pace::Batches(batches), &Flow::default());
+    (batches * BATCH as u64) as f64 / took.as_secs_f64()
 }
 
-/// The same command by `redis-benchmark`, as often as the producer got it in.
-fn redis_benchmark(fsync: Fsync, length: Duration, sent: &Shared<u64>) -> f64 {
+/// The same command by `redis-benchmark`, as often.
+fn redis_benchmark(fsync: Fsync, batches: u64) -> f64 {
     let server = server(fsync);
-    let count = if sent.get() > 0 { sent.get() } else { 500 * length.as_secs().max(1) };
     let mut benchmark = Command::new("redis-benchmark");
     benchmark.args(["-p", &server.port().to_string(), "-c", &CONNECTIONS.to_string()]);
-    benchmark.args(["-P", &DEPTH.to_string(), "-n", &count.to_string(), "--csv", "RPUSH", "hongbao:intake"]);
+    benchmark.args([
+        "-P",
+        &DEPTH.to_string(),
+        "-n",
+        &batches.to_string(),
+        "--csv",
+        "RPUSH",
+        "hongbao:intake",
+    ]);
     let mut dice = Random(1);
     benchmark.args((0..BATCH).map(|n| element(&n.to_string(), &mut dice)));
     let said =
@@ -186,7 +185,7 @@ fn drained(
     let (server, flow) = (server(fsync), Flow::default());
     let address = server.address();
     std::thread::scope(|scope| {
-        scope.spawn(|| produce(address, form, 1, true, &flow));
+        scope.spawn(|| produce(address, form, 1, Pace::Lead, &flow));
         scope.spawn(|| drain(address, &flow));
         std::thread::sleep(WARM_UP);
         let (before, began) = (flow.drained.load(Ordering::Relaxed), Instant::now());

@@ -6,16 +6,17 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Random;
 use super::resp::{Wire, open, word};
 
 pub const ELEMENT_BYTES: usize = 200;
 pub const BATCH: usize = 1_000;
-/// Connections of the producer, and batches under way on each.
-pub const CONNECTIONS: usize = 4;
-pub const DEPTH: usize = 2;
+/// Connections of the producer, and batches under way on each: tried from 1 × 1 to 8 × 4, the best for both ways to
+/// sync. Fewer leave Redis waiting (with `always`, one sync for less), more have this one thread wait in turn.
+pub const CONNECTIONS: usize = 2;
+pub const DEPTH: usize = 4;
 /// Made ahead, and used again with other ids.
 const POOL: usize = 8;
 /// Requests that were pushed and not yet drained, at most.
@@ -125,6 +126,12 @@ impl Flow {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Reads what a batch is answered.
+    fn pushed(&self, wire: &mut Wire, form: Form<'_>) {
+        (0..form.replies()).for_each(|_| wire.skip());
+        self.pushed.fetch_add(BATCH as u64, Ordering::Relaxed);
+    }
+
     /// Requests that wait to be drained. What was drained before its reply was read counts as none.
     fn lead(&self) -> u64 {
         self.pushed.load(Ordering::Relaxed).saturating_sub(self.drained.load(Ordering::Relaxed))
@@ -136,28 +143,39 @@ impl Flow {
     }
 }
 
-/// Pushes until it is told to stop. With `LEAD_MAX` kept where somebody drains; as fast as it goes otherwise.
-pub fn produce(redis: SocketAddr, form: Form<'_>, seed: u64, drained: bool, flow: &Flow) {
+/// How far the producer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Until it is told to stop, never more than `LEAD_MAX` ahead of whoever drains.
+    Lead,
+    /// So many batches, as fast as they go in.
+    Batches(u64),
+}
+
+/// Pushes; the time from the first byte sent to the last reply.
+pub fn produce(redis: SocketAddr, form: Form<'_>, seed: u64, pace: Pace, flow: &Flow) -> Duration {
     let mut payouts = Payouts::new(form, seed);
     let mut wires: Vec<Wire> = (0..CONNECTIONS).map(|_| Wire::connect(redis)).collect();
     let mut under_way = [0; CONNECTIONS];
-    let mut turn = 0;
-    while !flow.stopped() {
-        if drained && flow.lead() >= LEAD_MAX {
+    let mut sent = 0;
+    let began = Instant::now();
+    while !flow.stopped() && pace != Pace::Batches(sent) {
+        if pace == Pace::Lead && flow.lead() >= LEAD_MAX {
             flow.pause();
             continue;
         }
+        let turn = sent as usize % CONNECTIONS;
         let wire = &mut wires[turn];
         if under_way[turn] == DEPTH {
-            (0..form.replies()).for_each(|_| wire.skip());
-            flow.pushed.fetch_add(BATCH as u64, Ordering::Relaxed);
+            flow.pushed(wire, form);
             under_way[turn] -= 1;
         }
         wire.send(payouts.next());
         under_way[turn] += 1;
-        turn = (turn + 1) % CONNECTIONS;
+        sent += 1;
     }
     for (wire, left) in wires.iter_mut().zip(under_way) {
-        (0..left * form.replies()).for_each(|_| wire.skip());
+        (0..left).for_each(|_| flow.pushed(wire, form));
     }
+    began.elapsed()
 }

@@ -6,10 +6,10 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 /// One thing that is measured.
-pub struct Cell<'a> {
+pub struct Cell {
     pub name: String,
     pub unit: &'static str,
-    pub measure: Box<dyn FnMut() -> f64 + 'a>,
+    pub measure: Box<dyn FnMut() -> f64>,
 }
 
 /// What came out of it, a number a round.
@@ -46,8 +46,8 @@ impl Measured {
 }
 
 /// Measures all cells `rounds` times, and says on the error stream where it is.
-pub fn take_turns(mut cells: Vec<Cell<'_>>, rounds: u64) -> Vec<Measured> {
-    let empty = |cell: &Cell<'_>| Measured { name: cell.name.clone(), unit: cell.unit, rounds: Vec::new() };
+pub fn take_turns(mut cells: Vec<Cell>, rounds: u64) -> Vec<Measured> {
+    let empty = |cell: &Cell| Measured { name: cell.name.clone(), unit: cell.unit, rounds: Vec::new() };
     let mut measured: Vec<Measured> = cells.iter().map(empty).collect();
     let began = Instant::now();
     for round in 1..=rounds {
