@@ -37,7 +37,8 @@ fn a_later_epoch_takes_over_and_the_earlier_acknowledges_nothing() {
     till.ack(0);
     await_empty(&server, &keys, 1);
     let inherited = till.taken.iter().filter(|(_, may_be_sent)| *may_be_sent).count();
-    assert!((600..=1_000).contains(&inherited), "{inherited} may have been sent by the first");
+    // What the first had read, and what came in before the second's first look; to say it of more is only careful.
+    assert!(inherited >= 600, "{inherited} may have been sent by the first");
     slow.ack(0);
     assert_eq!(slow.take(1_000), 0, "what was read ahead is dropped");
     assert!(first.anomalies().is_empty() && second.anomalies().is_empty());

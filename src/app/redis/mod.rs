@@ -34,7 +34,7 @@ use super::redis_office::RedisOffice;
 use super::redis_office::funding::funding_look;
 use super::redis_parked::RedisWaiting;
 use super::wallet::{self, WalletLink};
-use super::{Clock, Extras, Load, now_ms};
+use super::{Clock, Extras, Load, VIEW_FACTS_IN_BURST, now_ms};
 use crate::config::Config;
 use crate::config::redis::{Dedupe, RedisConfig, ViewStore};
 use crate::domain::Lane;
@@ -216,10 +216,10 @@ impl Builder<'_> {
         let shelf = self.shelf(&news);
         let registry = self.registry(&shelf)?;
         let intake = self.intake(&registry, &news)?;
-        let view = self.view(&folder)?;
+        let hearing = Arc::new(Hearing::new(self.config.desk.transfers_per_s, self.clock.clone()));
+        let view = self.view(&folder, &hearing)?;
         let log = self.log(&shelf, books.as_ref(), &view, &news)?;
         let suspects = Arc::new(Suspects::none(Arc::new(RedisSuspects::new(&self.redis.board, &self.keys)?)));
-        let hearing = Arc::new(Hearing::new(self.config.desk.transfers_per_s, self.clock.clone()));
         let pipeline =
             self.pipeline(&intake, &shelf, &hearing, &registry, &log, &suspects, (&link, &books))?;
         let ring = pipeline.on_sync();
@@ -400,7 +400,7 @@ impl Builder<'_> {
         Ok(Arc::new(log))
     }
 
-    fn view(&self, folder: &DataFolder) -> anyhow::Result<ViewParts> {
+    fn view(&self, folder: &DataFolder, hearing: &Arc<Hearing>) -> anyhow::Result<ViewParts> {
         let (view, work, identity): (Arc<dyn OutcomeView>, Arc<dyn Work>, Option<String>) = match &self
             .redis
             .view
@@ -427,7 +427,14 @@ impl Builder<'_> {
                 (view.clone(), Arc::new(postgres::FollowStreams::new(view, streams)), Some(identity))
             }
         };
-        let handle = Arc::new(Worker::start(work, WorkerOptions::default())?);
+        // In a burst the view leaves the processors to the hot path, and catches up afterwards.
+        let heard = hearing.clone();
+        let options = WorkerOptions {
+            pause_while: Arc::new(move || heard.is_burst()),
+            facts_paused_max: VIEW_FACTS_IN_BURST,
+            ..WorkerOptions::default()
+        };
+        let handle = Arc::new(Worker::start(work, options)?);
         Ok(ViewParts { view, handle, identity })
     }
 
