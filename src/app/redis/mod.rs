@@ -45,6 +45,7 @@ use crate::intake::redis::element::ElementReader;
 use crate::intake::redis::owner::{self, Owner, OwnerOptions};
 use crate::intake::redis::parked::{Loader, LoaderParts, ParkedShelf, ShelfOptions};
 use crate::intake::redis::registry::{CampaignRegistry, RegistryThread};
+use crate::intake::redis::sweep::{SweepOptions, SweepThread, Sweeper};
 use crate::intake::redis::{Held, Keys, ReaderOptions, ReaderParts, RedisIntake, UnitId};
 use crate::intake::{Intake, QueueId};
 use crate::outcome::OutcomeView;
@@ -109,6 +110,7 @@ struct Running {
     owner: Owner,
     loader: Loader,
     registry: RegistryThread,
+    sweep: SweepThread,
     sentry: Sentry,
     books: Option<Books>,
     link: Option<WalletLink>,
@@ -153,7 +155,8 @@ impl RedisService {
 
     /// Stops in order. What is in the ring is finished within `drain_max`; everything else stays in Redis, for others.
     pub fn stop(self, drain_max: Duration) -> anyhow::Result<()> {
-        let Running { door, owner, loader, registry, sentry, books, link, stopping, _folder } = self.running;
+        let Running { door, owner, loader, registry, sweep, sentry, books, link, stopping, _folder } =
+            self.running;
         self.accepting.store(false, Ordering::Release);
         door.stop();
         // The units are left: what is under way finishes meanwhile, and then all is released at once.
@@ -171,6 +174,7 @@ impl RedisService {
         loader.stop();
         self.log.stop();
         registry.stop();
+        sweep.stop();
         self.view.handle.stop();
         drop(sentry);
         if let Some(link) = link {
@@ -244,6 +248,7 @@ impl Builder<'_> {
         };
         let loader = Loader::start(&shelf, loader_parts)?;
         let registry_thread = registry.start(funding_look(view.view.clone()), self.clock.clone())?;
+        let sweep = self.sweeper(&registry)?.start(self.clock.clone())?;
         let identity = wallet_identity(&link, &books);
         let (owner, standing, cell) =
             self.owner(identity, &view, (&intake, &shelf, &registry, &suspects, &hearing))?;
@@ -282,6 +287,7 @@ impl Builder<'_> {
                 owner,
                 loader,
                 registry: registry_thread,
+                sweep,
                 sentry,
                 books,
                 link,
@@ -330,6 +336,13 @@ impl Builder<'_> {
             tracing::warn!(%error, "the campaigns are not known yet; they are asked for on and on");
         }
         Ok(registry)
+    }
+
+    /// Forgets the ids of campaigns that are long closed.
+    fn sweeper(&self, registry: &CampaignRegistry) -> anyhow::Result<Sweeper> {
+        let options = SweepOptions { retention_ms: self.config.desk.retention_ms, ..SweepOptions::default() };
+        let (keys, held) = ((*self.keys).clone(), self.held.clone());
+        Ok(Sweeper::new(Link::new(&self.redis.target)?, keys, held, registry.registry().clone(), options))
     }
 
     fn intake(&self, registry: &CampaignRegistry, news: &News) -> anyhow::Result<Arc<RedisIntake>> {
