@@ -5,9 +5,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::Parts;
 use super::slot::{Origin, Slot, Verdict};
 use super::suspects::{NOBODY, Suspects};
+use super::{CatchUp, Parts};
 use crate::domain::{Campaign, CampaignState, Kind, PayoutCode, Request, UnixMs, WaitReason};
 use crate::intake::desk::campaigns::Registry;
 use crate::ring::chain::StageError;
@@ -20,6 +20,7 @@ pub struct Check {
     campaigns: Vec<Arc<Campaign>>,
     numbers: std::collections::HashMap<String, u32>,
     last: Option<(String, String, u32)>,
+    catch_up: Option<CatchUp>,
     suspects: Arc<Suspects>,
     working_on: u64,
     now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
@@ -33,6 +34,7 @@ impl Check {
             campaigns: Vec::new(),
             numbers: std::collections::HashMap::new(),
             last: None,
+            catch_up: parts.catch_up.clone(),
             suspects,
             working_on: NOBODY,
             now_ms: parts.now_ms.clone(),
@@ -65,7 +67,31 @@ impl Check {
         self.last = Some((request.client.to_owned(), request.campaign.to_owned(), number));
         Some(number)
     }
+
+    /// The campaign's number. One that is not known may have been made through another instance a moment ago: it is looked for
+    /// once a batch before anybody is told that there is none.
+    fn find(&mut self, request: &Request<'_>, caught: &mut Caught) -> Option<u32> {
+        let known = self.number(request);
+        let Some(catch_up) = self.catch_up.as_ref().filter(|_| known.is_none() && *caught == Caught::NotYet)
+        else {
+            return known;
+        };
+        *caught = if catch_up() { Caught::Up } else { Caught::Failed };
+        self.refresh();
+        self.number(request)
+    }
 }
+
+/// A batch's look at what others decided meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caught {
+    NotYet,
+    Up,
+    Failed,
+}
+
+/// How long a request waits whose campaign cannot be looked for.
+const UNREAD_LOOK_MS: u64 = 1_000;
 
 /// How long a paused campaign's requests wait before they are looked at unasked.
 const PAUSED_LOOK_MS: u64 = 3_600_000;
@@ -126,14 +152,23 @@ impl Stage<Slot> for Check {
     fn on_batch(&mut self, batch: &mut Batch<'_, '_, Slot>) -> Result<(), StageError> {
         self.refresh();
         let now = (self.now_ms)();
+        let mut caught = Caught::NotYet;
         while let Some(slot) = batch.next_slot() {
             self.working_on = slot.mark;
             let request = Request::decode(&slot.record).map_err(|error| StageError(error.to_string()))?;
-            let number = self.number(&request);
+            let number = self.find(&request, &mut caught);
             let campaign = number.map(|number| &*self.campaigns[number as usize]);
             let condemned = self.suspects.is_condemned(slot.mark);
             let lacks_balance = matches!(slot.origin, Origin::Parked { lacks_balance: true, .. });
-            let (verdict, due) = verdict(&request, campaign, condemned, lacks_balance, now);
+            let (verdict, due) = match verdict(&request, campaign, condemned, lacks_balance, now) {
+                // Whether there is one is not known.
+                (Verdict::Burn(PayoutCode::CampaignClosed), _)
+                    if number.is_none() && caught == Caught::Failed =>
+                {
+                    (Verdict::Wait(WaitReason::Backlog), now + UNREAD_LOOK_MS)
+                }
+                decided => decided,
+            };
             slot.set_verdict(verdict, number.unwrap_or(u32::MAX), due);
         }
         self.working_on = NOBODY;
@@ -145,6 +180,7 @@ impl Stage<Slot> for Check {
 mod tests {
     use super::*;
     use crate::domain::{Amount, Currency};
+    use crate::pipeline::suspects::{Saved, SuspectError, SuspectStore};
 
     fn campaign(state: CampaignState) -> Campaign {
         let currency = Currency::parse("CNY").unwrap();
@@ -210,6 +246,57 @@ mod tests {
             let currency = Currency::parse("CNY").unwrap();
             let request = Request::new(kind, "s", "r", "c", Amount::new(1).unwrap(), currency);
             assert_eq!(verdict(&request, Some(&campaign), false, lacks_balance, 100), expected, "{kind:?}");
+        }
+    }
+
+    struct Nowhere;
+
+    impl SuspectStore for Nowhere {
+        fn load(&self) -> Result<Saved, SuspectError> {
+            Ok(Saved::default())
+        }
+
+        fn save(&self, _: &Saved) -> Result<(), SuspectError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_campaign_made_elsewhere_a_moment_ago_is_looked_for_once_a_batch() {
+        // Whether it can be looked for, whether it is there then, whether it is found, what the looking came to.
+        let table = [
+            (true, true, true, Caught::Up),
+            (true, false, false, Caught::Up),
+            (false, false, false, Caught::Failed),
+        ];
+        for (can_look, is_there, is_found, expected) in table {
+            let registry = Registry::default();
+            let looks = Arc::new(std::sync::atomic::AtomicU64::new(0));
+            let (theirs, counted) = (registry.clone(), looks.clone());
+            let catch_up = move || {
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if is_there {
+                    theirs.write().unwrap().push(Arc::new(campaign(CampaignState::Active)));
+                }
+                can_look
+            };
+            let mut check = Check {
+                batch_count_max: 1,
+                registry,
+                campaigns: Vec::new(),
+                numbers: std::collections::HashMap::new(),
+                last: None,
+                catch_up: Some(Arc::new(catch_up)),
+                suspects: Arc::new(Suspects::none(Arc::new(Nowhere))),
+                working_on: NOBODY,
+                now_ms: Arc::new(|| 0),
+            };
+            let (amount, currency) = (Amount::new(1).unwrap(), Currency::parse("CNY").unwrap());
+            let request = Request::new(Kind::Disbursement, "s", "r", "c", amount, currency);
+            let mut caught = Caught::NotYet;
+            let found = [check.find(&request, &mut caught), check.find(&request, &mut caught)];
+            assert_eq!(found.map(|number| number.is_some()), [is_found; 2]);
+            assert_eq!((caught, looks.load(std::sync::atomic::Ordering::Relaxed)), (expected, 1));
         }
     }
 }
