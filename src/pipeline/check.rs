@@ -68,8 +68,8 @@ impl Check {
         Some(number)
     }
 
-    /// The campaign's number. One that is not known may have been made through another instance a moment ago: it is looked for
-    /// once a batch before anybody is told that there is none.
+    /// The campaign's number. One that is not known may have been made through another instance a moment ago: it is
+    /// looked for once a batch before anybody is told that there is none.
     fn find(&mut self, request: &Request<'_>, caught: &mut Caught) -> Option<u32> {
         let known = self.number(request);
         let Some(catch_up) = self.catch_up.as_ref().filter(|_| known.is_none() && *caught == Caught::NotYet)

@@ -64,8 +64,8 @@ pub enum Wallet {
     Elsewhere(Remote),
 }
 
-/// Takes into the registry what others have decided about campaigns by now; false if that cannot be known. May block for
-/// as long as a reply is waited for.
+/// Takes into the registry what others have decided about campaigns by now; false if that cannot be known. May block
+/// for as long as a reply is waited for.
 pub type CatchUp = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The parts that the stages work with.

@@ -27,7 +27,8 @@ pub struct Ack {
 
 /// One payout as an element.
 pub fn element(id: &str, n: u64) -> String {
-    json!({"id": id, "campaign": "k", "payee": format!("p{}", n % 500), "amount": amount(n), "currency": "CNY"}).to_string()
+    let payee = format!("p{}", n % 500);
+    json!({"id": id, "campaign": "k", "payee": payee, "amount": amount(n), "currency": "CNY"}).to_string()
 }
 
 /// One payout as a body.
@@ -44,7 +45,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// `send` has this many requests from this number on acknowledged; it is called again for the same ones until they are.
+    /// `send` has this many requests from this number on acknowledged; it is called again for the same ones until they
+    /// are.
     fn start(
         count: u64,
         pause: Duration,

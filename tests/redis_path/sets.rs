@@ -23,8 +23,8 @@ fn await_acked(load: &Load, more: u64) {
     await_until("the producer to go on", PATIENCE, || (load.acked() >= mark).then_some(()));
 }
 
-/// Everything that said `replicated:1` was on the replica that took over. What was accepted while no replica followed said
-/// less; whoever has no outcome for it sends it again.
+/// Everything that said `replicated:1` was on the replica that took over. What was accepted while no replica followed
+/// said less; whoever has no outcome for it sends it again.
 fn settle(world: &mut World, load: Load, servers: &[&RedisServer]) {
     let acks = load.stop();
     world.acks.extend(acks.iter().map(|ack| (ack.id.clone(), ack.amount)));
