@@ -184,6 +184,8 @@ impl Service {
             shelf: Arc::new(desk.clone()),
             informed: Arc::new(desk.clone()),
             registry: desk.registry().clone(),
+            // Nobody else decides about campaigns.
+            catch_up: None,
             wallet,
             outcomes: outcomes.clone(),
             suspects,

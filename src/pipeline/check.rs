@@ -5,9 +5,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::Parts;
 use super::slot::{Origin, Slot, Verdict};
 use super::suspects::{NOBODY, Suspects};
+use super::{CatchUp, Parts};
 use crate::domain::{Campaign, CampaignState, Kind, PayoutCode, Request, UnixMs, WaitReason};
 use crate::intake::desk::campaigns::Registry;
 use crate::ring::chain::StageError;
@@ -20,6 +20,7 @@ pub struct Check {
     campaigns: Vec<Arc<Campaign>>,
     numbers: std::collections::HashMap<String, u32>,
     last: Option<(String, String, u32)>,
+    catch_up: Option<CatchUp>,
     suspects: Arc<Suspects>,
     working_on: u64,
     now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
@@ -33,6 +34,7 @@ impl Check {
             campaigns: Vec::new(),
             numbers: std::collections::HashMap::new(),
             last: None,
+            catch_up: parts.catch_up.clone(),
             suspects,
             working_on: NOBODY,
             now_ms: parts.now_ms.clone(),
@@ -65,10 +67,31 @@ impl Check {
         self.last = Some((request.client.to_owned(), request.campaign.to_owned(), number));
         Some(number)
     }
+
+    /// The campaign's number. One that is not known may have been made through another instance a moment ago: it is
+    /// looked for once a batch before anybody is told that there is none.
+    fn find(&mut self, request: &Request<'_>, caught: &mut Caught) -> Option<u32> {
+        let known = self.number(request);
+        let Some(catch_up) = self.catch_up.as_ref().filter(|_| known.is_none() && *caught == Caught::NotYet)
+        else {
+            return known;
+        };
+        *caught = if catch_up() { Caught::Up } else { Caught::Failed };
+        self.refresh();
+        self.number(request)
+    }
 }
 
-/// How long after its acceptance a request's campaign may still be unknown here.
-const CAMPAIGN_KNOWN_MS: u64 = 2_000;
+/// A batch's look at what others decided meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caught {
+    NotYet,
+    Up,
+    Failed,
+}
+
+/// How long a request waits whose campaign cannot be looked for.
+const UNREAD_LOOK_MS: u64 = 1_000;
 
 /// How long a paused campaign's requests wait before they are looked at unasked.
 const PAUSED_LOOK_MS: u64 = 3_600_000;
@@ -91,12 +114,7 @@ pub fn verdict(
         return (Verdict::Burn(PayoutCode::Expired), 0);
     }
     let Some(campaign) = campaign else {
-        // Where others define campaigns too, it may be on its way here; what is pushed right behind it waits for it.
-        let known_by = request.accepted_at + CAMPAIGN_KNOWN_MS;
-        return match now < known_by {
-            true => (Verdict::Wait(WaitReason::NotDue), known_by),
-            false => (Verdict::Burn(PayoutCode::CampaignClosed), 0),
-        };
+        return (Verdict::Burn(PayoutCode::CampaignClosed), 0);
     };
     let pays_out = matches!(request.kind, Kind::Disbursement | Kind::Collection);
     match campaign.state {
@@ -134,14 +152,23 @@ impl Stage<Slot> for Check {
     fn on_batch(&mut self, batch: &mut Batch<'_, '_, Slot>) -> Result<(), StageError> {
         self.refresh();
         let now = (self.now_ms)();
+        let mut caught = Caught::NotYet;
         while let Some(slot) = batch.next_slot() {
             self.working_on = slot.mark;
             let request = Request::decode(&slot.record).map_err(|error| StageError(error.to_string()))?;
-            let number = self.number(&request);
+            let number = self.find(&request, &mut caught);
             let campaign = number.map(|number| &*self.campaigns[number as usize]);
             let condemned = self.suspects.is_condemned(slot.mark);
             let lacks_balance = matches!(slot.origin, Origin::Parked { lacks_balance: true, .. });
-            let (verdict, due) = verdict(&request, campaign, condemned, lacks_balance, now);
+            let (verdict, due) = match verdict(&request, campaign, condemned, lacks_balance, now) {
+                // Whether there is one is not known.
+                (Verdict::Burn(PayoutCode::CampaignClosed), _)
+                    if number.is_none() && caught == Caught::Failed =>
+                {
+                    (Verdict::Wait(WaitReason::Backlog), now + UNREAD_LOOK_MS)
+                }
+                decided => decided,
+            };
             slot.set_verdict(verdict, number.unwrap_or(u32::MAX), due);
         }
         self.working_on = NOBODY;
@@ -153,6 +180,7 @@ impl Stage<Slot> for Check {
 mod tests {
     use super::*;
     use crate::domain::{Amount, Currency};
+    use crate::pipeline::suspects::{Saved, SuspectError, SuspectStore};
 
     fn campaign(state: CampaignState) -> Campaign {
         let currency = Currency::parse("CNY").unwrap();
@@ -186,7 +214,7 @@ mod tests {
             (Kind::Fund, Some(Paused), 0, 0, false, pay),
             (Kind::Disbursement, Some(Paused), 0, 99, false, burn(PayoutCode::Expired)),
             (Kind::Disbursement, Some(Active), 101, 0, false, wait(WaitReason::NotDue, 101)),
-            (Kind::Disbursement, None, 0, 0, false, wait(WaitReason::NotDue, CAMPAIGN_KNOWN_MS)),
+            (Kind::Disbursement, None, 0, 0, false, burn(PayoutCode::CampaignClosed)),
             (Kind::Cancel, None, 0, 0, false, pay),
         ];
         for (row, (kind, state, not_before, not_after, condemned, expected)) in table.into_iter().enumerate()
@@ -200,20 +228,6 @@ mod tests {
             let campaign = state.map(campaign);
             assert_eq!(verdict(&request, campaign.as_ref(), condemned, false, 100), expected, "row {row}");
         }
-    }
-
-    #[test]
-    fn an_unknown_campaign_is_waited_for_a_while() {
-        let currency = Currency::parse("CNY").unwrap();
-        let request = Request {
-            accepted_at: 1_000,
-            ..Request::new(Kind::Disbursement, "s", "r", "c", Amount::new(1).unwrap(), currency)
-        };
-        let known_by = 1_000 + CAMPAIGN_KNOWN_MS;
-        let waits = (Verdict::Wait(WaitReason::NotDue), known_by);
-        assert_eq!(verdict(&request, None, false, false, known_by - 1), waits);
-        let burned = (Verdict::Burn(PayoutCode::CampaignClosed), 0);
-        assert_eq!(verdict(&request, None, false, false, known_by), burned);
     }
 
     #[test]
@@ -232,6 +246,57 @@ mod tests {
             let currency = Currency::parse("CNY").unwrap();
             let request = Request::new(kind, "s", "r", "c", Amount::new(1).unwrap(), currency);
             assert_eq!(verdict(&request, Some(&campaign), false, lacks_balance, 100), expected, "{kind:?}");
+        }
+    }
+
+    struct Nowhere;
+
+    impl SuspectStore for Nowhere {
+        fn load(&self) -> Result<Saved, SuspectError> {
+            Ok(Saved::default())
+        }
+
+        fn save(&self, _: &Saved) -> Result<(), SuspectError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_campaign_made_elsewhere_a_moment_ago_is_looked_for_once_a_batch() {
+        // Whether it can be looked for, whether it is there then, whether it is found, what the looking came to.
+        let table = [
+            (true, true, true, Caught::Up),
+            (true, false, false, Caught::Up),
+            (false, false, false, Caught::Failed),
+        ];
+        for (can_look, is_there, is_found, expected) in table {
+            let registry = Registry::default();
+            let looks = Arc::new(std::sync::atomic::AtomicU64::new(0));
+            let (theirs, counted) = (registry.clone(), looks.clone());
+            let catch_up = move || {
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if is_there {
+                    theirs.write().unwrap().push(Arc::new(campaign(CampaignState::Active)));
+                }
+                can_look
+            };
+            let mut check = Check {
+                batch_count_max: 1,
+                registry,
+                campaigns: Vec::new(),
+                numbers: std::collections::HashMap::new(),
+                last: None,
+                catch_up: Some(Arc::new(catch_up)),
+                suspects: Arc::new(Suspects::none(Arc::new(Nowhere))),
+                working_on: NOBODY,
+                now_ms: Arc::new(|| 0),
+            };
+            let (amount, currency) = (Amount::new(1).unwrap(), Currency::parse("CNY").unwrap());
+            let request = Request::new(Kind::Disbursement, "s", "r", "c", amount, currency);
+            let mut caught = Caught::NotYet;
+            let found = [check.find(&request, &mut caught), check.find(&request, &mut caught)];
+            assert_eq!(found.map(|number| number.is_some()), [is_found; 2]);
+            assert_eq!((caught, looks.load(std::sync::atomic::Ordering::Relaxed)), (expected, 1));
         }
     }
 }

@@ -64,12 +64,17 @@ pub enum Wallet {
     Elsewhere(Remote),
 }
 
+/// Takes into the registry what others have decided about campaigns by now; false if that cannot be known. May block
+/// for as long as a reply is waited for.
+pub type CatchUp = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// The parts that the stages work with.
 pub struct Parts {
     pub intake: Arc<dyn Intake>,
     pub shelf: Arc<dyn Shelf>,
     pub informed: Arc<dyn Informed>,
     pub registry: Registry,
+    pub catch_up: Option<CatchUp>,
     pub wallet: Wallet,
     pub outcomes: Arc<dyn OutcomeLog>,
     pub suspects: Arc<Suspects>,

@@ -490,6 +490,10 @@ impl Builder<'_> {
             shelf: Arc::new(shelf.clone()),
             informed: hearing.clone(),
             registry: registry.registry().clone(),
+            catch_up: Some(Arc::new({
+                let registry = registry.clone();
+                move || registry.catch_up().is_ok()
+            })),
             wallet,
             outcomes: log.clone(),
             suspects: suspects.clone(),
