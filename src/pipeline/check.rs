@@ -159,6 +159,9 @@ impl Stage<Slot> for Check {
             let number = self.find(&request, &mut caught);
             let campaign = number.map(|number| &*self.campaigns[number as usize]);
             let condemned = self.suspects.is_condemned(slot.mark);
+            if !condemned {
+                inject_panic(request.id);
+            }
             let lacks_balance = matches!(slot.origin, Origin::Parked { lacks_balance: true, .. });
             let (verdict, due) = match verdict(&request, campaign, condemned, lacks_balance, now) {
                 // Whether there is one is not known.
@@ -174,6 +177,12 @@ impl Stage<Slot> for Check {
         self.working_on = NOBODY;
         Ok(())
     }
+}
+
+/// For tests: panics on the request whose id the fail point names.
+fn inject_panic(id: &str) {
+    fail::fail_point!("check::item", |poisoned| assert!(poisoned.as_deref() != Some(id), "injected"));
+    let _ = id;
 }
 
 #[cfg(test)]

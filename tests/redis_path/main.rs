@@ -14,6 +14,8 @@ mod lists;
 mod load;
 mod memory;
 mod network;
+#[cfg(feature = "failpoints")]
+mod poison;
 mod redis_down;
 mod sets;
 mod torn;

@@ -62,6 +62,10 @@ fn a_torn_file_swallows_nothing_that_was_acknowledged_after_it() {
             connection.rpush::<_, _, ()>(&key, n).unwrap();
         }
         drop(connection);
+        // While a sync is under way, Redis answers first and writes later.
+        await_until("the pushes to be written", PATIENCE, || {
+            (redis.info("aof_buffer_length").as_deref() == Some("0")).then_some(())
+        });
         redis.restart();
         assert_eq!(redis.cli(&["LLEN", &key]), PROBES.to_string(), "acknowledged pushes were swallowed");
         world.at(0).signal(Signal::CONT);

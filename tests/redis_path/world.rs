@@ -42,6 +42,11 @@ pub fn amount(n: u64) -> u64 {
 impl World {
     /// A wallet and so many instances; one campaign, funded. More than one share a view in PostgreSQL.
     pub fn start(url: &str, count: usize, sets: &[&str]) -> World {
+        World::start_with(url, count, sets, &[])
+    }
+
+    /// With this in the environment of the instances.
+    pub fn start_with(url: &str, count: usize, sets: &[&str], env: &[(&str, &str)]) -> World {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("wallet");
@@ -73,6 +78,7 @@ impl World {
             let mut setup =
                 Setup::new(&folder.path().join(format!("data-{n}"))).set(&format!("instance.name=i{n}"));
             setup.sets.extend(shared.iter().cloned());
+            setup.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
             setup
         };
         let setups: Vec<Setup> = (0..count).map(setup).collect();
