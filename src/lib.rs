@@ -77,6 +77,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod breaker;
 pub mod config;
 pub mod crash;
 pub mod demo;

@@ -1,0 +1,1 @@
+//! The gate: what goes when.
