@@ -176,7 +176,7 @@ impl Limit {
         let Some(value) = self.value else { return };
         if now_ns.saturating_sub(self.cut_at_ns) >= FORGET_NS {
             self.value = None;
-        } else if achieved >= USED_SHARE * value {
+        } else if achieved >= USED_SHARE * value.floor() {
             self.step = (self.step * STEP_GROWTH).min(STEP_MAX);
             self.value = Some(value + (value * self.step).max(self.least_step()));
         }
@@ -256,6 +256,18 @@ mod tests {
             limit.record(ms * MS, sample);
         }
         assert!(limit.value().is_none_or(|value| value >= 60), "{:?}", limit.value());
+    }
+
+    #[test]
+    fn grows_out_of_a_fraction() {
+        let mut limit = Limit::new(Measure::UnderWay, 1);
+        limit.record(100 * MS, Sample { overloaded: 5, under_way: 2, ..Sample::default() });
+        assert_eq!(limit.value(), Some(1), "1.9, and no more than one can be under way");
+        for step in 2..40 {
+            let under_way = limit.value().unwrap_or(1);
+            limit.record(step * 100 * MS, Sample { took_ns: MS, healthy: 5, under_way, ..Sample::default() });
+        }
+        assert!(limit.value() > Some(8), "{:?}", limit.value());
     }
 
     #[test]

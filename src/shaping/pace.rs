@@ -7,6 +7,9 @@
 /// The longest time whose unspent share may be spent at once.
 const BURST_NS: u64 = 10_000_000;
 
+/// How late after the time told it may be asked without losing anything.
+const LATE_NS: u64 = 5_000_001;
+
 /// The longest time that a charge may stop everything else for.
 const CHARGED_NS_MAX: u64 = 1_000_000_000;
 
@@ -72,8 +75,8 @@ impl Pace {
     }
 
     fn forget_unspent(&mut self, now_ns: u64) {
-        // A slow pace must be able to save up one whole transfer.
-        let floor = now_ns.saturating_sub(BURST_NS.max(1_000_000_000 / self.rate_per_s + 1));
+        // A slow pace must be able to save up one whole transfer, and lose nothing when it is asked a little late.
+        let floor = now_ns.saturating_sub(BURST_NS.max(1_000_000_000 / self.rate_per_s + LATE_NS));
         if self.spent_until_ns < floor {
             (self.spent_until_ns, self.remainder) = (floor, 0);
         }
@@ -140,6 +143,15 @@ mod tests {
                 let sum: u64 = window.iter().sum();
                 assert!(sum <= rate / 10 + rate / 100 + 1, "{rate}: {sum} in 100 ms");
             }
+        }
+    }
+
+    #[test]
+    fn a_pace_that_is_asked_a_little_late_loses_nothing() {
+        for rate in [3, 80, 128, 190] {
+            let mut pace = Pace::new(rate);
+            let total: u64 = (0..2_000).map(|tick| pace.take(10 * S + tick * 5_000_000, 1_000)).sum();
+            assert!(total >= rate * 10, "{rate}: {total}");
         }
     }
 

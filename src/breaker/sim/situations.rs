@@ -78,7 +78,7 @@ fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
 /// Mostly small fleets, for speed; now and then the hundred.
 fn plan(seed: u64, bugs: Bugs) -> (Dice, Plan) {
     let mut dice = Dice::new(seed);
-    let is_large = (seed / SITUATIONS.len() as u64) % 37 == 11;
+    let is_large = (seed / SITUATIONS.len() as u64) % 100 == 11;
     let nodes = if is_large { 100 } else { dice.between(2, 9) as usize };
     let rate_per_s = if is_large { 20_000 } else { dice.between(200, 600) * nodes as u64 };
     let settings = Settings { rate_per_s, calls_max: 40 * nodes as u64, ..Settings::default() };
