@@ -105,8 +105,6 @@ pub trait Board: Send {
     fn beat(&mut self, report: &Report) -> Result<Orders, BoardError>;
     /// Puts `next` in the place of what `seen` showed; false: somebody else was faster, or `seen` is old.
     fn replace(&mut self, seen: &View, next: &State) -> Result<bool, BoardError>;
-    /// A state that somebody else wrote since, if the adapter is told.
-    fn news(&mut self) -> Option<State>;
     /// Gives lease and permit back: this instance has stopped.
     fn leave(&mut self, instance: &str) -> Result<(), BoardError>;
     /// What is shown, without taking part.

@@ -38,10 +38,6 @@ impl Board for LocalBoard {
         Ok(self.table().replace((self.now_ms)(), seen, next))
     }
 
-    fn news(&mut self) -> Option<State> {
-        None
-    }
-
     fn leave(&mut self, instance: &str) -> Result<(), BoardError> {
         self.table().leave(instance);
         Ok(())

@@ -17,9 +17,11 @@ pub mod classify;
 pub mod gate;
 pub mod local;
 pub mod policy;
+pub mod redis;
 pub mod table;
 pub mod vote;
 
+pub use self::redis::RedisBoard;
 pub use board::{Board, BoardError};
 pub use gate::{Governor, Held, Ticket};
 pub use local::LocalBoard;
