@@ -46,7 +46,8 @@ pub enum Kind {
     Solo,
 }
 
-/// A batch that goes. To be given back by [`Governor::answered`], whatever becomes of it.
+/// A batch that goes. To be given back by [`Governor::answered`], whatever becomes of it, or by
+/// [`Governor::withdraw`] if it does not go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Ticket {
@@ -224,6 +225,30 @@ impl Governor {
         match self.pace.take(now_ns, want.min(self.batch_max)) {
             0 => Err(Held::Paced { until_ns: self.pace.next_at_ns() }),
             count => Ok(count),
+        }
+    }
+
+    /// Fewer go than were admitted: the rest is given back.
+    pub fn shrink(&mut self, ticket: Ticket, count: u64) -> Ticket {
+        let unused = ticket.count.saturating_sub(count);
+        if ticket.kind == Kind::Paced {
+            self.pace.give_back(unused);
+        }
+        self.spent = self.spent.saturating_sub(unused);
+        Ticket { count: ticket.count - unused, ..ticket }
+    }
+
+    /// Nothing goes after all: as if it had not been asked for. A permit may be used by the next batch.
+    pub fn withdraw(&mut self, ticket: Ticket) {
+        let ticket = self.shrink(ticket, 0);
+        self.under_way -= 1;
+        if ticket.epoch != self.state.epoch {
+            return;
+        }
+        match ticket.kind {
+            Kind::Paced => {}
+            Kind::Probe => self.probe_flying = false,
+            Kind::Solo => self.solo.withdrawn(),
         }
     }
 

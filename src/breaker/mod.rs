@@ -10,11 +10,13 @@
 //!
 //! What holds: everything that decides is pure and takes `now`; a fleet of processes and the fleet in virtual time
 //! (`sim`) run the same code. An open breaker rejects and parks nothing: it stops the feeder. Where the board
-//! cannot be reached the instance goes on with less, never with more.
+//! cannot be reached the instance goes on with less, never with more. [`keeper`] is the one part with a connection
+//! and a log.
 
 pub mod board;
 pub mod classify;
 pub mod gate;
+pub mod keeper;
 pub mod local;
 pub mod policy;
 pub mod redis;
@@ -24,6 +26,7 @@ pub mod vote;
 pub use self::redis::RedisBoard;
 pub use board::{Board, BoardError};
 pub use gate::{Governor, Held, Ticket};
+pub use keeper::Keeper;
 pub use local::LocalBoard;
 pub use policy::{Phase, Settings, State};
 

@@ -330,7 +330,9 @@ fn trips(view: &View) -> Option<String> {
         }
     }
     let is_majority = 2 * votes > with_volume;
-    (is_majority && sum.fails(settings.volume_min, settings.failure_percent)).then(|| {
+    // A fleet of few has few calls: what makes each of them stop must be enough for all of them.
+    let volume_min = settings.volume_min.min(settings.instance_volume_min * with_volume);
+    (is_majority && sum.fails(volume_min, settings.failure_percent)).then(|| {
         format!(
             "{} of {} transfers failed within {} ms (overload {}, timeout {}, unknown {}) as {votes} of {with_volume} \
              instances see it",

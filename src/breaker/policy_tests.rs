@@ -37,14 +37,17 @@ const IDLE: Row = (0, 0, false, (0, 0));
 
 #[test]
 fn trips_on_volume_rate_and_a_majority_of_those_with_volume() {
-    let table: [(&[Row], Option<&str>); 8] = [
+    let table: [(&[Row], Option<&str>); 11] = [
         (&[WELL, WELL], None),
         (&[ILL], Some("open")),
         (&[ILL, WELL], None),
         (&[ILL, WELL, WELL], None),
         (&[ILL, ILL, WELL], Some("open")),
         (&[ILL, IDLE, IDLE], Some("open")),
-        (&[(0, 19, true, (0, 0))], None),
+        (&[(0, 3, true, (0, 0))], None),
+        (&[(0, 4, true, (0, 0))], Some("open")),
+        (&[(0, 3, true, (0, 0)); 6], None),
+        (&[(0, 4, true, (0, 0)); 6], Some("open")),
         (&[(60, 40, true, (0, 0))], None),
     ];
     for (rows, expected) in table {

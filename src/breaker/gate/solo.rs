@@ -34,6 +34,10 @@ impl Solo {
         Ok(())
     }
 
+    pub fn withdrawn(&mut self) {
+        self.is_flying = false;
+    }
+
     /// What came of it; answers whether it is over.
     pub fn ended(&mut self, now_ns: u64, is_well: bool) -> bool {
         self.is_flying = false;

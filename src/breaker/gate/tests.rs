@@ -83,6 +83,16 @@ fn rate_and_calls_are_those_of_the_lease() {
 }
 
 #[test]
+fn what_was_admitted_and_not_sent_costs_nothing() {
+    let mut rig = Rig::new();
+    let ticket = rig.admit().expect("a lease");
+    assert_eq!(ticket.count, 10);
+    let part = rig.governor.shrink(ticket, 4);
+    rig.governor.withdraw(part);
+    assert_eq!((rig.governor.under_way(), rig.admit().map(|ticket| ticket.count)), (0, Ok(10)));
+}
+
+#[test]
 fn a_lease_that_is_over_leaves_what_was_agreed() {
     let mut rig = Rig::new();
     rig.now_ms += 10_000;
@@ -117,13 +127,16 @@ fn failing_alone_in_the_fleet_it_trips_tries_with_permits_and_ramps() {
 
 #[test]
 fn a_permit_is_of_no_use_after_its_time() {
-    let mut rig = Rig::new();
-    rig.wish(Wish::Open);
-    rig.wish(Wish::Auto);
-    rig.beat();
-    rig.beat();
-    rig.now_ms += rig.governor.state().settings.permit_ttl_ms;
-    assert_eq!(rig.admit(), Err(Held::Open));
+    for (wait_ms, expected) in [(280, Ok(Kind::Probe)), (290, Err(Held::Open))] {
+        let mut rig = Rig::new();
+        rig.table.state.settings.permit_ttl_ms = 290;
+        rig.wish(Wish::Open);
+        rig.wish(Wish::Auto);
+        rig.beat();
+        rig.beat();
+        rig.now_ms += wait_ms;
+        assert_eq!(rig.admit().map(|ticket| ticket.kind), expected, "after {wait_ms} ms");
+    }
 }
 
 #[test]
