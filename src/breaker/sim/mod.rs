@@ -47,7 +47,8 @@ fn a_fleet_keeps_its_word_whatever_happens() {
         None => 0..env("HONGBAO_SIM_SEEDS").unwrap_or(SEEDS),
     };
     // Two threads: a seed shares nothing with another.
-    let (even, odd): (Vec<u64>, Vec<u64>) = seeds.partition(|seed| (seed / SITUATIONS.len() as u64) % 2 == 0);
+    let (even, odd): (Vec<u64>, Vec<u64>) =
+        seeds.partition(|seed| (seed / SITUATIONS.len() as u64).is_multiple_of(2));
     let other = std::thread::spawn(move || check_seeds(odd.into_iter()));
     let mut worst = check_seeds(even.into_iter());
     for (name, found) in other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {

@@ -29,7 +29,7 @@ impl Sluice {
     }
 
     /// Whether a call may be made now; with a governor, under which ticket.
-    pub fn admit(&mut self, now: Instant, want: usize) -> Result<Option<Ticket>, ()> {
+    pub fn admit(&mut self, now: Instant, want: usize) -> Result<Option<Ticket>, Held> {
         let Some((governor, since)) = &self.governor else { return Ok(None) };
         let answer = lock(governor).admit(ns(now, *since), want as u64);
         self.held_until = match answer {
@@ -39,7 +39,7 @@ impl Sluice {
             }
             Err(Held::Full | Held::NoShare | Held::Open) => Some(now + ASK_AGAIN),
         };
-        answer.map(Some).map_err(drop)
+        answer.map(Some)
     }
 
     /// The call goes, with so many requests.
