@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::super::policy::{Phase, Settings, Wish};
+use super::KEPT;
 use super::wallet::Health;
 use super::world::{Act, Bugs, Dice, Plan, World};
 
@@ -75,11 +76,20 @@ fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
+/// Small fleets find as much as larger ones, for a part of the time.
+const SIZES: [usize; 8] = [2, 2, 3, 3, 4, 4, 5, 8];
+
 /// Mostly small fleets, for speed; now and then the hundred.
 fn plan(seed: u64, bugs: Bugs) -> (Dice, Plan) {
     let mut dice = Dice::new(seed);
     let is_large = (seed / SITUATIONS.len() as u64) % 100 == 11;
-    let nodes = if is_large { 100 } else { dice.between(2, 9) as usize };
+    let drawn = dice.between(2, 9) as usize;
+    let nodes = match seed {
+        // As they were when they failed.
+        _ if KEPT.contains(&seed) && !is_large => drawn,
+        _ if is_large => 100,
+        _ => SIZES[drawn - 2],
+    };
     let rate_per_s = if is_large { 20_000 } else { dice.between(200, 600) * nodes as u64 };
     let settings = Settings { rate_per_s, calls_max: 40 * nodes as u64, ..Settings::default() };
     let plan = Plan {
