@@ -72,7 +72,8 @@ fn what_was_said_in_another_epoch_or_long_ago_has_no_vote() {
 #[test]
 fn half_open_closes_after_k_and_reopens_past_n_less_k() {
     let probes = |list: &[(u64, u64)]| -> Vec<Row> { list.iter().map(|p| (0, 0, false, *p)).collect() };
-    let table: [(&[(u64, u64)], Option<&str>); 7] = [
+    type Case<'a> = (&'a [(u64, u64)], Option<&'a str>);
+    let table: [Case<'_>; 7] = [
         (&[(0, 0), (0, 0)], None),
         (&[(3, 0), (2, 0)], None),
         (&[(3, 0), (3, 0)], Some("ramp")),
