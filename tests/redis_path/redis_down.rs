@@ -40,7 +40,7 @@ fn kills_of_redis_lose_nothing_when_every_write_is_synced() {
         // What a write left that nobody had a reply to.
         redis.append_to_aof(
             &b"*3\r\n$5\r\nRPUSH\r\n$14\r\nhongbao:intake\r\n$100\r\n{\"id\":\"torn"
-                [..dice.roll(60) as usize],
+                [..dice.roll(50) as usize],
         );
         redis.restart();
         await_progress(&loads, 100);
