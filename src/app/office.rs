@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::domain::{Kind, Refusal, Request, Status, WaitReason, record};
+use crate::domain::{Kind, Refusal, Request, Status, WaitReason};
 use crate::gateway::port::{
     Accepting, Answer, BatchHead, BatchStanding, CampaignChange, CampaignStanding, Guarantee, ListQuery,
     Looking, Page, Refused, Standing, Submission, Tally, Verdict,
@@ -45,25 +45,14 @@ impl Office {
         ))
     }
 
-    /// Encoded requests, those without a lane marked so: the desk gives them their campaign's.
-    fn records(submissions: Vec<Submission>) -> Vec<Vec<u8>> {
-        let mark = |submission: Submission| {
-            let mut record = submission.record;
-            if !submission.lane_given {
-                record::leave_lane_open(&mut record);
-            }
-            record
-        };
-        submissions.into_iter().map(mark).collect()
-    }
-
     async fn decide(
         &self,
         head: Option<BatchHead>,
         submissions: Vec<Submission>,
     ) -> Result<Vec<Verdict>, Refused> {
         self.check_open()?;
-        let decisions = self.desk.submit(head, Self::records(submissions)).await?;
+        let decisions =
+            self.desk.submit(head, submissions.into_iter().map(Submission::into_record).collect()).await?;
         Ok(decisions.into_iter().map(|decision| self.verdict(decision)).collect())
     }
 
@@ -94,27 +83,15 @@ impl Office {
         }
         let updated_at = outcome.as_ref().map_or(request.accepted_at, |outcome| outcome.at);
         Standing {
-            id: known_id(&request).to_owned(),
-            kind: request.kind,
             status,
             reason,
             code: outcome.as_ref().and_then(|outcome| outcome.code),
-            campaign: request.campaign.to_owned(),
-            party: request.party.to_owned(),
-            merchant: request.merchant.to_owned(),
-            agreement: request.agreement.to_owned(),
-            original: request.original.to_owned(),
-            batch: request.batch.to_owned(),
-            amount: request.amount.minor_units(),
-            currency: request.currency.to_string(),
-            remark: request.remark.to_owned(),
-            metadata: request.metadata.to_owned(),
-            accepted_at: request.accepted_at,
             updated_at,
             settled_at: if status.is_final() { updated_at } else { 0 },
             next_attempt_at: outcome.as_ref().map_or(0, |outcome| outcome.next_attempt_at),
             attempts: outcome.as_ref().map_or(0, |outcome| outcome.attempts),
             wallet_ref: outcome.as_ref().map_or(String::new(), |outcome| outcome.wallet_ref.to_owned()),
+            ..standing_of_request(&request)
         }
     }
 
@@ -164,6 +141,49 @@ impl Office {
             Ok(Err(error)) => Err(Refused::new(Refusal::NotAccepting, format!("the outcome view: {error}"))),
             Err(_) => Err(Refused::new(Refusal::NotAccepting, "the outcome view is not there".to_owned())),
         }
+    }
+}
+
+/// Of what is accepted and has no outcome yet: it waits in its queue.
+pub(super) fn standing_of_request(request: &Request<'_>) -> Standing {
+    Standing {
+        id: known_id(request).to_owned(),
+        kind: request.kind,
+        status: Status::Queued,
+        reason: Some(WaitReason::Backlog),
+        code: None,
+        campaign: request.campaign.to_owned(),
+        party: request.party.to_owned(),
+        merchant: request.merchant.to_owned(),
+        agreement: request.agreement.to_owned(),
+        original: request.original.to_owned(),
+        batch: request.batch.to_owned(),
+        amount: request.amount.minor_units(),
+        currency: request.currency.to_string(),
+        remark: request.remark.to_owned(),
+        metadata: request.metadata.to_owned(),
+        accepted_at: request.accepted_at,
+        updated_at: request.accepted_at,
+        settled_at: 0,
+        next_attempt_at: 0,
+        attempts: 0,
+        wallet_ref: String::new(),
+    }
+}
+
+/// What the view is asked for a listing.
+pub(super) fn rows_asked(query: ListQuery) -> ListRows {
+    ListRows {
+        client: query.client,
+        campaign: query.campaign,
+        party: query.party,
+        status: query.status,
+        batch: query.batch,
+        accepted_from: query.accepted_from,
+        settled_from: query.settled_from,
+        kind: query.kind,
+        limit: query.limit,
+        cursor: query.cursor,
     }
 }
 
@@ -272,18 +292,7 @@ impl Looking for Office {
             if query.batch.is_some() && query.cursor.is_none() {
                 self.catch_up().await?;
             }
-            let asked = ListRows {
-                client: query.client,
-                campaign: query.campaign,
-                party: query.party,
-                status: query.status,
-                batch: query.batch,
-                accepted_from: query.accepted_from,
-                settled_from: query.settled_from,
-                kind: query.kind,
-                limit: query.limit,
-                cursor: query.cursor,
-            };
+            let asked = rows_asked(query);
             let page = self.ask(move |view| view.list(&asked)).await?;
             let page = page
                 .ok_or_else(|| Refused::new(Refusal::NotAccepting, "this instance has no view".to_owned()))?;

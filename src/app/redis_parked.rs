@@ -6,12 +6,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::office::standing_of_request;
 use super::parked::cursor;
 use crate::domain::{Refusal, Request, Status, UnixMs, WaitReason};
 use crate::gateway::port::{
     Answer, ParkedFilter, ParkedPage, ParkedQuery, ParkedRow, Refused, Standing, Waiting,
 };
-use crate::intake::embedded::identity::known_id;
 use crate::intake::redis::Keys;
 use crate::intake::redis::parked::scan::Scan;
 use crate::intake::redis::parked::scripts::{Age, Filter};
@@ -80,27 +80,12 @@ fn filter(wanted: &ParkedFilter) -> Filter {
 fn row(member: &Member, due: UnixMs) -> Option<ParkedRow> {
     let request = Request::decode(&member.record).ok()?;
     let standing = Standing {
-        id: known_id(&request).to_owned(),
-        kind: request.kind,
         status: if member.is_unknown { Status::Unknown } else { Status::Queued },
         reason: Some(member.reason),
-        code: None,
-        campaign: request.campaign.to_owned(),
-        party: request.party.to_owned(),
-        merchant: request.merchant.to_owned(),
-        agreement: request.agreement.to_owned(),
-        original: request.original.to_owned(),
-        batch: request.batch.to_owned(),
-        amount: request.amount.minor_units(),
-        currency: request.currency.to_string(),
-        remark: request.remark.to_owned(),
-        metadata: request.metadata.to_owned(),
-        accepted_at: request.accepted_at,
         updated_at: member.at,
-        settled_at: 0,
         next_attempt_at: if due < member.at { 0 } else { due },
         attempts: member.attempts,
-        wallet_ref: String::new(),
+        ..standing_of_request(&request)
     };
     Some(ParkedRow { standing, waiting_since: member.since })
 }

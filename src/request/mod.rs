@@ -16,6 +16,8 @@ pub mod rfc3339;
 pub mod shape;
 pub mod wire;
 
+use crate::domain::record;
+
 /// A request that passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
@@ -24,6 +26,16 @@ pub struct Submission {
     /// Whether the caller chose the lane. If not, the record says `Lane::Realtime` and the campaign's own lane
     /// takes its place.
     pub lane_given: bool,
+}
+
+impl Submission {
+    /// The record, marked where the caller chose no lane: whoever accepts it gives it its campaign's.
+    pub fn into_record(mut self) -> Vec<u8> {
+        if !self.lane_given {
+            record::leave_lane_open(&mut self.record);
+        }
+        self.record
+    }
 }
 
 /// Why a text is not JSON, by line and column.

@@ -246,13 +246,14 @@ impl Till {
     }
 }
 
-/// Everything that stands in the lists of a unit, live and sealed.
+/// Everything that stands in the lists of a unit, live and sealed. Live first: elements move to the sealed ones only,
+/// so one that moves meanwhile is seen twice and not missed.
 pub fn standing(server: &RedisServer, keys: &Keys, unit: u16) -> Vec<String> {
     let (unit, mut connection) = (UnitId(unit), server.connect());
     let mut found = Vec::new();
     for queue in keys.queues(unit) {
         let sealed = keys.sealed(unit, queue);
-        for key in sealed.iter().chain([&keys.list(unit, queue)]) {
+        for key in std::iter::once(&keys.list(unit, queue)).chain(&sealed) {
             let elements: Vec<String> =
                 redis::cmd("LRANGE").arg(key).arg(0).arg(-1).query(&mut connection).unwrap();
             found.extend(elements);

@@ -4,13 +4,13 @@
 //! listing has what has an outcome.
 
 use super::RedisOffice;
-use super::standing::{Tallies, of_request, of_row};
+use super::standing::{Tallies, of_row};
+use crate::app::office::{rows_asked, standing_of_request};
 use crate::domain::{Campaign, Refusal, Status};
 use crate::gateway::port::{
     Answer, BatchStanding, CampaignStanding, ListQuery, Looking, Page, Refused, Standing, Tally,
 };
 use crate::intake::redis::door::Dedupe;
-use crate::outcome::view::ListRows;
 
 /// What a cursor into the items of a batch begins with. The view's own look otherwise.
 const ITEMS_CURSOR: &str = "items-";
@@ -28,7 +28,7 @@ impl RedisOffice {
         let asked: Vec<String> = missing.iter().map(|at| ids[*at].clone()).collect();
         let held = self.door.look(client, asked).await?;
         for (at, held) in missing.into_iter().zip(held) {
-            standings[at] = held.map(|held| of_request(&held.request()));
+            standings[at] = held.map(|held| standing_of_request(&held.request()));
         }
         Ok(standings)
     }
@@ -75,18 +75,7 @@ impl RedisOffice {
     }
 
     async fn list_view(&self, query: ListQuery) -> Result<Page, Refused> {
-        let asked = ListRows {
-            client: query.client,
-            campaign: query.campaign,
-            party: query.party,
-            status: query.status,
-            batch: query.batch,
-            accepted_from: query.accepted_from,
-            settled_from: query.settled_from,
-            kind: query.kind,
-            limit: query.limit,
-            cursor: query.cursor,
-        };
+        let asked = rows_asked(query);
         let page = self.ask(move |view| view.list(&asked)).await?;
         Ok(Page { data: page.data.into_iter().map(of_row).collect(), next_cursor: page.next_cursor })
     }

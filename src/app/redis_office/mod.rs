@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use self::standing::{of_request, of_row};
+use self::standing::of_row;
 use super::Clock;
+use super::office::standing_of_request;
 use crate::domain::{Kind, Lane, Refusal, Request, Status, record};
 use crate::gateway::port::{
     Accepting, Answer, BatchHead, CampaignChange, CampaignStanding, Guarantee, Refused, Standing, Submission,
@@ -83,7 +84,7 @@ impl RedisOffice {
         submissions: Vec<Submission>,
     ) -> Result<Vec<Verdict>, Refused> {
         self.check_open()?;
-        let records: Vec<Vec<u8>> = submissions.into_iter().map(marked).collect();
+        let records: Vec<Vec<u8>> = submissions.into_iter().map(Submission::into_record).collect();
         let place = place_hash(head.as_ref(), records.first().map_or(0, |bytes| record::key_hash(bytes)));
         let findings = self.door.submit(head, records).await?;
         self.verdicts(findings, place).await
@@ -173,7 +174,7 @@ impl RedisOffice {
             };
         }
         let is_told = row.is_some() || is_fresh;
-        let standing = row.unwrap_or_else(|| of_request(&before));
+        let standing = row.unwrap_or_else(|| standing_of_request(&before));
         let verdict = Box::new(Verdict::Repeated(Box::new(standing)));
         if is_told {
             return Want::Told(verdict);
@@ -260,19 +261,10 @@ impl RedisOffice {
         let known = looked.unwrap_or_default().pop().flatten();
         let now = (self.clock)();
         Ok(known.map_or_else(
-            || of_request(&Request { accepted_at: now, ..request }),
-            |held| of_request(&held.request()),
+            || standing_of_request(&Request { accepted_at: now, ..request }),
+            |held| standing_of_request(&held.request()),
         ))
     }
-}
-
-/// The encoded request; without a lane it is marked so, and gets its campaign's.
-fn marked(submission: Submission) -> Vec<u8> {
-    let mut record = submission.record;
-    if !submission.lane_given {
-        record::leave_lane_open(&mut record);
-    }
-    record
 }
 
 /// Whatever was to be changed before the view was asked may have been.

@@ -1,10 +1,9 @@
-//! Where a request stands, from what the outcome view has of it or from what it was registered with.
+//! Where a request and a campaign stand, from what the outcome view has of them.
 
 use crate::app::office::standing_of_row;
 use crate::domain::campaign::Books;
-use crate::domain::{Kind, Request, Status, WaitReason};
+use crate::domain::{Kind, Status};
 use crate::gateway::port::Standing;
-use crate::intake::embedded::identity::known_id;
 use crate::outcome::OutcomeView;
 use crate::outcome::view::{StandingRow, TallyRow, ViewError};
 
@@ -15,33 +14,6 @@ pub fn of_row(row: StandingRow) -> Standing {
         standing.status = Status::Canceled;
     }
     standing
-}
-
-/// Of what is accepted and has no outcome yet: it waits in its queue.
-pub fn of_request(request: &Request<'_>) -> Standing {
-    Standing {
-        id: known_id(request).to_owned(),
-        kind: request.kind,
-        status: Status::Queued,
-        reason: Some(WaitReason::Backlog),
-        code: None,
-        campaign: request.campaign.to_owned(),
-        party: request.party.to_owned(),
-        merchant: request.merchant.to_owned(),
-        agreement: request.agreement.to_owned(),
-        original: request.original.to_owned(),
-        batch: request.batch.to_owned(),
-        amount: request.amount.minor_units(),
-        currency: request.currency.to_string(),
-        remark: request.remark.to_owned(),
-        metadata: request.metadata.to_owned(),
-        accepted_at: request.accepted_at,
-        updated_at: request.accepted_at,
-        settled_at: 0,
-        next_attempt_at: 0,
-        attempts: 0,
-        wallet_ref: String::new(),
-    }
 }
 
 /// A campaign's tallies, as the view has them.
