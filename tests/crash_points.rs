@@ -75,7 +75,7 @@ fn check(point: &str, skip: u32) {
     let server = setup.start();
     server.campaign("c", 10_000, 1_000);
     // So that a snapshot is there, which the next one replaces.
-    assert!(server.terminate().success());
+    server.end_well();
     let action = if skip == 0 { "return".to_owned() } else { format!("{skip}*off->return") };
     let mut server = setup.clone().env("FAILPOINTS", &format!("{point}={action}")).start();
     let mut acknowledged = run(&mut server);
@@ -105,7 +105,7 @@ fn check(point: &str, skip: u32) {
     );
     let rest = json!({"id": "rest", "amount": 1_000 - 37}).to_string();
     assert_eq!(server.must("POST /v1/campaigns/c/defund", &rest, 200)["status"], "SUCCEEDED", "{point}");
-    assert!(server.terminate().success());
+    server.end_well();
     let acks = folder.path().join("acks");
     let lines: String = acknowledged.iter().map(|(id, amount)| format!("default {id} {amount}\n")).collect();
     std::fs::write(&acks, lines).unwrap();
@@ -147,7 +147,7 @@ fn a_cancel_that_comes_after_the_money() {
     let setup = Setup::new(&folder.path().join("data"));
     let server = setup.start();
     server.campaign("c", 100, 100);
-    assert!(server.terminate().success());
+    server.end_well();
     let server = setup.clone().env("FAILPOINTS", "record::before_append=pause").start();
     // In one batch with others before it, which will hold it back behind the cancel.
     let ids: Vec<String> = (0..5).map(|n| format!("before{n}")).chain(["r".to_owned()]).collect();
@@ -175,7 +175,7 @@ fn a_cancel_that_comes_after_the_money() {
     assert_eq!(late["code"], "not_cancelable", "{late}");
     assert_eq!(server.must("GET /v1/disbursements/r", "", 200)["status"], "SUCCEEDED");
     assert_eq!(server.must("GET /v1/campaigns/c", "", 200)["spent"], 30);
-    assert!(server.terminate().success());
+    server.end_well();
     let acks = folder.path().join("acks");
     std::fs::write(&acks, "default r 5\n").unwrap();
     must_be_clean(&setup.data, &acks);

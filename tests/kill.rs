@@ -145,7 +145,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_paid_twice() {
         clients.into_iter().flat_map(|client| client.join().expect("a client ends well")).collect();
     server.await_drained();
     check_books(&server, &acknowledged);
-    assert!(server.terminate().success());
+    server.end_well();
     let acks = folder.path().join("acks");
     let lines: String = acknowledged.iter().map(|(id, amount)| format!("default {id} {amount}\n")).collect();
     std::fs::write(&acks, lines).unwrap();

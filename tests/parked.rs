@@ -258,7 +258,7 @@ fn by_the_command_and_across_restarts() {
     server.kill();
     server = setup.start();
     assert_eq!(list(&server, "?limit=1000")["data"], before["data"], "after a kill");
-    assert!(server.terminate().success());
+    server.end_well();
     server = setup.start();
     assert_eq!(list(&server, "?limit=1000")["data"], before["data"], "after a stop");
 

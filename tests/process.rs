@@ -57,7 +57,7 @@ fn a_folder_has_one_process() {
     let server = Setup::new(&data).start();
     refused(&Setup::new(&data), &["in use", &server.pid().to_string()]);
     server.must("GET /readyz", "", 200);
-    assert!(server.terminate().success());
+    server.end_well();
     assert!(Setup::new(&data).start().terminate().success(), "and the next one may have it");
 }
 
@@ -192,9 +192,10 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
     }
     server.kill();
     fs::remove_file(filler).unwrap();
+    mount.remount("size=120m");
     let server = Setup::new(&data).start();
     server.await_drained();
-    assert!(server.terminate().success());
+    server.end_well();
     let path = folder.path().join("acks");
     fs::write(&path, &acks).unwrap();
     let report = must_be_clean(&data, &path);
@@ -231,13 +232,13 @@ fn terminated_under_load_it_ends_well_and_keeps_what_it_accepted() {
         .collect();
     await_until("some load", PATIENCE, || (count.load(Ordering::Relaxed) > 600).then_some(()));
     let began = Instant::now();
-    assert!(server.terminate().success());
+    server.end_well();
     assert!(began.elapsed() < Duration::from_secs(15), "it took {:?} to stop", began.elapsed());
     stop.store(true, Ordering::Release);
     let acks: String = clients.into_iter().map(|client| client.join().unwrap()).collect();
     let server = Setup::new(&data).start();
     server.await_drained();
-    assert!(server.terminate().success());
+    server.end_well();
     let path = folder.path().join("acks");
     fs::write(&path, &acks).unwrap();
     must_be_clean(&data, &path);

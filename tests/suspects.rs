@@ -57,7 +57,7 @@ fn check(point: &str, crashes_max: usize) -> usize {
     let data = folder.path().join("data");
     let server = Setup::new(&data).set("shaping.transfers_per_s=1").set("accept.wait_s_max=31536000").start();
     let acks = submit(&server, count);
-    assert!(server.terminate().success());
+    server.end_well();
     let setup = Setup::new(&data).env("FAILPOINTS", &format!("{point}=return({poison})"));
     let mut crashes = 0;
     let server = loop {
@@ -79,7 +79,7 @@ fn check(point: &str, crashes_max: usize) -> usize {
     );
     let campaign = server.must("GET /v1/campaigns/c", "", 200);
     assert_eq!(campaign["counts"], json!({"SUCCEEDED": count - 1, "FAILED": 1}), "{campaign}");
-    assert!(server.terminate().success());
+    server.end_well();
     let path = folder.path().join("acks");
     std::fs::write(&path, acks).unwrap();
     must_be_clean(&data, &path);

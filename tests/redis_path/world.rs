@@ -207,7 +207,7 @@ impl World {
         let paid: u64 = self.acks.values().sum();
         let accounts = self.wallet().must("GET /balances?account=campaign:default:k", "", 200);
         assert_eq!(accounts["accounts"][0]["balance"], FUNDED - paid, "paid twice? {accounts}");
-        assert!(self.wallet.take().expect("the wallet runs").terminate().success());
+        self.wallet.take().expect("the wallet runs").end_well();
         self.audit();
     }
 

@@ -221,6 +221,13 @@ impl Server {
         await_until("the end after SIGTERM", PATIENCE, || self.ended())
     }
 
+    /// SIGTERM, which it must end well after.
+    pub fn end_well(mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        let status = await_until("the end after SIGTERM", PATIENCE, || self.ended());
+        assert!(status.success(), "{status}; it wrote:\n{}", self.stderr());
+    }
+
     pub fn call(&self, what: &str, body: &str) -> Reply {
         call(&self.address, what, body).unwrap_or_else(|error| panic!("{what}: {error}"))
     }

@@ -63,7 +63,7 @@ fn what_was_answered_survives_a_kill() {
                 }
             }
         }
-        assert!(server.terminate().success());
+        server.end_well();
     }
 }
 
@@ -88,7 +88,7 @@ fn holds_expire_over_a_restart_and_the_snapshot_holds_everything() {
     await_until("the short hold to end", PATIENCE, || {
         (balance(&server, "campaign:s:c") == (100, 10)).then_some(())
     });
-    assert!(server.terminate().success());
+    server.end_well();
 
     // From the snapshot of the stop.
     let server = start(&data, &[]);

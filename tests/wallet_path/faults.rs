@@ -171,7 +171,7 @@ fn refused_credentials_are_told_and_cost_nothing() {
     // A wallet of the same books that wants another key.
     let address = scene.wallet().address.clone();
     let data = scene.wallet_data();
-    assert!(scene.wallet.take().unwrap().terminate().success());
+    scene.wallet.take().unwrap().end_well();
     let mut command = crate::support::hongbao();
     command
         .args(["wallet", "--listen", &address, "--authorization", "Bearer other-one", "--data"])
@@ -184,7 +184,7 @@ fn refused_credentials_are_told_and_cost_nothing() {
         assert!(!state.contains("right-one"), "a secret in {state}");
         state.starts_with("stopped").then_some(())
     });
-    assert!(strict.terminate().success());
+    strict.end_well();
     scene.wallet = Some(crate::start_wallet(&data, &address, &[]));
     scene.await_final();
     scene.must_agree();

@@ -110,7 +110,7 @@ impl Scene {
 
     /// Stops the service in order, and audits its folder against the wallet.
     pub fn must_agree(mut self) {
-        assert!(self.service.take().unwrap().terminate().success());
+        self.service.take().unwrap().end_well();
         self.set_faults(
             json!({"drop_after_rate": 0, "drop_before_rate": 0, "timeout_rate": 0, "error_rate": 0}),
         );

@@ -67,7 +67,7 @@ fn kills_of_the_service_and_of_the_database() {
         }
         await_final(&service);
     }
-    assert!(service.terminate().success());
+    service.end_well();
     must_be_paid(&setup, &acks);
     let sums = database.sql("wallet", "SELECT sum(balance) FROM hongbao_accounts");
     assert_eq!(sums.trim(), "0", "money came or went");

@@ -27,7 +27,7 @@ fn books_that_agree_and_books_that_do_not() {
     let mut scene = Scene::start(&[], &[], str::to_owned);
     // A copy of the wallet as it stood before anything was paid: the same identity, other books.
     let address = scene.wallet().address.clone();
-    assert!(scene.wallet.take().unwrap().terminate().success());
+    scene.wallet.take().unwrap().end_well();
     let before = scene.wallet_data().with_file_name("before");
     crate::race::copy(&scene.wallet_data(), &before);
     scene.wallet = Some(start_wallet(&scene.wallet_data(), &address, &["drop_after_rate=0.2"]));

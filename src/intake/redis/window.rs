@@ -32,7 +32,7 @@ struct Generation {
     side: Side,
     /// The position behind its last element.
     end: u64,
-    /// It stood there when the window was made: somebody may have sent its requests.
+    /// It was found there: somebody may have sent its requests.
     is_inherited: bool,
 }
 
@@ -150,7 +150,6 @@ impl Window {
 
     /// Takes in the lengths as they are, of `a` and `b`. Of two that nothing is known of, `a` is read first.
     pub fn learn(&mut self, lengths: [u64; 2]) -> Result<(), Mismatch> {
-        let is_fresh = self.acked == 0 && self.generations.is_empty();
         if let Some(ack) = self.ack.take() {
             let is_done = lengths[ack.side as usize] == ack.expected - ack.count;
             if is_done && !self.is_ack_late {
@@ -167,8 +166,8 @@ impl Window {
         for side in Side::ALL {
             let (expected, found) = (self.length_of(side), lengths[side as usize]);
             if expected == 0 && found > 0 {
-                // Left by another owner, or sealed by a command whose reply was lost.
-                self.append(side, found, is_fresh);
+                // Left by another owner, brought back by a restart, or sealed by a command whose reply was lost.
+                self.append(side, found, true);
             } else if expected != found {
                 return Err(Mismatch { side, expected, found });
             }

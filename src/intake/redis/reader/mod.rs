@@ -57,6 +57,8 @@ pub struct Reader {
     interval: Duration,
     /// Redis could not be reached in the last round.
     is_cut_off: bool,
+    /// How often the link had connected when the lists' lengths were doubted last.
+    connects: u64,
     done: Vec<Ticket>,
     contents: Contents,
     /// Read in this round, by queue.
@@ -92,6 +94,7 @@ impl Reader {
             next_depth: now,
             interval: POLL_FIRST,
             is_cut_off: false,
+            connects: 0,
             done: Vec::new(),
             contents: Contents::default(),
         }
@@ -120,7 +123,9 @@ impl Reader {
         let has_commands = !round.commands.is_empty();
         let found = has_commands && {
             let results = self.link.round(&round.commands);
-            self.apply(round, results)
+            let found = self.apply(round, results);
+            self.doubt_if_reconnected();
+            found
         };
         if found {
             self.interval = POLL_FIRST;
@@ -132,6 +137,14 @@ impl Reader {
         }
         self.tell_depths();
         has_commands
+    }
+
+    /// Behind a new connection may be a server that restarted, and brought back what was trimmed last.
+    fn doubt_if_reconnected(&mut self) {
+        let connects = self.link.connects();
+        if connects != std::mem::replace(&mut self.connects, connects) {
+            self.lists.iter_mut().for_each(|list| list.window.doubt());
+        }
     }
 
     fn wait(&self, listener: &Listener) {
