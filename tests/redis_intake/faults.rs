@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use hongbao::intake::redis::{Anomaly, Order, UnitId};
+use hongbao::intake::redis::{Anomaly, Order, ReaderOptions, UnitId};
 
 use crate::rig::*;
 use crate::support::proxy::FaultProxy;
@@ -109,6 +109,42 @@ fn a_redis_that_lost_everything_is_told_of_and_nothing_panics() {
     till.run_until_acked(200, 0);
     await_empty(&server, &keys, 1);
     assert!(instance.intake.troubles().is_empty());
+}
+
+#[test]
+fn what_a_restarted_server_brings_back_is_read_again() {
+    let mut server = server();
+    let keys = keys(1, &[("hongbao:intake", Order::Rpush)]);
+    // It does not look by itself: it first hears of the restart when everything is back.
+    let options = ReaderOptions { poll_ms_max: 3_600_000, ..ReaderOptions::default() };
+    let instance = Instance::start_with(&server.url(), &keys, "one", options, 1_000);
+    instance.own(&server, 1, 1);
+    let mut till = Till::new(&instance);
+    push(&server, "RPUSH", "hongbao:intake", (0..100).map(|n| format!("f{n}")));
+    await_until("all to be read", PATIENCE, || {
+        instance.intake.wake();
+        till.take(100);
+        (till.taken.len() == 100).then_some(())
+    });
+    till.ack(0);
+    await_empty(&server, &keys, 1);
+    await_until("the acks to be written", PATIENCE, || {
+        (server.info("aof_buffer_length").as_deref() == Some("0")).then_some(())
+    });
+    server.sigkill();
+    // The acks are lost with the file's end.
+    let trim = server.aof_commands().into_iter().find(|command| command.name() == "LTRIM");
+    server.cut_aof_to(trim.expect("an ack").begin);
+    server.restart();
+    assert_eq!(standing(&server, &keys, 1).len(), 100, "they are back");
+    await_until("them to be read and acknowledged again", PATIENCE, || {
+        instance.intake.wake();
+        till.take(100);
+        till.ack(0);
+        standing(&server, &keys, 1).is_empty().then_some(())
+    });
+    assert_eq!(till.taken.len(), 200);
+    assert!(till.taken[100..].iter().all(|(_, may_be_sent)| *may_be_sent), "what was sent may have been");
 }
 
 #[test]
