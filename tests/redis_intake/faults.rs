@@ -115,7 +115,7 @@ fn a_redis_that_lost_everything_is_told_of_and_nothing_panics() {
 fn what_a_restarted_server_brings_back_is_read_again() {
     let mut server = server();
     let keys = keys(1, &[("hongbao:intake", Order::Rpush)]);
-    // It does not look by itself: it first hears of the restart when everything is back.
+    // Each look comes after twice the time of the one before: it first hears of the restart when all is back.
     let options = ReaderOptions { poll_ms_max: 3_600_000, ..ReaderOptions::default() };
     let instance = Instance::start_with(&server.url(), &keys, "one", options, 1_000);
     instance.own(&server, 1, 1);
@@ -130,6 +130,15 @@ fn what_a_restarted_server_brings_back_is_read_again() {
     await_empty(&server, &keys, 1);
     await_until("the acks to be written", PATIENCE, || {
         (server.info("aof_buffer_length").as_deref() == Some("0")).then_some(())
+    });
+    let looks = || server.info("cmdstat_exists");
+    let (mut seen, mut at) = (looks(), Instant::now());
+    await_until("looks to be seconds apart", PATIENCE, || {
+        let (now, gap) = (looks(), at.elapsed());
+        if now != seen {
+            (seen, at) = (now, Instant::now());
+        }
+        (gap > Duration::from_millis(400) && at.elapsed() < gap).then_some(())
     });
     server.sigkill();
     // The acks are lost with the file's end.
