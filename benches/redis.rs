@@ -33,6 +33,9 @@ use support::{Random, redis_service};
 use tests::env_number;
 use tests::redis::{Fsync, RedisServer, Setup};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const READ: &str = "4000";
 const WARM_UP: Duration = Duration::from_millis(500);
 /// What fills Redis and never drains it is bounded by the memory that it takes: so many batches for each of the
@@ -225,7 +228,9 @@ fn drain_list(redis: SocketAddr, flow: &Flow) {
 /// The service, with all that it has to do.
 fn drain_by_hongbao(redis: SocketAddr, flow: &Flow) {
     let folder = tempfile::tempdir().expect("a folder");
-    let service = redis_service::start(redis, folder.path(), &[]);
+    let sets = std::env::var("HB_SETS").unwrap_or_default();
+    let sets: Vec<&str> = sets.split(';').filter(|set| !set.is_empty()).collect();
+    let service = redis_service::start(redis, folder.path(), &sets);
     let before = redis_service::settled(&service);
     while !flow.stopped() {
         flow.drained.store(redis_service::settled(&service) - before, Ordering::Relaxed);
