@@ -259,7 +259,7 @@ impl Dispatch {
             if self.parts.outcomes.wants_requests() {
                 self.requests.extend(run.iter().map(|finished| finished.item.record.clone()));
             }
-            let appended = self.parts.outcomes.append(&self.bytes, &self.requests);
+            let appended = self.parts.outcomes.append(&self.bytes, std::mem::take(&mut self.requests));
             appended.map_err(|error| StageError(error.to_string()))?;
             crate::crash::point("record::after_append");
             self.appended.push_back(run.iter().map(|finished| finished.item.sequence).collect());
