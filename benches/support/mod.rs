@@ -3,11 +3,6 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
-pub mod payouts;
-pub mod redis_service;
-pub mod resp;
-pub mod rounds;
-
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -10,6 +10,7 @@
 
 mod binary;
 mod proxy;
+mod redis;
 mod server;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 
 pub use binary::find_hongbao;
 pub use proxy::Proxy;
+pub use redis::start_redis;
 pub use server::{Server, ServerSpec};
 
 use crate::http::{self, Caller, HttpError};
@@ -161,29 +163,11 @@ impl Target {
     }
 
     fn start_redis(&mut self, appendfsync: &str, folder: &Path) -> Result<SocketAddr, TargetError> {
-        let data = folder.join("data-redis");
-        std::fs::create_dir_all(&data)
-            .map_err(|error| TargetError::Io { what: format!("making {}", data.display()), error })?;
-        let args =
-            ["--appendonly", "yes", "--save", "", "--aof-load-truncated", "no", "--appendfsync", appendfsync];
-        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        args.extend(["--dir".to_owned(), data.display().to_string()]);
-        let spec = ServerSpec {
-            name: "redis".to_owned(),
-            program: binary::on_path("redis-server").ok_or(TargetError::NoRedis)?,
-            args,
-            listen: |args, address| {
-                let (host, port) = address.rsplit_once(':').expect("an address has a port");
-                args.extend(["--bind", host, "--port", port].iter().map(|arg| (*arg).to_owned()));
-            },
-            log: folder.join("redis.log"),
-            ready: "Ready to accept connections",
-            hint: "",
-        };
-        let server = Server::start(spec)?;
-        self.redis = Some(server.address);
+        let server = redis::start_redis(appendfsync, folder, &[])?;
+        let address = server.address;
+        self.redis = Some(address);
         self.servers.push(Arc::new(server));
-        Ok(self.redis.expect("set a line above"))
+        Ok(address)
     }
 
     fn start_instance(
