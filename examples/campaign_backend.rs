@@ -28,6 +28,7 @@ mod books;
 #[path = "campaign_backend/payer.rs"]
 mod payer;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -148,6 +149,13 @@ async fn show(State(backend): State<Arc<Backend>>, At((packet, user)): At<(Strin
     }
 }
 
+async fn standing(State(backend): State<Arc<Backend>>) -> Response {
+    match backend.books.write(books::standing).await {
+        Ok(counts) => Json(counts.into_iter().collect::<BTreeMap<String, i64>>()).into_response(),
+        Err(error) => unavailable(&error),
+    }
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
@@ -160,6 +168,7 @@ async fn main() -> anyhow::Result<()> {
         .route("/packets/{id}", put(make_packet))
         .route("/packets/{id}/claims", post(take_share))
         .route("/packets/{id}/claims/{user}", get(show))
+        .route("/standing", get(standing))
         .with_state(Arc::new(Backend { books, claimed, budget: options.budget }));
     let listen = &options.listen;
     let listener =

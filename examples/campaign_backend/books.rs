@@ -191,6 +191,13 @@ pub fn claim(db: &Connection, packet: &str, user: &str) -> Result<Claimed> {
     Ok(share_of(db, packet, user)?.map_or(Claimed::Empty, Claimed::Now))
 }
 
+/// Claims by status.
+pub fn standing(db: &Connection) -> Result<Vec<(String, i64)>> {
+    db.prepare_cached("SELECT status, count(*) FROM shares WHERE user IS NOT NULL GROUP BY status")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
 pub struct Bundle {
     pub batch: String,
     /// Payout, user, amount; always in the same order, for the same body.

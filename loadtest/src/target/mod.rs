@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! generator ──> instance-0 … instance-n ──(proxy, where a cut is planned)──> wallet
-//!                      └──(proxy)──> redis
+//!     claims ──> backend ──^   └──(proxy)──> redis
 //! ```
 //!
 //! What holds: every process started here ends with its guard; each listens on a port of its own, kept over restarts.
 //! Absent: campaigns and money (`treasury`), faults on a timeline (`timeline`).
 
+mod backend;
 mod binary;
 mod proxy;
 mod redis;
@@ -40,6 +41,10 @@ pub enum TargetError {
         "redis-server is not installed; this scenario needs it (Debian, Ubuntu: apt-get install redis-server)"
     )]
     NoRedis,
+    #[error(
+        "the campaign's backend, an example of hongbao, is not in `examples` beside it, nor in HONGBAO_CAMPAIGN_BIN, nor on PATH; build it (cargo build --release --example campaign_backend)"
+    )]
+    NoBackend,
     #[error("{name} did not start: {detail}{hint}")]
     Start { name: String, detail: String, hint: &'static str },
     #[error("{what}: {error}")]
@@ -67,6 +72,8 @@ pub struct Target {
     pub proxies: Vec<(String, Arc<Proxy>)>,
     /// Redis, where requests may be pushed to a list.
     pub redis: Option<SocketAddr>,
+    /// The campaign's own backend, where users claim.
+    pub backend: Option<SocketAddr>,
     /// Data folders of the instances.
     pub data: Vec<PathBuf>,
     pub hongbao: Option<PathBuf>,
@@ -93,6 +100,7 @@ impl Target {
             servers: Vec::new(),
             proxies: Vec::new(),
             redis: None,
+            backend: None,
             data: Vec::new(),
             hongbao: None,
             settings: Vec::new(),
@@ -127,6 +135,11 @@ impl Target {
         }
         for number in 0..scenario.setup.instances {
             target.start_instance(&hongbao, number, &settings, scenario.needs().is_some(), folder)?;
+        }
+        if scenario.claims.is_some() {
+            let server = backend::start(&hongbao, target.instances[0], folder)?;
+            target.backend = Some(server.address);
+            target.servers.push(Arc::new(server));
         }
         target.settings = settings;
         target.hongbao = Some(hongbao);
