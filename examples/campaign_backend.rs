@@ -103,7 +103,7 @@ async fn make_packet(
 ) -> Response {
     let (total, count) = (packet.total, packet.count);
     let budget = backend.budget;
-    if count < 1 || count > SHARES_MAX || total < count || total > budget {
+    if !(1..=SHARES_MAX).contains(&count) || !(count..=budget).contains(&total) {
         return said(StatusCode::UNPROCESSABLE_ENTITY, "total_or_count");
     }
     match backend.books.write(move |db| books::make(db, &id, total, count, budget)).await {

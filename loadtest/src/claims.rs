@@ -167,7 +167,7 @@ impl<'a> Crowd<'a> {
             // A value past the bounds counts as the largest.
             told.latencies.saturating_record(due.elapsed().as_micros().max(1) as u64);
             told.counts.promised += 1;
-            if number % AGAIN_EVERY == 0 {
+            if number.is_multiple_of(AGAIN_EVERY) {
                 self.claim_again(&mut caller, number, deadline, &share, &mut told.counts);
             }
             told.shares.push(share);

@@ -42,11 +42,13 @@ impl Options {
     }
 }
 
+type Measure = Box<dyn Fn(&Options) -> anyhow::Result<f64>>;
+
 /// One thing that is measured.
 struct Row {
     name: &'static str,
     unit: &'static str,
-    measure: Box<dyn Fn(&Options) -> anyhow::Result<f64>>,
+    measure: Measure,
 }
 
 /// All of them, in the order in which a round takes them.
