@@ -19,4 +19,5 @@ mod poison;
 mod redis_down;
 mod sets;
 mod torn;
+mod views;
 mod world;

@@ -14,6 +14,7 @@
 
 mod followers;
 mod hearing;
+mod rebuild;
 mod releaser;
 mod sentry;
 mod vitals;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use self::hearing::Hearing;
+pub use self::rebuild::rebuild_view;
 use self::releaser::Releaser;
 use self::sentry::{Sentry, SentryOptions, Sight};
 pub use self::vitals::RedisVitals;
