@@ -3,6 +3,7 @@
 
 mod batches;
 mod campaigns;
+mod repeats;
 mod speed;
 #[path = "../support/mod.rs"]
 mod support;

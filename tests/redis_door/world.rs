@@ -225,6 +225,11 @@ impl Instance {
         standing.map(|standing| standing.campaign)
     }
 
+    /// In one call; the verdicts in words.
+    pub async fn office_submit(&self, submissions: Vec<Submission>) -> Vec<String> {
+        self.office.submit(submissions).await.iter().map(word).collect()
+    }
+
     pub async fn submit(&self, submission: Submission) -> Verdict {
         self.office.submit(vec![submission]).await.pop().unwrap()
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::gather::{Call, Fate, Found, Ids, Item, decide_all, undecodable};
 use super::heads::head_state;
 use super::judge::{Book, judge};
+use super::lately::Lately;
 use super::queue::{Look, LookBatch, Op, Push, Submit};
 use super::{Dedupe, DoorCounts, DoorOptions, Outlook, place_hash, refusal};
 use crate::domain::{Refusal, Request, UnixMs, record};
@@ -25,6 +26,10 @@ pub struct Clerk {
     pub options: DoorOptions,
     pub book: Book,
     pub counts: Arc<DoorCounts>,
+    /// Of all threads.
+    pub lately: Arc<Lately>,
+    /// Connections that the link had made when it was asked last.
+    pub connects: u64,
 }
 
 /// Everything gathered, by what it wants.
