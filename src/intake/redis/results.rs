@@ -3,7 +3,8 @@
 //! Whoever owns a foreign list finds in `keys.results(client)` what became of its requests, however they came in:
 //! entries with one field `results`, a JSON array of up to [`RESULTS_MAX`] objects
 //! `{"id":…,"status":…,"code":…,"amount":…,"currency":…,"at":…}`, `code` only where there is one. An id that was
-//! canceled is told by its cancel, without an amount. What holds: a result is told after it is durable, and may come
+//! canceled is told by its cancel, without an amount. A request under an id that stands for another one is `REJECTED`
+//! (`id_conflict`), which is no state of the id. What holds: a result is told after it is durable, and may come
 //! twice, so readers go by the id. Best effort: a stream keeps about as many entries as are configured, and what
 //! cannot be written, because Redis is full or away, is counted and not tried again; the API has it all the same.
 //! Absent: what waits, and what moves between a campaign's own accounts.
@@ -11,12 +12,14 @@
 use serde::Serialize;
 
 use super::keys::Keys;
-use crate::domain::{Kind, Outcome, Request, Status};
+use crate::domain::{Kind, Outcome, PayoutCode, Request, Status};
 use crate::redis::Command;
 use crate::request::rfc3339::Rfc3339;
 
 /// Results in one entry.
 pub const RESULTS_MAX: usize = 1_000;
+/// In the place of a status: the id stands for another request, and says nothing of that one's.
+const REJECTED: &str = "REJECTED";
 
 /// One result, as told.
 #[derive(Debug, Serialize)]
@@ -38,9 +41,11 @@ impl<'a> Told<'a> {
         if !outcome.status.is_final() {
             return None;
         }
+        // What stands under the id is another request, whose state this is not.
+        let is_conflict = outcome.code == Some(PayoutCode::IdConflict);
         let told = Told {
             id: request.id,
-            status: outcome.status.as_str(),
+            status: if is_conflict { REJECTED } else { outcome.status.as_str() },
             code: outcome.code.map(|code| code.as_str()),
             amount: Some(request.amount.minor_units()),
             currency: Some(request.currency.as_str()),
@@ -120,7 +125,7 @@ impl Results {
 mod tests {
     use super::super::units::{ForeignList, Order, Units};
     use super::*;
-    use crate::domain::{Amount, Currency, Lane, PayoutCode};
+    use crate::domain::{Amount, Currency, Lane};
 
     fn results(count_max: u64) -> Results {
         let list = |name: &str, client: &str| ForeignList {
@@ -174,11 +179,13 @@ mod tests {
         use Kind::{Cancel, Collection, Disbursement, Fund, Reversal};
         let ok = outcome(Status::Succeeded, None);
         let failed = outcome(Status::Failed, Some(PayoutCode::PayeeFrozen));
+        let conflict = outcome(Status::Failed, Some(PayoutCode::IdConflict));
         let settled = [
             (ok, request("shop", Disbursement, "r-1")),
             (outcome(Status::Queued, None), request("shop", Disbursement, "r-2")),
             (outcome(Status::Unknown, None), request("shop", Disbursement, "r-3")),
             (failed, request("mall", Collection, "r-1")),
+            (conflict, request("mall", Disbursement, "r-1")),
             (ok, request("other", Disbursement, "r-4")),
             (ok, request("shop", Fund, "f-1")),
             (ok, request("shop", Cancel, "r-9")),
@@ -192,7 +199,7 @@ mod tests {
             r#"hongbao:results:shop MAXLEN ~ 7 * results [{{"id":"r-1","status":"SUCCEEDED",{money},{at}}},{{"id":"r-9","status":"CANCELED",{at}}},{{"id":"v-1","status":"SUCCEEDED",{money},{at}}}]"#
         );
         let mall = format!(
-            r#"hongbao:results:mall MAXLEN ~ 7 * results [{{"id":"r-1","status":"FAILED","code":"payee_frozen",{money},{at}}}]"#
+            r#"hongbao:results:mall MAXLEN ~ 7 * results [{{"id":"r-1","status":"FAILED","code":"payee_frozen",{money},{at}}},{{"id":"r-1","status":"REJECTED","code":"id_conflict",{money},{at}}}]"#
         );
         assert_eq!(words(&commands), [shop, mall]);
         assert!(results(0).commands(settled.iter().map(|(outcome, request)| (outcome, request))).is_empty());

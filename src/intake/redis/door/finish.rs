@@ -71,11 +71,19 @@ impl Clerk {
             durability: Some(durability(&outlook.durability, pushed.replicas)),
             is_duplicate_check_deferred: !is_registered,
         };
-        self.answer(calls, ids, &pushed, (now, guarantee));
+        let guarantee = |record: &[u8]| Guarantee {
+            is_duplicate_check_deferred: !is_registered || self.is_listed(record),
+            ..guarantee.clone()
+        };
+        self.answer(calls, ids, &pushed, (now, &guarantee));
         if courses.iter().flatten().any(|course| matches!(course, Course::Again(_))) {
             self.note_appended(&pushes, &courses, &pushed);
         }
         repeats::answer(pushes, courses, &pushed);
+    }
+
+    fn is_listed(&self, record: &[u8]) -> bool {
+        Request::decode(record).is_ok_and(|request| self.listed.is_listed(request.client))
     }
 
     /// What was appended is known for as long as the connections last.
@@ -118,7 +126,13 @@ impl Clerk {
         notes
     }
 
-    fn answer(&self, calls: Vec<Call>, ids: &Ids, pushed: &Pushed, (now, guarantee): (UnixMs, Guarantee)) {
+    fn answer(
+        &self,
+        calls: Vec<Call>,
+        ids: &Ids,
+        pushed: &Pushed,
+        (now, guarantee): (UnixMs, &dyn Fn(&[u8]) -> Guarantee),
+    ) {
         let list = |item: &super::gather::Item| match item.fate {
             Fate::New { list } => list,
             Fate::Undecided | Fate::Known(_) | Fate::Behind(..) | Fate::Refused(_) => None,
@@ -134,6 +148,8 @@ impl Clerk {
                 continue;
             }
             let mut findings = Vec::with_capacity(items.len());
+            // All requests of a call are one client's.
+            let guarantee = items.first().map(|item| guarantee(&item.record)).unwrap_or_default();
             for item in items {
                 let of_list = |list: Option<usize>| list.and_then(|list| pushed.of(list)).cloned();
                 let finding = match (item.fate, &item.fit) {

@@ -26,6 +26,7 @@ mod gather;
 mod heads;
 mod judge;
 mod lately;
+mod listed;
 mod push;
 mod queue;
 mod refusal;

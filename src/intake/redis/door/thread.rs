@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use super::judge::Book;
 use super::lately::Lately;
+use super::listed::Listed;
 use super::queue::Waiting;
 use super::rounds::Clerk;
 use super::{Door, DoorOptions, Outlook};
@@ -95,6 +96,7 @@ impl Door {
                 counts: counts.clone(),
                 lately: lately.clone(),
                 connects: 0,
+                listed: Listed::new(&parts.keys),
             };
             let guard = Guard {
                 waiting: waiting.clone(),
