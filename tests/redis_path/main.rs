@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod doors;
 mod fleet;
 mod lists;
 mod load;

@@ -103,6 +103,7 @@ pub struct RedisService {
     hearing: Arc<Hearing>,
     sight: Sight,
     standing: Arc<Standing>,
+    registry: CampaignRegistry,
     running: Running,
 }
 
@@ -284,6 +285,7 @@ impl Builder<'_> {
             hearing,
             sight,
             standing,
+            registry,
             running: Running {
                 door: door_threads,
                 owner,
@@ -587,7 +589,7 @@ impl Builder<'_> {
                 wait_ms: hearing.wait_ms(own),
                 is_parking_full: parked >= parked_max,
                 is_full: seen.is_full,
-                closed: standing.door_closed().or_else(|| registry.failure()),
+                closed: vitals::door_closed(&standing, &registry),
                 durability: seen.durability,
             }
         })

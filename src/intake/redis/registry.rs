@@ -7,7 +7,7 @@
 //! threads that may.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,10 @@ return redis.call('XADD', KEYS[1], '*', 'e', ARGV[2])",
 pub enum RegistryError {
     #[error("the campaigns cannot be read: {0}")]
     Redis(#[from] Failure),
-    #[error("entry {id} of {key} cannot be applied, so no campaign is decided here any more: {reason}")]
+    #[error(
+        "entry {id} of {key} cannot be applied, so nothing is decided or accepted here until it can: {reason}. Run the \
+         newer release if one wrote it; if it is no decision of hongbao's, remove it: XDEL {key} {id}"
+    )]
     Entry { key: String, id: String, reason: EntryError },
     #[error(
         "Redis has lost campaigns that were decided: {key} ends before entry {cursor}, which was read here; restore \
@@ -62,6 +65,13 @@ pub type FundingLook = Arc<dyn Fn(&str, &[String]) -> Option<Vec<Option<Status>>
 /// Told of what may be looked at again. Called on threads of the registry; must not block.
 pub type OnRelease = Box<dyn Fn(&Release) + Send + Sync>;
 
+/// Why nothing is decided.
+struct Failing {
+    reason: String,
+    /// Data is lost: it stays until a restart.
+    is_final: bool,
+}
+
 struct Follower {
     link: Link,
     key: String,
@@ -69,7 +79,7 @@ struct Follower {
     is_loaded: bool,
     campaigns: Arc<RwLock<Campaigns>>,
     on_release: OnRelease,
-    failure: Arc<OnceLock<String>>,
+    failure: Arc<Mutex<Option<Failing>>>,
 }
 
 impl Follower {
@@ -87,10 +97,22 @@ impl Follower {
         Ok(())
     }
 
-    /// Nothing is decided from here on. Told once.
+    /// Nothing is decided from here on: for good, or until an entry can be applied. Told once.
     fn fail(&mut self, error: &RegistryError) {
-        if self.failure.set(error.to_string()).is_ok() {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = error.to_string();
+        if failure.as_ref().is_none_or(|held| !held.is_final && held.reason != reason) {
             tracing::error!(%error, "the campaigns of the fleet cannot be followed");
+            let is_final = matches!(error, RegistryError::Lost { .. });
+            *failure = Some(Failing { reason, is_final });
+        }
+    }
+
+    /// All entries could be applied.
+    fn succeed(&mut self) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.as_ref().is_some_and(|held| !held.is_final) {
+            *failure = None;
         }
     }
 
@@ -110,6 +132,7 @@ impl Follower {
             }
             if is_last {
                 self.is_loaded = true;
+                self.succeed();
                 return Ok(count);
             }
         }
@@ -189,7 +212,7 @@ pub struct CampaignRegistry {
     follower: Arc<Mutex<Follower>>,
     /// Held for a moment only: whoever must not block reads here.
     campaigns: Arc<RwLock<Campaigns>>,
-    failure: Arc<OnceLock<String>>,
+    failure: Arc<Mutex<Option<Failing>>>,
     registry: Registry,
 }
 
@@ -198,7 +221,7 @@ impl CampaignRegistry {
     pub fn new(link: Link, keys: &Keys, on_release: OnRelease) -> CampaignRegistry {
         let campaigns = Campaigns::default();
         let registry = campaigns.registry();
-        let (campaigns, failure) = (Arc::new(RwLock::new(campaigns)), Arc::new(OnceLock::new()));
+        let (campaigns, failure) = (Arc::new(RwLock::new(campaigns)), Arc::new(Mutex::new(None)));
         let follower = Follower {
             link,
             key: keys.campaigns(),
@@ -225,9 +248,10 @@ impl CampaignRegistry {
         self.lock().catch_up()
     }
 
-    /// Why nothing can be decided any more, if so. It does not pass by itself.
+    /// Why nothing can be decided, if so. It does not pass by itself.
     pub fn failure(&self) -> Option<String> {
-        self.failure.get().cloned()
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().map(|failing| failing.reason.clone())
     }
 
     pub fn get(&self, client: &str, id: &str) -> Option<Arc<Campaign>> {
