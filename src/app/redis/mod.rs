@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use self::hearing::Hearing;
+use self::hearing::{Ahead, Hearing};
 pub use self::rebuild::rebuild_view;
 use self::releaser::Releaser;
 use self::sentry::{Sentry, SentryOptions, Sight};
@@ -577,16 +577,17 @@ impl Builder<'_> {
             let seen = sight.seen();
             let own = intake.backlog().requests;
             let parked = shelf.count();
-            // Units are shared out evenly: what the others have is about as much each.
             let held_count = held.count() as u64;
             let of_all = |own: u64| (own * unit_count).checked_div(held_count).unwrap_or(own);
             let control =
                 (0..fair_queue_count).map(|fair| intake.depth(QueueId { lane: Lane::Control, fair }));
+            let fleet = standing.fleet();
+            let ahead = Ahead::of(own, (held_count, unit_count), fleet, |own| hearing.wait_ms(own));
             Outlook {
-                backlog: of_all(own),
+                backlog: ahead.backlog,
                 parked: of_all(parked as u64),
                 control_backlog: of_all(control.sum()),
-                wait_ms: hearing.wait_ms(own),
+                wait_ms: ahead.wait_ms,
                 is_parking_full: parked >= parked_max,
                 is_full: seen.is_full,
                 closed: vitals::door_closed(&standing, &registry),
