@@ -47,11 +47,17 @@ impl Clerk {
             crash::point("accept::before_append");
         }
         commands.extend(lists.commands());
+        let redirected = self.link.redirected_count();
         let mut results = self.link.round(&commands);
+        let is_redirected = self.link.redirected_count() != redirected;
         if !lists.is_empty() {
             crash::point("accept::after_append");
         }
-        let pushed = lists.pushed(results.split_off(notes.len()));
+        let mut pushed = lists.pushed(results.split_off(notes.len()));
+        if is_redirected {
+            // The replicas that were asked follow another server than the one that has it.
+            pushed.replicas = None;
+        }
         drop(lists);
         self.know_connection(now);
         let stands = |list: usize| pushed.of(list).is_none();
