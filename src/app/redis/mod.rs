@@ -267,6 +267,7 @@ impl Builder<'_> {
             accepting.clone(),
             self.clock.clone(),
         );
+        registry.on_stuck(office.resend());
         pipeline.ring();
         Ok(RedisService {
             config: self.config.clone(),
