@@ -34,11 +34,12 @@ const RANKS: [(&str, u32); 21] = [
 /// What stands above every room.
 const TOP: u32 = 9;
 /// Rooms of one rank that may know of each other's words.
-const BESIDE: [(&str, &str); 4] = [
+const BESIDE: [(&str, &str); 5] = [
     ("intake", "outcome::entry"),
     ("intake", "outcome::redis::frame"),
     ("intake", "request"),
     ("outcome", "intake::redis"),
+    ("outcome", "request::rfc3339"),
 ];
 
 struct Source {

@@ -365,8 +365,17 @@ fn burst(desk: Desk) -> impl Fn() -> bool + Send + Sync {
     }
 }
 
-/// Reads the whole outcome log again into a new view. The service must not be running.
-pub fn rebuild_view(config: &Config, progress: &mut dyn FnMut(u64)) -> anyhow::Result<u64> {
+/// What a view was rebuilt from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Facts read again.
+    pub facts: u64,
+    /// Whether over what the old view had, because the log no longer holds all of it.
+    pub is_over: bool,
+}
+
+/// Reads the outcome log again into a new view. The service must not be running.
+pub fn rebuild_view(config: &Config, progress: &mut dyn FnMut(u64)) -> anyhow::Result<Rebuilt> {
     if !config.data_dir.join("FORMAT").exists() {
         anyhow::bail!(
             "{} is no data folder of hongbao; give it with --set data.dir=…",
@@ -374,12 +383,15 @@ pub fn rebuild_view(config: &Config, progress: &mut dyn FnMut(u64)) -> anyhow::R
         );
     }
     let folder = DataFolder::open(&config.data_dir)?;
+    if let Some(redis) = &config.redis {
+        return redis::rebuild_view(redis, &folder, progress);
+    }
     let storage: Arc<dyn Storage> = Arc::new(FolderStorage::new(folder.journal_dir())?);
     let Recovered { journal, .. } = recover(config, &storage)?;
     let log = EmbeddedOutcomeLog::new(journal.clone(), FRAME_ACCEPT);
     let done = crate::outcome::view::rebuild(&folder.view_path(), &log, &mut |made| progress(made.facts))?;
     journal.shutdown()?;
-    Ok(done.facts)
+    Ok(Rebuilt { facts: done.facts, is_over: false })
 }
 
 fn start_view(

@@ -14,6 +14,7 @@
 
 mod followers;
 mod hearing;
+mod rebuild;
 mod releaser;
 mod sentry;
 mod vitals;
@@ -24,7 +25,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use self::hearing::Hearing;
+use self::hearing::{Ahead, Hearing};
+pub use self::rebuild::rebuild_view;
 use self::releaser::Releaser;
 use self::sentry::{Sentry, SentryOptions, Sight};
 pub use self::vitals::RedisVitals;
@@ -101,6 +103,7 @@ pub struct RedisService {
     hearing: Arc<Hearing>,
     sight: Sight,
     standing: Arc<Standing>,
+    registry: CampaignRegistry,
     running: Running,
 }
 
@@ -264,6 +267,7 @@ impl Builder<'_> {
             accepting.clone(),
             self.clock.clone(),
         );
+        registry.on_stuck(office.resend());
         pipeline.ring();
         Ok(RedisService {
             config: self.config.clone(),
@@ -282,6 +286,7 @@ impl Builder<'_> {
             hearing,
             sight,
             standing,
+            registry,
             running: Running {
                 door: door_threads,
                 owner,
@@ -573,19 +578,20 @@ impl Builder<'_> {
             let seen = sight.seen();
             let own = intake.backlog().requests;
             let parked = shelf.count();
-            // Units are shared out evenly: what the others have is about as much each.
             let held_count = held.count() as u64;
             let of_all = |own: u64| (own * unit_count).checked_div(held_count).unwrap_or(own);
             let control =
                 (0..fair_queue_count).map(|fair| intake.depth(QueueId { lane: Lane::Control, fair }));
+            let fleet = standing.fleet();
+            let ahead = Ahead::of(own, (held_count, unit_count), fleet, |own| hearing.wait_ms(own));
             Outlook {
-                backlog: of_all(own),
+                backlog: ahead.backlog,
                 parked: of_all(parked as u64),
                 control_backlog: of_all(control.sum()),
-                wait_ms: hearing.wait_ms(own),
+                wait_ms: ahead.wait_ms,
                 is_parking_full: parked >= parked_max,
                 is_full: seen.is_full,
-                closed: standing.door_closed().or_else(|| registry.failure()),
+                closed: vitals::door_closed(&standing, &registry),
                 durability: seen.durability,
             }
         })

@@ -20,6 +20,7 @@ use crate::gateway::port::{Readiness, Vitals};
 use crate::intake::redis::anomaly::{Anomaly, Standing};
 use crate::intake::redis::door::Door;
 use crate::intake::redis::parked::ParkedShelf;
+use crate::intake::redis::registry::CampaignRegistry;
 use crate::intake::redis::{Keys, RedisIntake};
 use crate::outcome::redis::RedisOutcomeLog;
 use crate::outcome::view::WorkerHandle;
@@ -40,6 +41,7 @@ pub struct RedisVitals {
     hearing: Arc<Hearing>,
     sight: Sight,
     standing: Arc<Standing>,
+    registry: CampaignRegistry,
     keys: Arc<Keys>,
 }
 
@@ -50,6 +52,11 @@ fn stated(seen: &Seen) -> &'static str {
         "fsync_every_second" => "fsync_every_second",
         _ => "memory",
     }
+}
+
+/// Why the door must refuse everything, for readiness and for the door itself.
+pub fn door_closed(standing: &Standing, registry: &CampaignRegistry) -> Option<String> {
+    standing.door_closed().or_else(|| registry.failure())
 }
 
 impl RedisVitals {
@@ -68,6 +75,7 @@ impl RedisVitals {
             hearing: service.hearing.clone(),
             sight: service.sight.clone(),
             standing: service.standing.clone(),
+            registry: service.registry.clone(),
             keys: service.keys.clone(),
         }
     }
@@ -79,7 +87,7 @@ impl RedisVitals {
         if !self.accepting.load(Ordering::Acquire) {
             return Some("the service is stopping".to_owned());
         }
-        if let Some(reason) = self.standing.door_closed() {
+        if let Some(reason) = door_closed(&self.standing, &self.registry) {
             return Some(reason);
         }
         if let Some(reason) = &seen.unreachable {

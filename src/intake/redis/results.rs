@@ -3,7 +3,7 @@
 //! Whoever owns a foreign list finds in `keys.results(client)` what became of its requests, however they came in. An
 //! entry is one state and the ids that reached it: `status`, `code` where there is one, `at`, and `ids`, a JSON array of
 //! up to [`RESULTS_MAX`]. An id that was canceled is told by its cancel. Another request under an id that is taken is
-//! told as [`CONFLICT`], which is no state of the id: what was told of the first one stands. What holds: a result is told
+//! told as [`REJECTED`], which is no state of the id: what was told of the first one stands. What holds: a result is told
 //! after it is durable, and may come twice, so readers go by the id. Best effort: a stream keeps about as many entries
 //! as are configured, and what cannot be written, because Redis is full or away, is counted and not tried again; the
 //! API has it all the same. Absent: what waits, and what moves between a campaign's own accounts.
@@ -16,7 +16,7 @@ use crate::request::rfc3339::Rfc3339;
 /// Ids in one entry.
 pub const RESULTS_MAX: usize = 1_000;
 /// The status of a request that was refused because its id is another's.
-pub const CONFLICT: &str = "CONFLICT";
+pub const REJECTED: &str = "REJECTED";
 /// How many of the entries that are being gathered an outcome is looked for in: neighbours share their state.
 const LOOK_BACK: usize = 8;
 
@@ -36,7 +36,7 @@ fn told<'a>(outcome: &Outcome<'_>, request: &'a Request<'_>, position: usize) ->
         return None;
     }
     let status = match outcome.code {
-        Some(PayoutCode::IdConflict) => CONFLICT,
+        Some(PayoutCode::IdConflict) => REJECTED,
         _ => outcome.status.as_str(),
     };
     let state = State { position, status, code: outcome.code, at: outcome.at };
@@ -198,7 +198,7 @@ mod tests {
             format!(r#"hongbao:results:shop {head} SUCCEEDED {at} ["r-1","v-1"]"#),
             format!(r#"hongbao:results:mall {head} FAILED code payee_frozen {at} ["r-1"]"#),
             format!(r#"hongbao:results:shop {head} CANCELED {at} ["r-9"]"#),
-            format!(r#"hongbao:results:shop {head} CONFLICT code id_conflict {at} ["r-1"]"#),
+            format!(r#"hongbao:results:shop {head} REJECTED code id_conflict {at} ["r-1"]"#),
             format!(r#"hongbao:results:shop {head} SUCCEEDED {later} ["r-8"]"#),
         ];
         assert_eq!(words(&commands), expected);
