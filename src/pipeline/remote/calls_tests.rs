@@ -430,3 +430,81 @@ fn a_solo_call_may_take_its_deadline() {
         );
     }
 }
+
+/// A scene whose calls ask a breaker, and the beat of that.
+fn guarded(rate_per_s: u64) -> (Scene, impl FnMut(&Scene) -> crate::breaker::Phase) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use crate::breaker::{Governor, Keeper, LocalBoard, Settings};
+
+    let mut scene = Scene::new();
+    let since = scene.now;
+    scene.now += 1_000 * MS;
+    let settings = Settings { rate_per_s, calls_max: 4, ..Settings::default() };
+    let board_ms = Arc::new(AtomicU64::new(0));
+    let clock = board_ms.clone();
+    let board = LocalBoard::new(settings.clone(), Arc::new(move || clock.load(Ordering::Relaxed)));
+    let governor = Arc::new(Mutex::new(Governor::new("one", 100, settings)));
+    let mut keeper = Keeper::new(governor.clone(), Box::new(board), "one");
+    scene.calls = scene.calls.with_sluice(Sluice::new(governor.clone(), since));
+    let beat = move |scene: &Scene| {
+        let now_ns = (scene.now - since).as_nanos() as u64;
+        board_ms.store(1_000_000 + now_ns / 1_000_000, Ordering::Relaxed);
+        keeper.step(&|| now_ns, 1_000);
+        governor.lock().unwrap().state().phase
+    };
+    (scene, beat)
+}
+
+#[test]
+fn with_a_breaker_no_more_goes_than_the_lease_lets_repeats_included() {
+    let (mut scene, mut beat) = guarded(1_000);
+    scene.push(1_000, 0);
+    assert!(scene.call().is_none(), "the board was not heard");
+    beat(&scene);
+    let (mut sent, mut largest) = (0, 0);
+    for step in 0..100 {
+        scene.pass(5 * MS);
+        beat(&scene);
+        while let Some(call) = scene.call() {
+            sent += call.sequences.len();
+            largest = largest.max(call.sequences.len());
+            match step % 10 {
+                0 => scene.fail(&call, lost()),
+                _ => scene.answer(&call),
+            }
+        }
+        assert!(scene.calls.next_at(scene.now).is_some(), "it asks again");
+    }
+    // Less than all of it, for a tenth of the calls is lost, and the adaptive limit heeds that.
+    assert!((350..=520).contains(&sent), "{sent} in half a second of a thousand a second");
+    assert!(largest <= 20, "{largest} at once");
+}
+
+#[test]
+fn an_open_breaker_lets_nothing_go_and_a_probe_finds_the_wallet_again() {
+    use crate::breaker::Phase;
+
+    let (mut scene, mut beat) = guarded(1_000);
+    scene.push(900, 0);
+    let mut phases = Vec::new();
+    for step in 0..1_500 {
+        scene.pass(5 * MS);
+        let phase = beat(&scene);
+        if phases.last().is_none_or(|last: &Phase| last.as_str() != phase.as_str()) {
+            phases.push(phase);
+        }
+        while let Some(call) = scene.call() {
+            assert!(!matches!(phase, Phase::Open { .. }), "sent while open");
+            assert!(phase != Phase::HalfOpen || call.sequences.len() <= 8, "a probe is small");
+            if step < 200 { scene.fail(&call, lost()) } else { scene.answer(&call) }
+        }
+    }
+    let names: Vec<&str> = phases.iter().map(Phase::as_str).collect();
+    assert_eq!(
+        (names[..3].to_vec(), *names.last().unwrap()),
+        (vec!["closed", "open", "half_open"], "closed")
+    );
+    assert_eq!(scene.ended().len(), 900, "and nothing was lost: {names:?}");
+}

@@ -7,10 +7,10 @@
 //!                              the wallet        ──> outcome log (durable) ──> desk, window
 //! ```
 //!
-//! [`calls`] decides what is sent when, and is pure; [`gate`] how much; [`sender`] makes the calls; [`dispatch`] is
-//! the stage that joins them to the ring and the outcome log; [`window`] is the side array of done slots that
-//! [`acknowledge`] takes the prefix from; [`sent_before`] knows what an earlier process may have sent. A wallet's
-//! failure stops the feed by way of a full ring; it never fails or parks anything.
+//! [`calls`] decides what is sent when, and is pure; [`gate`] how much, and [`sluice`] whether the breaker lets it;
+//! [`sender`] makes the calls; [`dispatch`] is the stage that joins them to the ring and the outcome log; [`window`]
+//! is the side array of done slots that [`acknowledge`] takes the prefix from; [`sent_before`] knows what an earlier
+//! process may have sent. A wallet's failure stops the feed by way of a full ring; it never fails or parks anything.
 
 pub mod acknowledge;
 pub mod calls;
@@ -20,6 +20,7 @@ pub mod gate;
 mod pulse;
 pub mod sender;
 pub mod sent_before;
+pub mod sluice;
 pub mod window;
 
 use std::collections::HashSet;
