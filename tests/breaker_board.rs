@@ -103,7 +103,7 @@ fn many_at_once_never_use_more_than_the_budget() {
                     let orders = board.beat(&report).expect("reachable");
                     let mut holder = holders[own].lock().unwrap();
                     let fleet = orders.view.fleet();
-                    holder.granted(orders.sequence, orders.granted, orders.kept, 60, fleet);
+                    holder.granted(orders.sequence, (orders.granted, orders.kept), (60, 120), fleet);
                     drop(holder);
                     // All at one moment: nobody can ask or be answered meanwhile.
                     let all: Vec<_> = holders.iter().map(|holder| holder.lock().unwrap()).collect();

@@ -15,10 +15,12 @@
 //! Absent: clocks, threads, messages, the queue of what waits.
 
 mod solo;
+mod status;
 #[cfg(test)]
 mod tests;
 
 use self::solo::Solo;
+pub use self::status::{HELD_KINDS, SENT_KINDS, Status, Tally};
 use super::board::{Orders, Permit, Report, Said, View};
 use super::classify::Counts;
 use super::policy::{Phase, Settings, State, decide};
@@ -27,6 +29,10 @@ use crate::shaping::lease::fair_share;
 use crate::shaping::{Amount, Holder, Limit, Measure, Pace, Rate, Sample};
 
 const MS: u64 = 1_000_000;
+/// The longest time whose unspent share may be spent at once, and the share of time that a call is to carry: both far
+/// below the fiftieth of a second that an instance may release as a spike after it froze.
+const BURST_NS: u64 = 20 * MS;
+const STEP_NS: u64 = 8 * MS;
 /// A failed probe's instance leaves the permits to others for so long.
 const PROBE_PAUSE_NS: u64 = 1_000 * MS;
 /// A beat that was not answered for so long is asked anew.
@@ -105,6 +111,7 @@ pub struct Governor {
     spent_per_s: u64,
     beat_at_ns: u64,
     wants_beat: bool,
+    tally: Tally,
     #[cfg(test)]
     pub sabotage: Sabotage,
 }
@@ -118,7 +125,7 @@ impl Governor {
             instance: instance.to_owned(),
             batch_max,
             holder: Holder::default(),
-            pace: Pace::new(1),
+            pace: Pace::new(1).with_burst(BURST_NS),
             rate_limit: Limit::new(Measure::RatePerS, 1),
             calls_limit: Limit::new(Measure::UnderWay, 1),
             vote: Vote::new(rule),
@@ -137,6 +144,7 @@ impl Governor {
             spent_per_s: 0,
             beat_at_ns: 0,
             wants_beat: true,
+            tally: Tally::default(),
             #[cfg(test)]
             sabotage: Sabotage::default(),
         }
@@ -181,6 +189,12 @@ impl Governor {
         if want == 0 {
             return Err(Held::Full);
         }
+        let answer = self.judge(now_ns, want);
+        self.tally.note(&answer);
+        answer
+    }
+
+    fn judge(&mut self, now_ns: u64, want: u64) -> Result<Ticket, Held> {
         let probe_count = self.state.settings.probe_count.min(want);
         let (count, kind) = match self.state.phase {
             Phase::Open { .. } | Phase::HalfOpen if !self.may_act_alone(now_ns) => {
@@ -222,10 +236,10 @@ impl Governor {
             return Err(Held::Full);
         }
         self.pace.set_rate(Rate::PerS(allowed.rate_per_s));
-        match self.pace.take(now_ns, want.min(self.batch_max)) {
-            0 => Err(Held::Paced { until_ns: self.pace.next_at_ns() }),
-            count => Ok(count),
-        }
+        let want = want.min(self.batch_max);
+        let step = (u128::from(allowed.rate_per_s) * u128::from(STEP_NS) / 1_000_000_000) as u64;
+        let least = want.min(step.max(1));
+        self.pace.take_at_least(now_ns, want, least).map_err(|until_ns| Held::Paced { until_ns })
     }
 
     /// Fewer go than were admitted: the rest is given back.
@@ -267,6 +281,7 @@ impl Governor {
                     healthy: counts.healthy,
                     overloaded: counts.overload,
                     lost: counts.timeout + counts.unknown,
+                    timed_out: counts.timeout > 0,
                     under_way: self.under_way + 1,
                 };
                 self.rate_limit.record(now_ns, sample);
@@ -285,6 +300,7 @@ impl Governor {
     }
 
     fn probed(&mut self, now_ns: u64, is_well: bool, is_evidence: bool) {
+        self.tally.probed(is_well);
         (self.probe_flying, self.permit_until_ns, self.wants_beat) = (false, 0, true);
         if is_well {
             self.probes_ok += 1;
@@ -341,6 +357,10 @@ impl Governor {
     /// What it could use: what it uses and a little more, and what it takes to work off what waits.
     fn demand(&mut self, backlog: u64) -> Amount {
         let peak = std::mem::replace(&mut self.under_way_peak, self.under_way);
+        if self.vote.tripped_at_ms().is_some() {
+            // Alone in its trouble it tries one batch at a time, and the others can use the rest.
+            return Amount { rate_per_s: 1, calls: 1 };
+        }
         let spent = self.spent_per_s.min(1 << 40);
         let rate_per_s = spent + spent / 4 + backlog.saturating_mul(DRAIN_PER_S).min(1 << 40);
         let calls = peak + backlog.div_ceil(self.batch_max.max(1)).max(1);
@@ -354,8 +374,8 @@ impl Governor {
 
     /// Its fair share of what may be used, by what the board showed last.
     fn want(&self, own: Amount) -> Amount {
-        let Some(view) = &self.seen else { return own };
         let cap = self.state.terms().cap();
+        let Some(view) = &self.seen else { return own };
         let (mut rates, mut calls, mut at) = (Vec::new(), Vec::new(), None);
         let mut lost = Amount::default();
         for (name, member) in &view.members {
@@ -372,11 +392,14 @@ impl Governor {
             calls.push(demand.calls);
         }
         let Some(at) = at else { return own.min(cap) };
+        let is_tripped = self.vote.tripped_at_ms().is_some();
         let (left, turn) = (cap.minus(lost), view.now_ms / 1_000);
-        Amount {
+        let share = Amount {
             rate_per_s: fair_share(&rates, at, left.rate_per_s, turn),
             calls: fair_share(&calls, at, left.calls, turn),
-        }
+        };
+        let spare = Amount { rate_per_s: spare(&rates, left.rate_per_s), calls: spare(&calls, left.calls) };
+        if is_tripped { share } else { share.plus(spare) }
     }
 
     /// What the board answered. The state that the fleet should go to, if it is time, with what it was seen from.
@@ -384,8 +407,8 @@ impl Governor {
         let asked_at_ns = self.holder.asked_at_ns();
         let Orders { sequence, granted, kept, has_permit, view } = orders;
         let settings = &view.state.settings;
-        let (lease_ms, ttl_ns) = (settings.lease_ms, settings.permit_ttl_ms * MS);
-        let is_current = self.holder.granted(sequence, granted, kept, lease_ms, view.fleet());
+        let (times_ms, ttl_ns) = ((settings.lease_ms, settings.reserve_ms), settings.permit_ttl_ms * MS);
+        let is_current = self.holder.granted(sequence, (granted, kept), times_ms, view.fleet());
         self.adopt(now_ns, &view.state, view.now_ms);
         if !is_current {
             return None;
@@ -395,6 +418,8 @@ impl Governor {
             self.permit_until_ns = asked_at_ns.unwrap_or(now_ns) + ttl_ns;
         }
         self.believe(now_ns, view.now_ms);
+        // What is fair could not be known before.
+        self.wants_beat |= self.seen.is_none();
         let next = decide(&view);
         match next {
             Some(next) => {
@@ -441,6 +466,12 @@ impl Governor {
         let wait_ns = (left_ms + self.state.settings.grace_ms).saturating_mul(MS);
         self.believed_until_ns = now_ns.saturating_add(wait_ns);
     }
+}
+
+/// What nobody asked for, divided: so that who was idle need not ask before it may send.
+fn spare(demands: &[u64], left: u64) -> u64 {
+    let asked = demands.iter().fold(0u64, |sum, demand| sum.saturating_add(*demand));
+    left.saturating_sub(asked) / demands.len().max(1) as u64
 }
 
 fn vote_rule(settings: &Settings) -> VoteRule {

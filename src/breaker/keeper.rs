@@ -8,8 +8,8 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::board::{Board, BoardError};
-use super::gate::Governor;
-use super::policy::State;
+use super::gate::{Governor, HELD_KINDS, Status, Tally};
+use super::policy::{Change, Phase, State};
 
 pub type Shared = Arc<Mutex<Governor>>;
 
@@ -26,13 +26,29 @@ pub struct Keeper {
     lost: Option<String>,
     is_alone: bool,
     version_told: u64,
+    /// Of the last change that was told, by the board's clock.
+    told_at_ms: u64,
+    /// What was last told of this instance: why nothing goes, and its tries.
+    told: Told,
 }
+
+/// Why nothing goes ([`HELD_KINDS`]); tries that succeeded and failed.
+type Told = (Option<usize>, (u64, u64));
 
 impl Keeper {
     /// `instance`: the governor's.
     pub fn new(governor: Shared, board: Box<dyn Board>, instance: &str) -> Keeper {
         let instance = instance.to_owned();
-        Keeper { governor, board, instance, lost: None, is_alone: false, version_told: 0 }
+        Keeper {
+            governor,
+            board,
+            instance,
+            lost: None,
+            is_alone: false,
+            version_told: 0,
+            told_at_ms: 0,
+            told: Told::default(),
+        }
     }
 
     pub fn due_at_ns(&self) -> u64 {
@@ -95,33 +111,79 @@ impl Keeper {
 
     fn tell(&mut self, now_ns: u64) {
         let governor = lock(&self.governor);
-        let (state, is_alone) = (governor.state(), governor.wants_release(now_ns));
-        if state.version > self.version_told {
-            tell_changes(state, self.version_told == 0);
+        let (is_alone, status) = (governor.wants_release(now_ns), governor.status(now_ns));
+        let state = (governor.state().version > self.version_told).then(|| governor.state().clone());
+        drop(governor);
+        if let Some(state) = state {
+            self.tell_changes(&state);
             self.version_told = state.version;
         }
+        self.tell_own(&status);
         if is_alone != self.is_alone {
             self.is_alone = is_alone;
+            let (failed, of) = status.failing;
             match is_alone {
                 true => tracing::error!(
+                    failed,
+                    of,
                     "this instance's calls to the wallet fail while the fleet's do not: look at its network; it \
-                     tries one batch at a time"
+                     tries one batch at a time, and leaves its units to others"
                 ),
                 false => tracing::info!("this instance's calls to the wallet succeed again"),
             }
         }
     }
-}
 
-/// The last change, unless it is older than this process's first look, or a step of the ramp.
-fn tell_changes(state: &State, is_first: bool) {
-    let Some(change) = state.history.back() else { return };
-    let (phase, epoch, by, reason) = (state.phase.as_str(), change.epoch, &change.by, &change.reason);
-    if is_first || change.at_ms == state.since_ms {
-        match phase {
-            "open" => tracing::warn!(epoch, by, reason, "the breaker is open: nothing is sent to the wallet"),
-            _ => tracing::info!(epoch, by, reason, phase, "the breaker"),
+    /// Every change since the last one that was told; at first, only the last, and the ramp's steps as they come.
+    fn tell_changes(&mut self, state: &State) {
+        let settings = &state.settings;
+        if let Phase::Ramp { cap_permille, .. } = state.phase {
+            let (cap_per_s, budget_per_s) = (state.terms().cap_rate_per_s, settings.rate_per_s);
+            tracing::info!(cap_permille, cap_per_s, budget_per_s, "the ramp");
         }
+        let is_first = self.version_told == 0;
+        let new = state.history.iter().filter(|change| change.at_ms > self.told_at_ms);
+        let new: Vec<_> = new.collect();
+        let from = if is_first { new.len().saturating_sub(1) } else { 0 };
+        for change in &new[from..] {
+            let Change { at_ms, epoch, from, to, by, reason } = change;
+            match to.as_str() {
+                "open" => {
+                    tracing::warn!(
+                        epoch,
+                        by,
+                        reason,
+                        from,
+                        "the breaker is open: nothing is sent to the wallet"
+                    );
+                }
+                _ => tracing::info!(epoch, by, reason, from, to, "the breaker"),
+            }
+            self.told_at_ms = *at_ms;
+        }
+    }
+
+    /// What this instance tries, and that it begins or ceases to send nothing.
+    fn tell_own(&mut self, status: &Status) {
+        let Tally { holds, probes_ok, probes_failed, .. } = status.tally;
+        let (held_before, (ok_before, failed_before)) = self.told;
+        if (probes_ok, probes_failed) != (ok_before, failed_before) {
+            let (ok, failed) = (probes_ok - ok_before, probes_failed - failed_before);
+            tracing::info!(ok, failed, "tried whether the wallet is well");
+        }
+        // Pace and calls under way hold each call a little.
+        let holds = holds.filter(|kind| !matches!(HELD_KINDS[*kind], "paced" | "full"));
+        if holds != held_before {
+            let (failed, of) = status.failing;
+            let share_per_s = status.lease.rate_per_s;
+            match holds {
+                Some(kind) => {
+                    tracing::info!(reason = HELD_KINDS[kind], share_per_s, failed, of, "holds what it has")
+                }
+                None => tracing::info!(share_per_s, "sends again"),
+            }
+        }
+        self.told = (holds, (probes_ok, probes_failed));
     }
 }
 
@@ -132,7 +194,7 @@ mod tests {
     use super::super::board::{self, Orders, Report, View};
     use super::super::classify::{Class, Counts};
     use super::super::local::LocalBoard;
-    use super::super::policy::{Phase, Settings, Wish};
+    use super::super::policy::{Settings, Wish};
     use super::*;
 
     /// A board that can be cut off.

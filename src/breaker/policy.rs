@@ -105,6 +105,9 @@ pub enum Phase {
     Ramp { cap_permille: u64, step_at_ms: u64 },
 }
 
+/// Every word of [`Phase::as_str`], for metrics.
+pub const PHASES: [&str; 4] = ["closed", "open", "half_open", "ramp"];
+
 impl Phase {
     pub fn as_str(&self) -> &'static str {
         match self {

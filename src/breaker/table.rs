@@ -51,8 +51,9 @@ impl Table {
         let lease = Lease {
             granted,
             kept,
-            until_ms: now_ms + terms.lease_ms,
-            kept_until_ms: now_ms + terms.lease_ms + terms.reserve_ms,
+            // A millisecond more, for `now_ms` is rounded down and the holder counts in parts of one.
+            until_ms: now_ms + terms.lease_ms + 1,
+            kept_until_ms: now_ms + terms.lease_ms + 1 + terms.reserve_ms,
         };
         let member = Member {
             sequence: report.ask.sequence,

@@ -5,7 +5,7 @@
 //! rules see to it. The board grants no more than the others leave ([`grant`]). A holder counts its lease from when
 //! it *sent* the beat, and from that moment on uses no more than it asked for ([`Holder`]), so the board always
 //! believes it to have at least what it has. And what a holder goes on using when it has lost the board is agreed
-//! while it still has it (`kept`), and counted against the budget until it is believed dead.
+//! while it still has it (`kept`), and counted against the budget until it is believed dead; by then it uses nothing.
 //!
 //! Who should have how much is computed by everybody from the same demands ([`fair_share`]); the board only keeps
 //! the sum. Absent: clocks, the board itself, and what is done with a share.
@@ -131,6 +131,7 @@ pub struct Holder {
     held: Amount,
     until_ns: u64,
     kept: Amount,
+    kept_until_ns: u64,
     /// The last share that was more than nothing.
     share: Amount,
     fleet: u64,
@@ -150,13 +151,20 @@ impl Holder {
         ask
     }
 
-    /// The board's answer. One to an earlier question is void: what it grants may be somebody else's by now.
-    pub fn granted(&mut self, sequence: u64, got: Amount, kept: Amount, lease_ms: u64, fleet: u64) -> bool {
+    /// The board's answer. One to an earlier question is void: what it grants may be somebody else's by now. The lease
+    /// runs for `lease_ms`, and what is kept past it for `reserve_ms` more.
+    pub fn granted(
+        &mut self,
+        sequence: u64,
+        (got, kept): (Amount, Amount),
+        (lease_ms, reserve_ms): (u64, u64),
+        fleet: u64,
+    ) -> bool {
         let Some((_, sent_at_ns)) = self.asked.take_if(|(ask, _)| ask.sequence == sequence) else {
             return false;
         };
         (self.held, self.until_ns) = (got, sent_at_ns + lease_ms * 1_000_000);
-        self.kept = kept;
+        (self.kept, self.kept_until_ns) = (kept, self.until_ns + reserve_ms * 1_000_000);
         self.fleet = fleet;
         if got.rate_per_s > 0 {
             self.share = got;
@@ -176,7 +184,13 @@ impl Holder {
 
     /// What may be used now.
     pub fn amount(&self, now_ns: u64) -> Amount {
-        if self.is_cut_off(now_ns) { self.kept } else { self.held }
+        if !self.is_cut_off(now_ns) {
+            self.held
+        } else if now_ns < self.kept_until_ns {
+            self.kept
+        } else {
+            Amount::default()
+        }
     }
 
     /// The share undivided, as one would use it who does not know that others do the same: for the simulation,
@@ -262,15 +276,17 @@ mod tests {
         let mut holder = Holder::default();
         let first = holder.ask(10 * ms, both(80));
         assert_eq!(holder.amount(10 * ms), both(0));
-        assert!(holder.granted(first.sequence, both(60), both(0), 250, 3));
+        assert!(holder.granted(first.sequence, (both(60), both(0)), (250, 1_000), 3));
         assert_eq!(holder.amount(259 * ms), both(60));
         let second = holder.ask(100 * ms, both(20));
         assert_eq!(second.keep, both(20), "a third of what it has");
         assert_eq!(holder.amount(100 * ms), both(20), "already");
         let third = holder.ask(150 * ms, both(50));
-        assert!(!holder.granted(second.sequence, both(20), both(20), 250, 3), "late");
-        assert!(holder.granted(third.sequence, both(50), both(16), 250, 3));
+        assert!(!holder.granted(second.sequence, (both(20), both(20)), (250, 1_000), 3), "late");
+        assert!(holder.granted(third.sequence, (both(50), both(16)), (250, 1_000), 3));
         assert_eq!(holder.amount(399 * ms), both(50));
         assert_eq!(holder.amount(400 * ms), both(16), "cut off");
+        assert_eq!(holder.amount(1_399 * ms), both(16));
+        assert_eq!(holder.amount(1_400 * ms), both(0), "and believed dead");
     }
 }

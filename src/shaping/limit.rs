@@ -3,7 +3,8 @@
 //! Additive increase, multiplicative decrease (Chiu & Jain 1989, "Analysis of the increase and decrease algorithms
 //! for congestion avoidance"), where many that see the same congestion come to fair shares without talking. As in
 //! TCP Vegas (Brakmo & Peterson 1995) and TIMELY (Mittal et al. 2015), latency well above its floor counts as
-//! congestion: a queue is noticed while it is short, before the wallet has to refuse. The step of the increase grows
+//! congestion: a queue is noticed while it is short, before the wallet has to refuse. It delays every call, so it is the fastest
+//! of a moment that is looked at: what holds up single calls, or loses their replies, is no queue. The step of the increase grows
 //! while nothing is in the way, so that a capacity that came back is found in seconds.
 //!
 //! What holds: at most one decrease a round trip (answers to what was sent before it tell nothing new); no increase
@@ -16,9 +17,8 @@ const INTERVAL_NS: u64 = 100_000_000;
 /// Latency above this many floors, and this much more, is a queue.
 const LATENCY_FACTOR: f64 = 2.0;
 const LATENCY_SLACK_NS: f64 = 10_000_000.0;
-/// Parts of an interval's answers that may be refusals, or missing, without being congestion.
+/// The part of an interval's answers that may be refusals without being congestion.
 const OVERLOADED_SHARE: f64 = 0.005;
-const LOST_SHARE: f64 = 0.1;
 /// What a decrease leaves: of the limit, of what got through, and at least.
 const CUT: f64 = 0.9;
 const CUT_ACHIEVED: f64 = 0.95;
@@ -53,6 +53,8 @@ pub struct Sample {
     pub healthy: u64,
     pub overloaded: u64,
     pub lost: u64,
+    /// It was not answered within its deadline, rather than cut off.
+    pub timed_out: bool,
     /// Calls under way when it came back, itself among them.
     pub under_way: u64,
 }
@@ -66,8 +68,8 @@ pub struct Limit {
     step: f64,
     started_ns: u64,
     sum: Sample,
-    /// Latency is that of calls that were decided: a refusal is fast.
-    decided_calls: u64,
+    /// The shortest latency in the interval, of calls that were decided or waited for in vain: a refusal is fast.
+    latency_ns: Option<u64>,
     cut_at_ns: u64,
     latency_floors_ns: [u64; 2],
     floor_span_ns: u64,
@@ -85,7 +87,7 @@ impl Limit {
             step: STEP_MIN,
             started_ns: 0,
             sum: Sample::default(),
-            decided_calls: 0,
+            latency_ns: None,
             cut_at_ns: 0,
             latency_floors_ns: [u64::MAX; 2],
             floor_span_ns: 0,
@@ -111,9 +113,10 @@ impl Limit {
             // Time in which nothing came back is no measure of what could.
             self.started_ns = self.started_ns.max(now_ns.saturating_sub(INTERVAL_NS));
         }
+        if sample.healthy > 0 || sample.timed_out {
+            self.latency_ns = Some(self.latency_ns.map_or(sample.took_ns, |least| least.min(sample.took_ns)));
+        }
         if sample.healthy > 0 {
-            self.sum.took_ns += sample.took_ns;
-            self.decided_calls += 1;
             self.note_floor(now_ns, sample.took_ns);
         }
         self.sum.healthy += sample.healthy;
@@ -135,7 +138,7 @@ impl Limit {
 
     fn judge(&mut self, now_ns: u64) {
         let sum = std::mem::take(&mut self.sum);
-        let calls = std::mem::take(&mut self.decided_calls);
+        let latency_ns = self.latency_ns.take().unwrap_or(0) as f64;
         let elapsed_ns = now_ns - self.started_ns;
         self.started_ns = now_ns;
         let achieved = match self.measure {
@@ -144,20 +147,23 @@ impl Limit {
         };
         let total = (sum.healthy + sum.overloaded + sum.lost).max(1) as f64;
         let refused = sum.overloaded as f64 / total > OVERLOADED_SHARE;
-        let lost = sum.lost as f64 / total > LOST_SHARE;
-        let latency_ns = if calls > 0 { sum.took_ns as f64 / calls as f64 } else { 0.0 };
         let floor_ns = self.latency_floors_ns[0].min(self.latency_floors_ns[1]) as f64;
         let queued = latency_ns > LATENCY_FACTOR * floor_ns + LATENCY_SLACK_NS;
-        if refused || lost || queued {
+        // What was refused or lost was tried, too.
+        let tried = match self.measure {
+            Measure::RatePerS => total * 1e9 / elapsed_ns as f64,
+            Measure::UnderWay => achieved,
+        };
+        if refused || queued {
             if (now_ns - self.cut_at_ns) as f64 >= latency_ns {
-                self.cut(now_ns, achieved, latency_ns, refused || lost);
+                self.cut(now_ns, (tried, achieved), latency_ns, refused);
             }
         } else {
-            self.grow(now_ns, achieved);
+            self.grow(now_ns, tried);
         }
     }
 
-    fn cut(&mut self, now_ns: u64, achieved: f64, latency_ns: f64, is_refused: bool) {
+    fn cut(&mut self, now_ns: u64, (tried, achieved): (f64, f64), latency_ns: f64, is_refused: bool) {
         let in_vain = !is_refused && latency_ns >= 0.9 * self.latency_at_cut_ns && self.cut_at_ns > 0;
         self.vain_cuts = if in_vain { self.vain_cuts + 1 } else { 0 };
         (self.cut_at_ns, self.latency_at_cut_ns, self.step) = (now_ns, latency_ns, STEP_MIN);
@@ -166,17 +172,17 @@ impl Limit {
             self.latency_floors_ns = [latency_ns as u64, u64::MAX];
             return;
         }
-        let value = self.value.unwrap_or(achieved / CUT_ACHIEVED);
+        let value = self.value.unwrap_or(tried / CUT_ACHIEVED);
         let left = (value * CUT).min(achieved * CUT_ACHIEVED).max(value * CUT_MIN);
         self.value = Some(left.max(self.floor));
     }
 
-    fn grow(&mut self, now_ns: u64, achieved: f64) {
+    fn grow(&mut self, now_ns: u64, tried: f64) {
         self.vain_cuts = 0;
         let Some(value) = self.value else { return };
         if now_ns.saturating_sub(self.cut_at_ns) >= FORGET_NS {
             self.value = None;
-        } else if achieved >= USED_SHARE * value.floor() {
+        } else if tried >= USED_SHARE * value.floor() {
             self.step = (self.step * STEP_GROWTH).min(STEP_MAX);
             self.value = Some(value + (value * self.step).max(self.least_step()));
         }
@@ -222,8 +228,8 @@ mod tests {
                 took_ns,
                 healthy: served.round() as u64,
                 overloaded: (arriving - taken).round() as u64,
-                lost: 0,
                 under_way: 1,
+                ..Sample::default()
             };
             limit.record(ms * MS, sample);
         }
@@ -256,6 +262,47 @@ mod tests {
             limit.record(ms * MS, sample);
         }
         assert!(limit.value().is_none_or(|value| value >= 60), "{:?}", limit.value());
+    }
+
+    #[test]
+    fn a_network_that_loses_a_part_of_everything_does_not_starve_it() {
+        for lost_in_ten in [2, 3] {
+            let (mut limit, mut dice) = (Limit::new(Measure::RatePerS, 1), 7u64);
+            let (mut sent, mut credit) = (0.0, 0.0);
+            for ms in (0..20_000).step_by(10) {
+                let rate = limit.value().unwrap_or(10_000).min(10_000);
+                credit += rate as f64 / 100.0;
+                let count = credit as u64;
+                credit -= count as f64;
+                if count == 0 {
+                    continue;
+                }
+                sent += if ms >= 10_000 { count as f64 } else { 0.0 };
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let is_lost = (dice >> 33) % 10 < lost_in_ten;
+                let (healthy, lost) = if is_lost { (0, count) } else { (count, 0) };
+                let took_ns = if is_lost { 400 * MS } else { 5 * MS };
+                let sample =
+                    Sample { took_ns, healthy, lost, timed_out: is_lost, under_way: 1, ..Sample::default() };
+                limit.record(ms * MS, sample);
+            }
+            assert!(sent > 90_000.0, "{lost_in_ten} of ten lost: {sent} sent in ten seconds");
+        }
+    }
+
+    #[test]
+    fn silence_is_a_queue() {
+        let mut limit = Limit::new(Measure::RatePerS, 1);
+        for ms in (0..3_000).step_by(10) {
+            let is_well = ms < 1_000;
+            let (healthy, lost) = if is_well { (100, 0) } else { (0, 100) };
+            let took_ns = if is_well { 5 * MS } else { 400 * MS };
+            limit.record(
+                ms * MS,
+                Sample { took_ns, healthy, lost, timed_out: !is_well, under_way: 1, ..Sample::default() },
+            );
+        }
+        assert!(limit.value().is_some_and(|value| value < 5_000), "{:?}", limit.value());
     }
 
     #[test]

@@ -10,9 +10,6 @@ const BURST_NS: u64 = 10_000_000;
 /// How late after the time told it may be asked without losing anything.
 const LATE_NS: u64 = 5_000_001;
 
-/// The longest time that a charge may stop everything else for.
-const CHARGED_NS_MAX: u64 = 1_000_000_000;
-
 /// How fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rate {
@@ -26,6 +23,7 @@ pub struct Pace {
     /// Transfers a second; 0: unlimited, or nothing at all if stopped.
     rate_per_s: u64,
     is_stopped: bool,
+    burst_ns: u64,
     /// The instant up to which the rate is spent, in units of 1/rate ns so that it stays exact.
     spent_until_ns: u64,
     remainder: u64,
@@ -34,7 +32,13 @@ pub struct Pace {
 impl Pace {
     /// `rate_per_s`: as configured, 0 for no limit.
     pub fn new(rate_per_s: u64) -> Pace {
-        Pace { rate_per_s, is_stopped: false, spent_until_ns: 0, remainder: 0 }
+        Pace { rate_per_s, is_stopped: false, burst_ns: BURST_NS, spent_until_ns: 0, remainder: 0 }
+    }
+
+    /// Another burst, as time at the rate.
+    #[must_use]
+    pub fn with_burst(self, burst_ns: u64) -> Pace {
+        Pace { burst_ns, ..self }
     }
 
     pub fn rate_per_s(&self) -> u64 {
@@ -66,17 +70,26 @@ impl Pace {
         granted
     }
 
-    /// Counts as gone what went unasked: `take` grants less until it is made up for, at most for a second.
-    pub fn charge(&mut self, now_ns: u64, count: u64) {
-        if let (true, Some(ns)) = (count > 0, (count * 1_000_000_000).checked_div(self.rate_per_s)) {
-            self.forget_unspent(now_ns);
-            self.spent_until_ns = (self.spent_until_ns + ns).min(now_ns + CHARGED_NS_MAX);
+    /// The same, once as many as `least` may go together; until then, when that will be.
+    pub fn take_at_least(&mut self, now_ns: u64, want: u64, least: u64) -> Result<u64, u64> {
+        if self.rate_per_s == 0 {
+            return if self.is_stopped { Err(u64::MAX) } else { Ok(want) };
         }
+        self.forget_unspent(now_ns);
+        let needed_ns = u128::from(least) * 1_000_000_000 / u128::from(self.rate_per_s);
+        let at_ns = self
+            .spent_until_ns
+            .saturating_add(u64::try_from(needed_ns).unwrap_or(u64::MAX))
+            .saturating_add(1);
+        if now_ns < at_ns {
+            return Err(at_ns);
+        }
+        Ok(self.take(now_ns, want))
     }
 
     fn forget_unspent(&mut self, now_ns: u64) {
         // A slow pace must be able to save up one whole transfer, and lose nothing when it is asked a little late.
-        let floor = now_ns.saturating_sub(BURST_NS.max(1_000_000_000 / self.rate_per_s + LATE_NS));
+        let floor = now_ns.saturating_sub(self.burst_ns.max(1_000_000_000 / self.rate_per_s + LATE_NS));
         if self.spent_until_ns < floor {
             (self.spent_until_ns, self.remainder) = (floor, 0);
         }
@@ -112,24 +125,25 @@ mod tests {
     }
 
     #[test]
-    fn charging_nothing_costs_a_slow_pace_nothing() {
-        let mut pace = Pace::new(2);
-        let mut granted = 0;
-        for ms in 0..3_000 {
-            pace.charge(S + ms * 1_000_000, 0);
-            granted += pace.take(S + ms * 1_000_000, 1);
+    fn a_step_is_waited_for_and_no_less_of_the_rate_goes() {
+        for rate in [10, 700, 50_000] {
+            let mut pace = Pace::new(rate).with_burst(16_000_000);
+            let (mut granted, mut calls) = (0, 0);
+            let least = (rate / 200).max(1);
+            for ms in 0..2_000 {
+                if let Ok(count) = pace.take_at_least(10 * S + ms * 1_000_000, 1_000_000, least) {
+                    assert!(count >= least);
+                    (granted, calls) = (granted + count, calls + 1);
+                }
+            }
+            assert!(granted.abs_diff(2 * rate) <= rate / 50 + 1, "{rate}: {granted}");
+            assert!(calls <= 500, "{rate}: {calls} calls");
         }
-        assert!((6..=7).contains(&granted), "{granted}");
-    }
-
-    #[test]
-    fn what_was_charged_is_made_up_for() {
         let mut pace = Pace::new(1_000);
-        assert!(pace.take(S, 100) > 0);
-        pace.charge(S, 500);
-        assert_eq!(greedy(&mut pace, S, 499).iter().sum::<u64>(), 0);
-        let after: u64 = greedy(&mut pace, S + S / 2, 500).iter().sum();
-        assert!((495..=505).contains(&after), "{after}");
+        pace.take(S, 1_000);
+        assert_eq!(pace.take_at_least(S, 5, 5), Err(S + 5_000_001));
+        pace.set_rate(Rate::PerS(0));
+        assert_eq!(pace.take_at_least(2 * S, 5, 1), Err(u64::MAX));
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn nothing_goes_before_the_board_was_heard() {
 #[test]
 fn rate_and_calls_are_those_of_the_lease() {
     let mut rig = Rig::new();
-    assert_eq!(rig.call(Class::Healthy), Ok(10), "ten milliseconds of a thousand a second");
+    assert_eq!(rig.call(Class::Healthy), Ok(20), "twenty milliseconds of a thousand a second");
     assert!(matches!(rig.admit(), Ok(_) | Err(Held::Paced { .. })));
     let mut held = Vec::new();
     for _ in 0..10 {
@@ -86,10 +86,10 @@ fn rate_and_calls_are_those_of_the_lease() {
 fn what_was_admitted_and_not_sent_costs_nothing() {
     let mut rig = Rig::new();
     let ticket = rig.admit().expect("a lease");
-    assert_eq!(ticket.count, 10);
+    assert_eq!(ticket.count, 20);
     let part = rig.governor.shrink(ticket, 4);
     rig.governor.withdraw(part);
-    assert_eq!((rig.governor.under_way(), rig.admit().map(|ticket| ticket.count)), (0, Ok(10)));
+    assert_eq!((rig.governor.under_way(), rig.admit().map(|ticket| ticket.count)), (0, Ok(20)));
 }
 
 #[test]

@@ -79,6 +79,16 @@ impl RedisBoard {
         reply::array("beat", value).map_err(unreachable)
     }
 
+    /// What is shown, and nothing is written where there is no state yet.
+    pub fn peek(&mut self) -> Result<Option<View>, BoardError> {
+        let command = Command::script(&scripts::LOOK, &[self.key.as_bytes()]);
+        let value = self.link.call(command).map_err(unreachable)?;
+        let mut parts = reply::array("look", value).map_err(unreachable)?.into_iter();
+        let now_ms = number(parts.next())?;
+        let flat = reply::array("look", parts.next().unwrap_or(Value::Nil)).map_err(unreachable)?;
+        view_of(now_ms, flat)
+    }
+
     /// Forgets instances that were not heard of for long, if they still were not.
     fn prune(&mut self, view: &View) -> Result<(), BoardError> {
         let is_old = |member: &Member| view.now_ms.saturating_sub(member.seen_ms) >= FORGET_MS;
@@ -178,12 +188,7 @@ impl Board for RedisBoard {
 
     fn look(&mut self) -> Result<View, BoardError> {
         for _ in 0..2 {
-            let command = Command::script(&scripts::LOOK, &[self.key.as_bytes()]);
-            let value = self.link.call(command).map_err(unreachable)?;
-            let mut parts = reply::array("look", value).map_err(unreachable)?.into_iter();
-            let now_ms = number(parts.next())?;
-            let flat = reply::array("look", parts.next().unwrap_or(Value::Nil)).map_err(unreachable)?;
-            if let Some(view) = view_of(now_ms, flat)? {
+            if let Some(view) = self.peek()? {
                 return Ok(view);
             }
             self.begin()?;

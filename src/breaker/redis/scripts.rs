@@ -56,7 +56,7 @@ elseif ARGV[7] == '2' then
   end
   if permits < terms.permits then p_til = now + terms.permit_ttl_ms end
 end
-local til = now + terms.lease_ms
+local til = now + terms.lease_ms + 1
 local entry = string.format('1|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|', seq, now, til,
   til + terms.reserve_ms, r, c, kr, kc, p_til, terms.epoch) .. ARGV[8]
 redis.call('HSET', KEYS[1], ARGV[1], entry)

@@ -262,13 +262,31 @@ impl<T> Calls<T> {
         }
     }
 
+    /// Requests that were taken over and not yet sent for the first time.
+    pub fn unsent(&self) -> usize {
+        self.fresh.len() + self.burns.len() + self.solo.len()
+    }
+
+    /// Requests that may be taken out of the queues and not yet be sent.
+    pub fn ahead_max(&self) -> u64 {
+        self.sluice.ahead_max()
+    }
+
+    /// Requests that could go now, up to a call's worth.
+    fn waiting(&self, now: Instant) -> usize {
+        let again = self.again.first_key_value().filter(|((at, _), _)| *at <= now);
+        let again = again.map_or(0, |(_, group)| group.sequences.len());
+        (self.unsent() + again).min(self.batch_count_max)
+    }
+
     /// The next call to be made, if one may be made now.
     pub fn next(&mut self, now: Instant, done: &mut Vec<Done<T>>) -> Option<Call> {
         let late = self.flying.values().filter(|flight| flight.is_late).count();
-        if !self.gate.admits(now, self.flying.len(), late) {
+        let waiting = self.waiting(now);
+        if waiting == 0 || !self.gate.admits(now, self.flying.len(), late) {
             return None;
         }
-        let ticket = self.sluice.admit(now, self.batch_count_max).ok()?;
+        let ticket = self.sluice.admit(now, waiting).ok()?;
         let admitted = ticket.map_or(usize::MAX, |ticket| ticket.count as usize);
         self.call_count_max = self.batch_count_max.min(admitted);
         let Some((errand, sequences, is_solo)) = self.pick(now, done) else {
@@ -451,8 +469,7 @@ impl<T> Calls<T> {
         } else {
             CallError::Unknown("the wallet answered unknown for a whole batch".to_owned())
         };
-        let jitter = self.roll();
-        self.gate.failed(&error, now, jitter);
+        self.gate.failed(&error, now);
     }
 
     /// Each is sent again alone or with its like. One that is refused again and again while others are paid waits
@@ -505,7 +522,6 @@ impl<T> Calls<T> {
     }
 
     fn take_failure(&mut self, flight: Flight, error: &CallError, now: Instant, done: &mut Vec<Done<T>>) {
-        let jitter = self.roll();
         // One that failed while others succeed says nothing of the wallet.
         let is_its_own = match error {
             CallError::TimedOut { .. } | CallError::Unknown(_) => {
@@ -517,7 +533,7 @@ impl<T> Calls<T> {
             CallError::Unauthorized(_) | CallError::Overloaded { .. } | CallError::TooLarge(_) => false,
         };
         if !is_its_own {
-            self.gate.failed(error, now, jitter);
+            self.gate.failed(error, now);
         }
         if matches!(error, CallError::Unauthorized(_)) {
             for sequence in &flight.sequences {

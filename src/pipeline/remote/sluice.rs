@@ -1,10 +1,12 @@
-//! Between the calls and the breaker's gate: a permit a call, and what came of it by class.
+//! Asks the breaker before each call to the wallet, and tells it what came of it.
 //!
-//! `Calls` asks once for each call and is told how many requests may be in it; what it does not use goes back. The
-//! governor is shared with the loop that speaks to the board, so it may change at any time: while something waits and
-//! no time is known, it is asked again every [`ASK_AGAIN`]. Where there is no governor, everything may go.
+//! Between [`super::calls`], whose calls have numbers, and [`Governor`], whose tickets must come back. What holds: a
+//! call that the breaker does not let go is not made, first or repeated, transfers or burns; nothing is lost, refused or
+//! parked on the way. One permit a call, however many requests are in it. Without a governor everything goes, for
+//! scenes that are about something else.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::breaker::classify::{Counts, of_answer, of_error};
@@ -13,29 +15,54 @@ use crate::breaker::keeper::{Shared, lock};
 use crate::stored_value::remote::{Answer, CallError};
 
 const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// How much of what may be sent is taken out of the queues ahead of it, as time, and at the least: what was taken
+/// stands before whatever comes later, of whichever lane.
+const AHEAD_MS: u64 = 24;
+const AHEAD_MIN: u64 = 2;
+
+/// What a breaker is reached by.
+#[derive(Clone)]
+pub struct Breaker {
+    pub governor: Shared,
+    /// What the governor's clock counts from.
+    pub since: Instant,
+    /// Something happened that the board should hear of at once.
+    pub on_news: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Breaker {
+    pub fn ns(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.since).as_nanos() as u64
+    }
+}
 
 #[derive(Default)]
 pub struct Sluice {
-    /// With the moment that its clock counts from.
-    governor: Option<(Shared, Instant)>,
+    breaker: Option<Breaker>,
     tickets: HashMap<u64, Ticket>,
     held_until: Option<Instant>,
+    /// What might go a second, when it was asked last.
+    rate_per_s: u64,
 }
 
 impl Sluice {
-    /// `since`: what the governor's clock counts from.
-    pub fn new(governor: Shared, since: Instant) -> Sluice {
-        Sluice { governor: Some((governor, since)), ..Sluice::default() }
+    pub fn new(breaker: Breaker) -> Sluice {
+        Sluice { breaker: Some(breaker), ..Sluice::default() }
     }
 
     /// Whether a call may be made now; with a governor, under which ticket.
     pub fn admit(&mut self, now: Instant, want: usize) -> Result<Option<Ticket>, Held> {
-        let Some((governor, since)) = &self.governor else { return Ok(None) };
-        let answer = lock(governor).admit(ns(now, *since), want as u64);
+        let Some(breaker) = &self.breaker else { return Ok(None) };
+        let now_ns = breaker.ns(now);
+        let mut governor = lock(&breaker.governor);
+        let answer = governor.admit(now_ns, want as u64);
+        self.rate_per_s = governor.allowed(now_ns).rate_per_s;
+        drop(governor);
         self.held_until = match answer {
             Ok(_) => None,
             Err(Held::Paced { until_ns } | Held::Alone { until_ns }) => {
-                Some(since.checked_add(Duration::from_nanos(until_ns)).unwrap_or(now + ASK_AGAIN))
+                let at = breaker.since.checked_add(Duration::from_nanos(until_ns));
+                Some(at.unwrap_or(now).clamp(now, now + ASK_AGAIN))
             }
             Err(Held::Full | Held::NoShare | Held::Open) => Some(now + ASK_AGAIN),
         };
@@ -44,16 +71,16 @@ impl Sluice {
 
     /// The call goes, with so many requests.
     pub fn sent(&mut self, ticket: Option<Ticket>, call: u64, count: usize) {
-        if let (Some(ticket), Some((governor, _))) = (ticket, &self.governor) {
-            let ticket = lock(governor).shrink(ticket, count as u64);
+        if let (Some(ticket), Some(breaker)) = (ticket, &self.breaker) {
+            let ticket = lock(&breaker.governor).shrink(ticket, count as u64);
             self.tickets.insert(call, ticket);
         }
     }
 
     /// Nothing was there to go.
     pub fn unused(&mut self, ticket: Option<Ticket>) {
-        if let (Some(ticket), Some((governor, _))) = (ticket, &self.governor) {
-            lock(governor).withdraw(ticket);
+        if let (Some(ticket), Some(breaker)) = (ticket, &self.breaker) {
+            lock(&breaker.governor).withdraw(ticket);
         }
     }
 
@@ -64,7 +91,7 @@ impl Sluice {
         count: usize,
         reply: &Result<Vec<Answer>, CallError>,
     ) {
-        let (Some(ticket), Some((governor, since))) = (self.tickets.remove(&call), &self.governor) else {
+        let (Some(ticket), Some(breaker)) = (self.tickets.remove(&call), &self.breaker) else {
             return;
         };
         let mut counts = Counts::default();
@@ -72,15 +99,24 @@ impl Sluice {
             Ok(answers) => answers.iter().for_each(|answer| counts.add(of_answer(answer.status), 1)),
             Err(error) => counts.add(of_error(error), count as u64),
         }
-        lock(governor).answered(ns(now, *since), ticket, &counts);
+        let mut governor = lock(&breaker.governor);
+        governor.answered(breaker.ns(now), ticket, &counts);
+        if governor.wants_beat() {
+            drop(governor);
+            (breaker.on_news)();
+        }
     }
 
     /// When to ask again, while nothing may go.
     pub fn held_until(&self) -> Option<Instant> {
         self.held_until
     }
-}
 
-fn ns(now: Instant, since: Instant) -> u64 {
-    now.saturating_duration_since(since).as_nanos() as u64
+    /// Requests that may be out of the queues and not yet sent.
+    pub fn ahead_max(&self) -> u64 {
+        match self.breaker {
+            Some(_) => (self.rate_per_s.saturating_mul(AHEAD_MS) / 1_000).max(AHEAD_MIN),
+            None => u64::MAX,
+        }
+    }
 }
