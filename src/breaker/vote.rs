@@ -16,6 +16,9 @@ use super::classify::Counts;
 const BUCKETS: u64 = 10;
 /// Calls that must have failed, in the window or one after the other: networks lose a reply now and then.
 const BAD_CALLS_MIN: u32 = 3;
+/// So many that failed one after the other make what was before them say nothing of now: a wallet that dies at a high rate
+/// is not to be sent to for as long as it takes to outweigh its successes.
+const STREAK_CALLS: u32 = 8;
 /// As long as a process may live.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
@@ -40,6 +43,8 @@ struct Window {
     rule: VoteRule,
     buckets: [Bucket; BUCKETS as usize],
     bad_in_a_row: u32,
+    /// Counts of these.
+    streak: Counts,
     /// The number of the bucket written last: time over its width.
     last: u64,
 }
@@ -62,7 +67,17 @@ impl Window {
         let bucket = &mut self.buckets[(self.last % BUCKETS) as usize];
         bucket.counts = bucket.counts.plus(*counts);
         bucket.bad_calls += u32::from(is_bad);
-        self.bad_in_a_row = if is_bad { self.bad_in_a_row.saturating_add(1) } else { 0 };
+        if !is_bad {
+            (self.bad_in_a_row, self.streak) = Default::default();
+            return;
+        }
+        self.bad_in_a_row = self.bad_in_a_row.saturating_add(1);
+        self.streak = self.streak.plus(*counts);
+        if self.bad_in_a_row == STREAK_CALLS {
+            self.buckets = Default::default();
+            self.buckets[(self.last % BUCKETS) as usize] =
+                Bucket { counts: self.streak, bad_calls: STREAK_CALLS };
+        }
     }
 
     fn sum(&self) -> Counts {
@@ -77,7 +92,7 @@ impl Window {
     }
 
     fn clear(&mut self) {
-        (self.buckets, self.bad_in_a_row) = Default::default();
+        (self.buckets, self.bad_in_a_row, self.streak) = Default::default();
     }
 }
 
@@ -106,7 +121,8 @@ pub struct Vote {
 
 impl Vote {
     pub fn new(rule: VoteRule) -> Vote {
-        let window = Window { rule, buckets: Default::default(), bad_in_a_row: 0, last: 0 };
+        let window =
+            Window { rule, buckets: Default::default(), bad_in_a_row: 0, streak: Counts::default(), last: 0 };
         let window = Arc::new(Mutex::new(window));
         Vote { machine: StateMachine::new(Policy(window.clone()), ()), window, tripped: None }
     }
@@ -204,6 +220,22 @@ mod tests {
                 calls.iter().map(|(ms, class, n)| vote.record(7_000 + ms, &Counts::of(*class, *n))).collect();
             assert_eq!(trips.last(), Some(&expected), "{calls:?}");
             assert_eq!(vote.tripped_at_ms().is_some(), expected);
+        }
+    }
+
+    #[test]
+    fn enough_failures_in_a_row_outweigh_what_was_before_them() {
+        let mut vote = Vote::new(RULE);
+        vote.record(1_000, &Counts::of(Class::Healthy, 1_000));
+        let mut trips = (0..8).map(|call| vote.record(1_010 + call, &Counts::of(Class::Unknown, 3)));
+        assert_eq!(trips.position(|trips| trips), Some(7));
+        drop(trips);
+        assert_eq!(vote.counts(1_020), Counts::of(Class::Unknown, 24), "and are the evidence");
+        vote.reset();
+        vote.record(2_000, &Counts::of(Class::Healthy, 1_000));
+        for call in 0..40 {
+            let class = if call % 8 == 7 { Class::Healthy } else { Class::Unknown };
+            assert!(!vote.record(2_010 + call, &Counts::of(class, 3)), "{call}");
         }
     }
 

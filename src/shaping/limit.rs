@@ -16,7 +16,7 @@
 const INTERVAL_NS: u64 = 100_000_000;
 /// Latency above this many floors, and this much more, is a queue.
 const LATENCY_FACTOR: f64 = 2.0;
-const LATENCY_SLACK_NS: f64 = 10_000_000.0;
+const LATENCY_SLACK_NS: f64 = 30_000_000.0;
 /// The part of an interval's answers that may be refusals without being congestion.
 const OVERLOADED_SHARE: f64 = 0.005;
 /// What a decrease leaves: of the limit, of what got through, and at least.

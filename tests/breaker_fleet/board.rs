@@ -19,10 +19,8 @@ fn pass(fleet: &Fleet, for_ms: u64) -> (u64, u64) {
 #[test]
 fn without_the_board_there_is_never_more_than_the_budget_and_what_was_open_stays_so() {
     let fleet = Fleet::start(0, &[]);
-    let load = fleet.load("c", 2);
-    await_until("every instance to send", PATIENCE, || {
-        fleet.view().members.values().all(|member| member.said.spent_per_s >= rate() / 5).then_some(())
-    });
+    let load = fleet.load(["c0", "c1", "c2"], 3);
+    fleet.await_backlog(2 * rate());
     let cut = |n: usize, is_cut: bool| {
         fleet.to_board[n].refuse(is_cut);
         fleet.to_board[n].cut();
@@ -61,5 +59,5 @@ fn without_the_board_there_is_never_more_than_the_budget_and_what_was_open_stays
     let peak = all.peak() as f64 / rate() as f64;
     println!("peak {peak:.3} of the budget in any second");
     assert!(peak <= 1.05, "{peak:.3} of the budget in a second\n{}", all.picture());
-    fleet.must_agree(vec![load]);
+    fleet.must_agree(load);
 }

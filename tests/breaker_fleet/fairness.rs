@@ -51,7 +51,7 @@ fn a_small_campaign_beside_a_large_one_waits_little_longer_than_alone() {
     let small = (0..).map(|n| format!("small-{n}")).find(|name| queue(name) != queue("k")).expect("another");
     fleet.at(0).campaign(&small, 1 << 40, 1 << 40);
     let alone = trickle(&fleet, &small, "alone");
-    let load = fleet.load("big", 3);
+    let load = fleet.load(["big0", "big1", "big2"], 3);
     await_until("a hundred times as much of the other", PATIENCE, || {
         let backlog: u64 = (0..3).map(|n| fleet.fact(n, "backlog").parse::<u64>().unwrap_or(0)).sum();
         (backlog >= rate()).then_some(())
@@ -60,5 +60,5 @@ fn a_small_campaign_beside_a_large_one_waits_little_longer_than_alone() {
     println!("the 99th percentile: {alone} ms alone, {beside} ms beside the large one");
     let bound = 3 * alone.max(WAIT_MS_MIN);
     assert!(beside <= bound, "{beside} ms, alone {alone} ms\n{}", fleet.said());
-    fleet.must_agree(vec![load]);
+    fleet.must_agree(load);
 }

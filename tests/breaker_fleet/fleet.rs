@@ -204,10 +204,27 @@ impl Fleet {
     }
 
     /// Puts work at every door: `factor` times the budget, batch by batch.
-    pub fn load(&self, prefix: &'static str, factor: u64) -> Load {
+    pub fn load(&self, prefixes: [&'static str; 3], factor: u64) -> Vec<Load> {
         let count = 100;
-        let pause = Duration::from_micros(1_000_000 * count / (rate() * factor).max(1));
-        Load::post(self.addresses(), prefix, count, pause)
+        let pause = Duration::from_micros(1_000_000 * count * 3 / (rate() * factor).max(1));
+        // Each at all doors, so that what one that is gone did not answer is asked of another.
+        let doors = |from: usize| -> Vec<String> {
+            let doors = self.addresses();
+            (0..doors.len()).map(|n| doors[(from + n) % doors.len()].clone()).collect()
+        };
+        let loads = prefixes.into_iter().enumerate();
+        loads.map(|(n, prefix)| Load::post(doors(n), prefix, count, pause)).collect()
+    }
+
+    /// Waits until every instance has more to do than it can for a while.
+    pub fn await_backlog(&self, count: u64) {
+        await_until("a backlog everywhere", PATIENCE, || {
+            let running = self.instances.iter().enumerate().filter(|(_, at)| at.is_some());
+            running
+                .map(|(n, _)| self.fact(n, "backlog").parse::<u64>().unwrap_or(0))
+                .all(|backlog| backlog >= count)
+                .then_some(())
+        });
     }
 
     /// Has the wallet paid every acknowledged request once, whatever is left then?
@@ -238,7 +255,9 @@ impl Fleet {
             let status = instance.terminate();
             assert!(status.success(), "{status}: {said}");
         }
-        assert!(self.view().members.is_empty(), "who stops gives its share back");
+        let view = self.view();
+        let killed = |seen_ms: u64| view.now_ms.saturating_sub(seen_ms) > 1_000;
+        assert!(view.members.values().all(|member| killed(member.seen_ms)), "who stops gives its share back");
         println!("{} acknowledged, and each paid once", self.acks.len());
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::fleet::{Fleet, rate, unix_ms};
+use crate::load::Load;
 use crate::received::{self, Received};
 use crate::support::{PATIENCE, await_until, env_number};
 
@@ -55,12 +56,10 @@ fn must_not_stop_again(fleet: &Fleet, from_ms: u64) {
 }
 
 /// The backlog is to last through all of the test.
-fn prepared() -> (Fleet, crate::load::Load) {
+fn prepared() -> (Fleet, Vec<Load>) {
     let fleet = Fleet::start(0, &[]);
-    let load = fleet.load("o", 2);
-    await_until("every instance to send", PATIENCE, || {
-        fleet.view().members.values().all(|member| member.said.spent_per_s >= rate() / 5).then_some(())
-    });
+    let load = fleet.load(["o0", "o1", "o2"], 3);
+    fleet.await_backlog(rate());
     (fleet, load)
 }
 
@@ -123,7 +122,7 @@ fn all_stop_at_once_when_the_wallet_is_ill_and_come_back_gently() {
     assert!(trip_max <= TRIP_MS_MAX, "stopped after {trip_max} ms");
     assert!(recovery_max <= RECOVERY_MS_MAX, "recovered after {recovery_max} ms");
     assert!(peak <= 1.05, "{peak:.3} of the budget in a second, repeats included");
-    fleet.must_agree(vec![load]);
+    fleet.must_agree(load);
 }
 
 #[test]
@@ -159,8 +158,9 @@ fn a_killed_prober_delays_nothing_past_its_permit_and_an_operators_word_holds() 
     fleet.set_faults(json!({"error_rate": 0.0, "latency_ms": 900.0}));
     let incarnation = |n: usize| {
         let log = fleet.at(n).stderr();
-        log.lines()
-            .find_map(|line| line.split("breaker_as=").nth(1)?.split_whitespace().next().map(str::to_owned))
+        log.lines().find_map(|line| {
+            line.split("breaker_as=").nth(1).map(|name| name.trim().trim_matches('"').to_owned())
+        })
     };
     let names: Vec<Option<String>> = (0..3).map(incarnation).collect();
     let (prober, half_open_ms) = await_until("somebody to try", PATIENCE, || {
@@ -184,7 +184,7 @@ fn a_killed_prober_delays_nothing_past_its_permit_and_an_operators_word_holds() 
         closed - half_open_ms
     );
     assert!(ramp - half_open_ms <= 2_000 + 1_500, "{} ms: {:?}", ramp - half_open_ms, fleet.changes(0));
-    fleet.must_agree(vec![load]);
+    fleet.must_agree(load);
 }
 
 #[test]
@@ -217,5 +217,5 @@ fn who_is_cut_off_from_the_wallet_stops_alone_and_others_do_its_work() {
     });
     let peak = received::since(fleet.wallet(), 0).peak() as f64 / rate() as f64;
     assert!(peak <= 1.05, "{peak:.3} of the budget in a second");
-    fleet.must_agree(vec![load]);
+    fleet.must_agree(load);
 }

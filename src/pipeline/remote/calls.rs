@@ -569,8 +569,13 @@ impl<T> Calls<T> {
                 self.requeue(errand, sequences, 1, now);
                 self.requeue(errand, rest, 1, now);
             }
-            CallError::Unauthorized(_) | CallError::Overloaded { .. } => {
+            CallError::Unauthorized(_) | CallError::Overloaded { retry_after: None, .. } => {
                 self.requeue(errand, sequences, 1, now);
+            }
+            // The others go on, as fast as the adaptive limit lets them: what was refused is what is to wait.
+            CallError::Overloaded { retry_after: Some(wait), .. } => {
+                let at = now + self.pause(1).max(*wait);
+                self.send_again(errand, sequences, at);
             }
             CallError::TimedOut { .. }
             | CallError::Unknown(_)

@@ -438,6 +438,22 @@ fn a_solo_call_may_take_its_deadline() {
     }
 }
 
+#[test]
+fn what_is_refused_waits_as_the_wallet_says_and_the_others_go_on() {
+    let mut scene = Scene::new();
+    scene.push(100, 0);
+    let refused = scene.call().unwrap();
+    let retry_after = Some(Duration::from_secs(3));
+    scene.fail(&refused, CallError::Overloaded { reason: "503".to_owned(), retry_after });
+    scene.push(100, 1_000);
+    let other = scene.call().expect("the others go on");
+    scene.answer(&other);
+    scene.pass(2_990 * MS);
+    assert!(scene.call().is_none());
+    scene.pass(20 * MS);
+    assert_eq!(scene.call().unwrap().sequences, refused.sequences);
+}
+
 /// A scene whose calls ask a breaker, and the beat of that.
 fn guarded(rate_per_s: u64) -> (Scene, impl FnMut(&Scene) -> crate::breaker::Phase) {
     use std::sync::atomic::{AtomicU64, Ordering};
