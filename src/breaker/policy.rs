@@ -222,7 +222,8 @@ impl State {
         next.phase = phase;
         if phase.as_str() != self.phase.as_str() || by != FLEET {
             next.since_ms = now_ms;
-            if let Phase::Open { .. } = phase {
+            let was_open = matches!(self.phase, Phase::Open { .. });
+            if !was_open && matches!(phase, Phase::Open { .. }) {
                 next.epoch += 1;
             }
             while next.history.len() >= HISTORY_MAX {

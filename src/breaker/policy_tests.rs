@@ -136,3 +136,13 @@ fn an_operators_word_stands_until_auto() {
     let by: Vec<&str> = auto.history.iter().map(|change| change.by.as_str()).collect();
     assert_eq!(by, ["ann", "ann"]);
 }
+
+#[test]
+fn an_epoch_begins_with_an_opening_and_with_nothing_else() {
+    let state = State::new(Settings { rate_per_s: 10, ..Settings::default() }, NOW);
+    let open = state.wished(NOW, Wish::Open, "ann", "why");
+    assert_eq!((state.epoch, open.epoch), (1, 2));
+    let more = open.with_settings(NOW, Settings { rate_per_s: 20, ..Settings::default() }, "bob", "more");
+    assert_eq!((more.epoch, more.phase, more.version), (2, open.phase, open.version + 1));
+    assert_eq!(more.wished(NOW, Wish::Open, "ann", "still").epoch, 2);
+}

@@ -18,7 +18,8 @@ fn pass(fleet: &Fleet, for_ms: u64) -> (u64, u64) {
 
 #[test]
 fn without_the_board_there_is_never_more_than_the_budget_and_what_was_open_stays_so() {
-    let fleet = Fleet::start(0, &[]);
+    // Open for so long that all hear of it before the board is gone.
+    let fleet = Fleet::start(0, &["breaker.open_ms=4000"]);
     let load = fleet.load(["c0", "c1", "c2"], 3);
     fleet.await_backlog(2 * rate());
     let cut = |n: usize, is_cut: bool| {
@@ -46,7 +47,9 @@ fn without_the_board_there_is_never_more_than_the_budget_and_what_was_open_stays
 
     // Open, and then nobody can ask.
     fleet.set_faults(json!({"error_rate": 1.0}));
-    fleet.await_phase("open", PATIENCE);
+    await_until("all to have heard that it is open", PATIENCE, || {
+        (0..3).all(|n| fleet.fact(n, "breaker") == "open").then_some(())
+    });
     (0..3).for_each(|n| cut(n, true));
     fleet.set_faults(json!({"error_rate": 0.0}));
     let (from, to) = pass(&fleet, 1_500);

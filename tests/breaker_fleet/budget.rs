@@ -5,16 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::fleet::{Fleet, rate};
-use crate::received::{self, Received};
+use crate::received;
 use crate::support::{PATIENCE, await_until, env_number};
-
-/// Waits until the wallet's clock has come to a time.
-fn await_wallet(fleet: &Fleet, at_ms: u64) -> Received {
-    await_until("the time to pass", PATIENCE + Duration::from_millis(at_ms), || {
-        let seen = received::since(fleet.wallet(), 0);
-        (seen.now_ms >= at_ms).then_some(seen)
-    })
-}
 
 #[test]
 fn never_more_than_the_budget_and_all_of_it_whoever_comes_and_goes() {
@@ -23,7 +15,7 @@ fn never_more_than_the_budget_and_all_of_it_whoever_comes_and_goes() {
     let load = fleet.load(["b0", "b1", "b2"], env_number("HONGBAO_FLEET_FACTOR", 3));
     fleet.await_backlog(rate / 2);
     let began = received::now_ms(fleet.wallet());
-    let calm = await_wallet(&fleet, began + for_ms);
+    let calm = received::await_time(fleet.wallet(), began + for_ms);
     let used = calm.rate(began, began + for_ms) / rate as f64;
     let seconds = calm.seconds(|bucket| bucket.entries);
     let peak = calm.peak() as f64 / rate as f64;
@@ -49,7 +41,7 @@ fn never_more_than_the_budget_and_all_of_it_whoever_comes_and_goes() {
     await_until("the dead one's lease to be over", PATIENCE, || (fleet.view().fleet() == 2).then_some(()));
     fleet.await_shared(2);
     let ended = received::now_ms(fleet.wallet());
-    let all = await_wallet(&fleet, ended + 1_000);
+    let all = received::await_time(fleet.wallet(), ended + 1_000);
     let peak = all.peak() as f64 / rate as f64;
     let used = all.rate(began, ended) / rate as f64;
     println!(

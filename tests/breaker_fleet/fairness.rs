@@ -8,12 +8,12 @@ use serde_json::json;
 
 use crate::fleet::{Fleet, rate};
 use crate::load::body;
-use crate::support::{PATIENCE, await_until, call};
+use crate::support::{PATIENCE, await_until, call, env_number};
 
 const COUNT: u64 = 150;
 const PAUSE: Duration = Duration::from_millis(20);
-/// Below this a wait is what the machine is busy with.
-const WAIT_MS_MIN: u64 = 20;
+/// Below this a wait is what a machine that tests are built on is busy with; `HONGBAO_FLEET_WAIT_MS=0` takes nothing so.
+const WAIT_MS_MIN: u64 = 60;
 
 /// Pays a trickle from a campaign; the 99th percentile of what it took, ms, by the times that the service tells.
 fn trickle(fleet: &Fleet, campaign: &str, prefix: &str) -> u64 {
@@ -58,7 +58,7 @@ fn a_small_campaign_beside_a_large_one_waits_little_longer_than_alone() {
     });
     let beside = trickle(&fleet, &small, "beside");
     println!("the 99th percentile: {alone} ms alone, {beside} ms beside the large one");
-    let bound = 3 * alone.max(WAIT_MS_MIN);
+    let bound = 3 * alone.max(env_number("HONGBAO_FLEET_WAIT_MS", WAIT_MS_MIN));
     assert!(beside <= bound, "{beside} ms, alone {alone} ms\n{}", fleet.said());
     fleet.must_agree(load);
 }

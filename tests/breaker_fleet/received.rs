@@ -1,8 +1,10 @@
 //! What the wallet saw, in tenths of a second, and what follows from it.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::support::{Server, call};
+use crate::support::{PATIENCE, Server, await_until, call};
 
 /// A tenth of a second at the wallet, by its own clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +47,14 @@ pub fn since(wallet: &Server, from_ms: u64) -> Received {
         bucket.refused = number("refused");
     }
     Received { now_ms, buckets }
+}
+
+/// Waits until the wallet's clock has come to a time.
+pub fn await_time(wallet: &Server, at_ms: u64) -> Received {
+    await_until("the time to pass", PATIENCE + Duration::from_millis(at_ms), || {
+        let seen = since(wallet, 0);
+        (seen.now_ms >= at_ms).then_some(seen)
+    })
 }
 
 impl Received {
