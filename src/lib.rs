@@ -45,7 +45,8 @@
 //! | [`journal`] | segmented log, group commit, recovery, index, snapshots, a storage that crashes | money |
 //! | [`redis`] | commands, scripts, connections to Redis | keys of ours, money |
 //! | [`ring`] | slots, stages, threads, waiting, poison | money |
-//! | [`shaping`] | pace, drain rate: pure, takes `now` | clocks |
+//! | [`shaping`] | pace, leases of a fleet's budget, adaptive limit, drain rate: pure, takes `now` | clocks |
+//! | [`breaker`] | whether the wallet is called at all: classes, vote, the fleet's policy, gate, board here or in Redis; the fleet in virtual time | clocks, what waits |
 //! | [`request`] | reading and judging: JSON to the stamped record; times as text | HTTP, state, order |
 //! | [`intake`] | the ports of queues and of what waits; `embedded` and the desk that decides; `redis`: units, owner, reader, door, registry, elements, what is parked | settling |
 //! | [`stored_value`] | the port to the ledger here and the double-entry ledger; the port to a wallet elsewhere, its adapters `http` and `postgres`, its contract as JSON | campaigns, queues, retries |
@@ -60,7 +61,8 @@
 //! | [`demo`] | a whole campaign against a service of its own | |
 //!
 //! Imports point one way, down this list's dependencies (`tests/architecture.rs` checks it): `domain` ←
-//! `journal`, `ring`, `shaping` ← `intake`, `stored_value`, `outcome` ← `pipeline` ← `gateway` ← `app`.
+//! `journal`, `redis`, `ring`, `shaping` ← `breaker`, `intake`, `stored_value`, `outcome` ← `pipeline` ← `gateway` ←
+//! `app`.
 //!
 //! # Where the code differs from the first design, and why
 //!
@@ -85,6 +87,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod breaker;
 pub mod config;
 pub mod crash;
 pub mod demo;

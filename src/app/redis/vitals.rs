@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::RedisService;
 use super::hearing::Hearing;
 use super::sentry::{Seen, Sight};
+use crate::app::breaker::Sight as BreakerSight;
 use crate::app::vitals::{Labels, register_wallet, wallet_state};
 use crate::domain::Status;
 use crate::gateway::port::{Readiness, Vitals};
@@ -43,6 +44,7 @@ pub struct RedisVitals {
     standing: Arc<Standing>,
     registry: CampaignRegistry,
     keys: Arc<Keys>,
+    breaker: Option<BreakerSight>,
 }
 
 /// What a 202 says where no append has told yet.
@@ -77,6 +79,7 @@ impl RedisVitals {
             standing: service.standing.clone(),
             registry: service.registry.clone(),
             keys: service.keys.clone(),
+            breaker: service.breaker(),
         }
     }
 
@@ -185,6 +188,9 @@ impl RedisVitals {
         let facts = ConstGauge::new(lag.facts_estimated as i64);
         registry.register("hongbao_view_lag_facts", "About how many facts the view has not read", facts);
         register_wallet(registry, &pipeline, &self.wallet);
+        if let Some(breaker) = &self.breaker {
+            breaker.register(registry);
+        }
     }
 }
 
@@ -195,7 +201,7 @@ impl Vitals for RedisVitals {
         let figures = self.standing.figures();
         let backlog = self.intake.backlog();
         let wallet_state = self.pipeline.upgrade().map_or_else(String::new, |p| wallet_state(&p));
-        let facts = vec![
+        let mut facts = vec![
             ("instance", self.instance.clone()),
             ("durability", seen.durability.to_string()),
             ("intake", "redis".to_owned()),
@@ -208,6 +214,7 @@ impl Vitals for RedisVitals {
             ("parked", self.shelf.count().to_string()),
             ("troubles", self.troubles()),
         ];
+        facts.extend(self.breaker.iter().flat_map(BreakerSight::facts));
         Readiness { ready: reason.is_none(), reason, facts }
     }
 

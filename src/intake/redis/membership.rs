@@ -52,6 +52,8 @@ pub struct Own<'a> {
     pub wallet: Option<&'a str>,
     pub view: Option<&'a str>,
     pub shards: &'a str,
+    /// It cannot work, and others can.
+    pub is_unwell: bool,
 }
 
 /// What follows.
@@ -103,7 +105,7 @@ impl Membership {
             claims_wallet: is_well && sight.wallet.is_none() && own.wallet.is_some(),
         };
         let is_agreed = sight.shards.is_some() && sight.wallet.is_some() && own.wallet.is_some();
-        judgement.may_own = is_well && is_agreed && !self.is_candidate();
+        judgement.may_own = is_well && is_agreed && !self.is_candidate() && !own.is_unwell;
         self.member_since = match (judgement.may_own, self.member_since) {
             (false, _) => 0,
             (true, 0) => sight.now,
@@ -174,7 +176,7 @@ mod tests {
     }
 
     fn own<'a>(wallet: Option<&'a str>, view: Option<&'a str>) -> Own<'a> {
-        Own { incarnation: "me", wallet, view, shards: "4/2" }
+        Own { incarnation: "me", wallet, view, shards: "4/2", is_unwell: false }
     }
 
     fn sight(wallet: Option<&str>, shards: Option<&str>, peers: Vec<Peer>) -> BoardSight {
@@ -230,6 +232,18 @@ mod tests {
             assert_eq!(judged.anomaly.as_ref().map(Anomaly::code), code, "row {row}");
             assert_eq!(membership.member_since, if may_own { 50 } else { 0 }, "row {row}");
         }
+    }
+
+    #[test]
+    fn who_is_unwell_owns_nothing_until_it_is_well() {
+        let mut membership = Membership::default();
+        let sight = sight(Some("w"), Some("4/2"), vec![peer("me", None, 0)]);
+        let own = own(Some("w"), None);
+        membership.judge(&sight, &own, &keys());
+        assert!(membership.judge(&sight, &own, &keys()).may_own);
+        let judged = membership.judge(&sight, &Own { is_unwell: true, ..own }, &keys());
+        assert_eq!((judged.may_own, judged.anomaly, membership.member_since), (false, None, 0));
+        assert!(membership.judge(&sight, &self::own(Some("w"), None), &keys()).may_own);
     }
 
     #[test]

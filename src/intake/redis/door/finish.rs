@@ -22,6 +22,9 @@ struct Note {
     is_needed: bool,
 }
 
+/// What is promised of an accepted record.
+type GuaranteeOf<'a> = &'a dyn Fn(&[u8]) -> Guarantee;
+
 impl Clerk {
     pub fn finish(
         &mut self,
@@ -137,7 +140,7 @@ impl Clerk {
         calls: Vec<Call>,
         ids: &Ids,
         pushed: &Pushed,
-        (now, guarantee): (UnixMs, &dyn Fn(&[u8]) -> Guarantee),
+        (now, guarantee): (UnixMs, GuaranteeOf<'_>),
     ) {
         let list = |item: &super::gather::Item| match item.fate {
             Fate::New { list } => list,
