@@ -51,7 +51,7 @@
 //! | [`intake`] | the ports of queues and of what waits; `embedded` and the desk that decides; `redis`: units, owner, reader, door, registry, elements, what is parked | settling |
 //! | [`stored_value`] | the port to the ledger here and the double-entry ledger; the port to a wallet elsewhere, its adapters `http` and `postgres`, its contract as JSON | campaigns, queues, retries |
 //! | [`outcome`] | the log of facts (in the journal, in Redis streams) and its first reader, the view (SQLite, PostgreSQL) | decisions |
-//! | [`pipeline`] | the settle graph, a file a stage; `remote` where the wallet is elsewhere: calls, gate, retries | HTTP, adapters |
+//! | [`pipeline`] | the settle graph, a file a stage; `remote` where the wallet is elsewhere: calls, sluice, gate, retries | HTTP, adapters |
 //! | [`gateway`] | the door: routes, validation, problems | state |
 //! | [`config`] | settings to a validated configuration | |
 //! | [`app`], [`server`] | composition root; the only place that names adapters | decisions |
@@ -83,6 +83,12 @@
 //!   is appended to by compare-and-set.
 //! - The connection to Redis is our own below the commands: what became of each command of a round must be known, and
 //!   one round goes to all nodes of a Cluster at once.
+//! - The budget of a wallet elsewhere is kept where calls are made, not where requests are fed: repeats, parts sent early and
+//!   burns count. The feed keeps 24 ms of it ahead, so that whose turn it is is still decided late.
+//! - Without the board an instance goes on with its divided share for `breaker.reserve_ms` and then sends nothing, for by
+//!   then the others have it: never more than the budget comes before going on.
+//! - `Retry-After` holds what was refused; how fast the rest goes is the adaptive limit's to find, and whether it goes at all
+//!   the breaker's.
 //! - A crash suspect is named by the request that was being worked on; only where none was is the batch halved.
 
 pub mod app;
