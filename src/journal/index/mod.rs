@@ -130,7 +130,12 @@ impl PlaceIndex {
 
     /// The changes since the last call, in order; empty where they are not recorded.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
+        // As many again are likely; to grow a list of millions by doubling is to copy it under the ledger's nose.
+        let taken = self.changes.as_mut().map(|changes| {
+            let room = Vec::with_capacity(changes.len());
+            std::mem::replace(changes, room)
+        });
+        taken.unwrap_or_default()
     }
 
     /// Applies changes taken elsewhere, in order. They are not recorded again.
