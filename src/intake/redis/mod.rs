@@ -30,6 +30,7 @@ pub mod registry;
 pub mod results;
 pub mod seal;
 pub mod share;
+pub mod sizes;
 pub mod sweep;
 pub mod tenure;
 pub mod units;
