@@ -230,3 +230,20 @@ fn a_board_elsewhere_may_be_away_without_costing_a_unit() {
     await_until("the end of the silence", PATIENCE, || one.standing.unreachable().is_none().then_some(()));
     await_until("both to share still", PATIENCE, || is_fair(&server, &both).then_some(()));
 }
+
+#[test]
+fn an_epoch_is_not_issued_twice_by_a_redis_that_went_back_to_an_older_state() {
+    let server = Server::start();
+    let one = Instance::start(&server, "one");
+    let unit = UnitId(3);
+    let epoch = || one.held.epoch(unit);
+    // The lease is changed behind its back: it takes the unit anew, each time under a later epoch.
+    let own = keys().owner(unit);
+    let set = |epoch: u64| server.ask(&["SET", &own, &format!("{epoch}|somebody|0")]);
+    await_until("the unit to be owned", PATIENCE, || epoch());
+    set(8);
+    let before = await_until("a later epoch", PATIENCE, || epoch().filter(|epoch| *epoch > 8));
+    set(2);
+    let after = await_until("another epoch", PATIENCE, || epoch().filter(|epoch| *epoch != before));
+    assert!(after > before, "{after} behind {before}");
+}

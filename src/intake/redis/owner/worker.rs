@@ -34,6 +34,9 @@ pub struct Worker {
     membership: Membership,
     /// Owner keys that were there, by number of the unit.
     seen: Vec<bool>,
+    /// The highest epoch that was seen of each unit, whoever's: what a Redis that went back to an older state has
+    /// forgotten, and what is still on its way under it must not meet again.
+    epochs: Vec<u64>,
     vitals: Vitals,
     rates: Rates,
     started_at: u64,
@@ -62,6 +65,7 @@ impl Worker {
         Worker {
             tenures: Tenures::new(held.clone(), unit_count, options.ttl, now),
             seen: vec![false; unit_count],
+            epochs: vec![0; unit_count],
             membership: Membership::default(),
             vitals: Vitals::default(),
             rates: Rates::new(now),
@@ -175,6 +179,11 @@ impl Worker {
         if leases.failure.is_none() {
             self.last_leases = Instant::now();
         }
+        for (epoch, found) in self.epochs.iter_mut().zip(&leases.found) {
+            if let Found::Lease(lease) = found {
+                *epoch = lease.epoch.max(*epoch);
+            }
+        }
         self.expire();
         let board = if later.is_empty() { board } else { self.send(Vec::new(), later).1 };
         self.expire();
@@ -211,7 +220,14 @@ impl Worker {
     fn acquisitions(&self, units: &[UnitId]) -> Vec<Command> {
         let acquire = |unit: &UnitId| {
             let was_seen = self.seen[usize::from(unit.0)];
-            lease::acquire(&self.keys.owner(*unit), self.held.incarnation(), self.ttl_ms(), was_seen)
+            let epoch_seen = self.epochs[usize::from(unit.0)];
+            lease::acquire(
+                &self.keys.owner(*unit),
+                self.held.incarnation(),
+                self.ttl_ms(),
+                was_seen,
+                epoch_seen,
+            )
         };
         units.iter().map(acquire).collect()
     }
@@ -315,6 +331,7 @@ impl Worker {
             match result.and_then(lease::acquired) {
                 Ok(Acquired::Ours(epoch)) => {
                     self.seen[usize::from(unit.0)] = true;
+                    self.epochs[usize::from(unit.0)] = epoch;
                     self.tenures.take(*unit, epoch, sent);
                     taken.push(*unit);
                 }
