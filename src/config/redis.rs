@@ -43,6 +43,7 @@ pub struct RedisConfig {
     pub element_bytes_max: usize,
     pub dead_count_max: u64,
     pub results_count_max: u64,
+    pub results_bytes_max: usize,
     pub outcomes_retention: Duration,
 }
 
@@ -113,6 +114,7 @@ fn of(raw: &Raw, slot_count: usize) -> Result<RedisConfig, ConfigError> {
         element_bytes_max: redis.element_bytes_max,
         dead_count_max: redis.dead_count_max,
         results_count_max: redis.results_count_max,
+        results_bytes_max: redis.results_bytes_max,
         outcomes_retention: Duration::from_secs(redis.outcomes_retention_s),
     })
 }
@@ -161,6 +163,7 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
     within("intake.redis.element_bytes_max", redis.element_bytes_max as u64, 1 << 10, 64 << 20)?;
     within("intake.redis.dead_count_max", redis.dead_count_max, 1, 1 << 32)?;
     within("intake.redis.results_count_max", redis.results_count_max, 0, 1 << 32)?;
+    within("intake.redis.results_bytes_max", redis.results_bytes_max as u64, 1 << 20, 1 << 36)?;
     within("intake.redis.outcomes_retention_s", redis.outcomes_retention_s, 60, 31_536_000)
 }
 

@@ -212,7 +212,9 @@ mod tests {
         assert_eq!(counts, [16, 8, 4, 2, 1, 1]);
         let counts: Vec<u64> = (0..6).map(|_| read(false)).collect();
         assert_eq!(counts, [1, 2, 3, 4, 5, 6], "and by more again little by little");
-        (0..100).for_each(|_| drop(read(false)));
+        for _ in 0..100 {
+            let _ = read(false);
+        }
         assert_eq!(read(false), 512);
     }
 

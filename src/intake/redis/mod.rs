@@ -28,6 +28,7 @@ pub mod queues;
 pub mod reader;
 pub mod registry;
 pub mod results;
+pub mod results_room;
 pub mod seal;
 pub mod share;
 pub mod sizes;

@@ -27,6 +27,8 @@ pub struct RedisStreams {
     /// The name of this reader, among all of the fleet.
     reader: String,
     responsible: Box<dyn Fn() -> Vec<UnitId> + Send + Sync>,
+    /// Whether this reader counts for what may be trimmed.
+    counts: Box<dyn Fn() -> bool + Send + Sync>,
     by_name: HashMap<String, UnitId>,
     /// Of the largest frames lately.
     frame_bytes: AtomicUsize,
@@ -47,9 +49,17 @@ impl RedisStreams {
             keys,
             reader: reader.to_owned(),
             responsible,
+            counts: Box::new(|| true),
             by_name,
             frame_bytes: AtomicUsize::new(FRAME_BYTES_AT_FIRST),
         })
+    }
+
+    /// It is waited for only if it was so at some time: an instance that may own nothing holds up nobody's memory.
+    #[must_use]
+    pub fn counted_while(mut self, counts: Box<dyn Fn() -> bool + Send + Sync>) -> RedisStreams {
+        self.counts = counts;
+        self
     }
 
     fn key(&self, stream: &str) -> Result<String, StreamError> {
@@ -119,6 +129,9 @@ impl StreamSource for RedisStreams {
     }
 
     fn note(&self, positions: &[Position]) -> Result<(), StreamError> {
+        if !(self.counts)() {
+            return Ok(());
+        }
         let commands = trim::note(&self.keys, &self.reader, positions);
         self.round(&commands).into_iter().try_for_each(|result| result.map(|_| ()).map_err(failed))
     }
