@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use hongbao::config::Config;
 use hongbao::config::redis::RedisConfig;
-use hongbao::outcome::redis::trim;
 use hongbao::intake::redis::fleet::{self, InstanceRow, Picture, Site, UnitRow};
+use hongbao::outcome::redis::trim;
 use hongbao::redis::{Link, Target};
 use hongbao::request::rfc3339::Rfc3339;
 

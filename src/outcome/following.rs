@@ -58,6 +58,7 @@ impl Following {
     fn look(&mut self, streams: Vec<String>) -> Result<(), StreamError> {
         let tails = self.source.tails(&streams)?;
         for (stream, tail) in streams.into_iter().zip(tails) {
+            let Some(tail) = tail else { continue };
             if let Some(position) = self.positions.get_mut(&stream) {
                 compare(position, &tail);
             }

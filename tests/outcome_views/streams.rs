@@ -84,7 +84,7 @@ impl StreamSource for Streams {
         Ok(found)
     }
 
-    fn tails(&self, streams: &[String]) -> Result<Vec<Tail>, StreamError> {
+    fn tails(&self, streams: &[String]) -> Result<Vec<Option<Tail>>, StreamError> {
         let state = self.state();
         let tail = |name: &String| {
             let own: Vec<&StreamFrame> = state
@@ -94,7 +94,7 @@ impl StreamSource for Streams {
                 .map(|(_, frame)| frame)
                 .collect();
             let id = own.last().map_or(StreamId::default(), |frame| frame.id);
-            Tail { id, frame_count: own.len() as u64, trimmed_count: 0 }
+            Some(Tail { id, frame_count: own.len() as u64, trimmed_count: 0 })
         };
         Ok(streams.iter().map(tail).collect())
     }

@@ -56,8 +56,13 @@ fn a_reader_goes_on_from_its_position_in_every_stream() {
     assert_eq!(behind[0].frames, first[0].frames[7..]);
     let tails = source.tails(&names).unwrap();
     let last = first[0].frames[9].id;
-    assert_eq!(tails[0], Tail { id: last, frame_count: 10, trimmed_count: 0 });
-    assert_eq!(tails[2], Tail::default(), "not there yet");
+    assert_eq!(tails[0], Some(Tail { id: last, frame_count: 10, trimmed_count: 0 }));
+    assert_eq!(tails[2], Some(Tail::default()), "not there yet");
+    server.cli(&["SET", "{hb:2}:outcomes", "not a stream"]);
+    assert_eq!(source.tails(&names).unwrap()[2], None);
+    let others =
+        source.read(&names.iter().map(|name| from_start(name)).collect::<Vec<_>>(), BYTES_MAX).unwrap();
+    assert_eq!(others, first, "one that cannot be read holds up no other");
     assert!(source.read(&[from_start("hb:9")], BYTES_MAX).is_err(), "no unit of ours");
 }
 
@@ -93,7 +98,7 @@ fn what_is_old_goes_once_everybody_has_it() {
         Trimmer::new(keys(), gone).run(&mut link, &[UnitId(0)]).unwrap();
         (length() == "0").then_some(())
     });
-    assert_eq!(source.tails(&["hb:0".into()]).unwrap()[0].trimmed_count, 6);
+    assert_eq!(source.tails(&["hb:0".into()]).unwrap()[0].unwrap().trimmed_count, 6);
     assert_eq!(Trimmer::new(keys(), old).run(&mut link, &[UnitId(0), UnitId(1)]), Ok(0), "no such stream");
     assert!(!server.has_multi_in_aof(), "one key and one command a script");
 }
@@ -115,7 +120,8 @@ fn what_is_old_goes_as_fast_as_it_comes_and_no_unit_waits_for_another() {
 fn a_reader_that_is_forgotten_is_waited_for_no_more() {
     let server = start();
     let mut link = Link::new(&target(&server)).unwrap();
-    let at = |stream: &str| Position { stream: stream.into(), id: StreamId { ms: 5, number: 0 }, frame_count: 0 };
+    let at =
+        |stream: &str| Position { stream: stream.into(), id: StreamId { ms: 5, number: 0 }, frame_count: 0 };
     for reader in ["gone", "here"] {
         streams(&server, reader, &[0, 1]).note(&[at("hb:0"), at("hb:1")]).unwrap();
     }

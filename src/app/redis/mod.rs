@@ -151,8 +151,7 @@ impl RedisService {
         };
         let sentry = Sentry::start(watched)?;
         let standing = Arc::default();
-        let builder =
-            Builder { config: &config, redis: &redis, keys, held, clock, poison, extras, standing };
+        let builder = Builder { config: &config, redis: &redis, keys, held, clock, poison, extras, standing };
         builder.build(folder, link, books, sentry)
     }
 
@@ -406,6 +405,10 @@ impl Builder<'_> {
             barrier,
             parker: Arc::new(followers::Parking(shelf.clone())),
             announcer: followers::announcer(self.redis, &self.keys),
+            on_refused: Box::new({
+                let held = self.held.clone();
+                move |unit| held.lost(unit)
+            }),
             poison: self.poison.clone(),
             on_poison: self.extras.on_poison.clone(),
         };
@@ -464,9 +467,9 @@ impl Builder<'_> {
         let streams = RedisStreams::new(&self.redis.target, self.keys.clone(), reader, responsible)?;
         let standing = self.standing.clone();
         let is_member = move || {
-            standing.get().is_some_and(|standing| {
-                standing.anomaly().is_none() && standing.figures().member_count > 0
-            })
+            standing
+                .get()
+                .is_some_and(|standing| standing.anomaly().is_none() && standing.figures().member_count > 0)
         };
         Ok(Arc::new(streams.counted_while(Box::new(is_member))))
     }

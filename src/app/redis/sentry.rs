@@ -260,7 +260,10 @@ impl Rounds {
         match results_room::trim(&mut self.link, &self.options.keys, bytes_max, is_pressing) {
             Ok(0) => {}
             Ok(entries) if is_pressing => {
-                tracing::warn!(entries, "Redis runs short of memory: results that nobody may have read were given up");
+                tracing::warn!(
+                    entries,
+                    "Redis runs short of memory: results that nobody may have read were given up"
+                );
             }
             Ok(entries) => tracing::debug!(entries, "the result streams were cut to their bytes"),
             Err(failure) => tracing::debug!(%failure, "the result streams were not cut; tried again"),

@@ -2,7 +2,7 @@
 //!
 //! Each writes one key with one command at most, and does so only for the owner of the unit: the first key is the
 //! owner's, the first argument what its value must begin with (`epoch|incarnation|`). Errors by their first word:
-//! `GONE` no owner is written there, `STALE` it is another, `LENGTH n` the generation has n elements and not as many
+//! `GONE` no owner is written there, `STALE` it is another, `BESIDE` a key beside the lists is not what it must be, `LENGTH n` the generation has n elements and not as many
 //! as were expected, `LATE now` the command came after its time.
 //!
 //! Why they have a time: an ack that was sent over a connection that broke may still be executed, when this process
@@ -33,7 +33,8 @@ macro_rules! fenced {
     };
 }
 
-/// KEYS owner a b → {LLEN a, LLEN b, now, bytes a, bytes b}
+/// KEYS owner a b outcomes parked → {LLEN a, LLEN b, now, bytes a, bytes b}; refused as `BESIDE` where what is read
+/// could not be recorded, as one of the last two is something else than it must be
 static LENGTHS: Script = Script::new(
     "lengths",
     fenced!(
@@ -41,6 +42,15 @@ static LENGTHS: Script = Script::new(
 local function bytes(list)
   local found = redis.pcall('MEMORY', 'USAGE', list, 'SAMPLES', 65536)
   return type(found) == 'number' and found or 0
+end
+local function is(key, wanted)
+  local found = redis.call('TYPE', key).ok
+  return found == wanted or found == 'none'
+end
+for at, wanted in pairs({[4] = 'stream', [5] = 'zset'}) do
+  if not is(KEYS[at], wanted) then
+    return redis.error_reply('BESIDE ' .. KEYS[at] .. ' is no ' .. wanted .. ': rename it, or remove it; the unit stands still')
+  end
 end
 local a, b = redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3])
 return {a, b, now, bytes(KEYS[2]), bytes(KEYS[3])}
@@ -178,9 +188,10 @@ fn end_of(order: Order) -> &'static str {
 }
 
 /// Answered by [`lengths_reply`].
-pub fn lengths(fence: &Fence, sealed: &[String; 2]) -> Command {
-    let keys = [fence.owner_key.as_bytes(), sealed[0].as_bytes(), sealed[1].as_bytes()];
-    Command::script(&LENGTHS, &keys).arg(fence.prefix())
+pub fn lengths(fence: &Fence, sealed: &[String; 2], beside: &[String; 2]) -> Command {
+    let [a, b] = sealed.each_ref().map(String::as_bytes);
+    let [outcomes, parked] = beside.each_ref().map(String::as_bytes);
+    Command::script(&LENGTHS, &[fence.owner_key.as_bytes(), a, b, outcomes, parked]).arg(fence.prefix())
 }
 
 /// Elements in the two generations, the server's time, and the generations' bytes, 0 if they cannot be told.

@@ -105,7 +105,11 @@ impl StreamSource for RedisStreams {
         let commands = after.iter().map(range).collect::<Result<Vec<Command>, StreamError>>()?;
         let mut stretches = Vec::new();
         for (position, result) in after.iter().zip(self.round(&commands)) {
-            let frames = result.and_then(frames).map_err(failed)?;
+            let frames = match result.and_then(frames) {
+                // The unit stands still, and says so; others are read on.
+                Err(failure) if failure.is_code("WRONGTYPE") => continue,
+                other => other.map_err(failed)?,
+            };
             if !frames.is_empty() {
                 stretches.push(Stretch { stream: position.stream.clone(), frames });
             }
@@ -114,7 +118,7 @@ impl StreamSource for RedisStreams {
         Ok(stretches)
     }
 
-    fn tails(&self, streams: &[String]) -> Result<Vec<Tail>, StreamError> {
+    fn tails(&self, streams: &[String]) -> Result<Vec<Option<Tail>>, StreamError> {
         let info = |stream: &String| {
             let key = self.key(stream)?;
             Ok(Command::routed("XINFO", &key).arg("STREAM").arg(key))
@@ -122,8 +126,9 @@ impl StreamSource for RedisStreams {
         let commands = streams.iter().map(info).collect::<Result<Vec<Command>, StreamError>>()?;
         let tail = |result: Result<Value, Failure>| match result {
             // There is no such stream yet.
-            Err(failure) if failure.is_code("ERR") => Ok(Tail::default()),
-            other => other.and_then(tail_of).map_err(failed),
+            Err(failure) if failure.is_code("ERR") => Ok(Some(Tail::default())),
+            Err(failure) if failure.is_code("WRONGTYPE") => Ok(None),
+            other => other.and_then(tail_of).map(Some).map_err(failed),
         };
         self.round(&commands).into_iter().map(tail).collect()
     }

@@ -129,7 +129,8 @@ impl Reader {
             server_ms.into_iter().for_each(|ms| self.lists[list].window.look_again(ms));
             if !self.lists[list].window.is_known() {
                 let fence = self.units[unit].fence.as_ref().expect("only of units that are held");
-                round.push(Step::Lengths { list }, seal::lengths(fence, &self.lists[list].sealed));
+                let beside = &self.units[unit].beside;
+                round.push(Step::Lengths { list }, seal::lengths(fence, &self.lists[list].sealed, beside));
                 continue;
             }
             if !is_leaving {

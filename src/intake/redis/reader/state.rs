@@ -96,6 +96,8 @@ pub struct UnitState {
     /// While it is held.
     pub fence: Option<Fence>,
     pub owner_key: String,
+    /// Its outcomes, and what is parked of it.
+    pub beside: [String; 2],
     pub lists: Range<usize>,
     pub is_leaving: bool,
     /// The server's time, and when it was told.
@@ -161,15 +163,16 @@ impl UnitState {
         *self = UnitState {
             fence,
             sequence: self.sequence,
-            ..UnitState::new(self.id, self.owner_key.clone(), self.lists.clone())
+            ..UnitState::new(self.id, self.owner_key.clone(), self.beside.clone(), self.lists.clone())
         };
     }
 
-    fn new(id: UnitId, owner_key: String, lists: Range<usize>) -> UnitState {
+    fn new(id: UnitId, owner_key: String, beside: [String; 2], lists: Range<usize>) -> UnitState {
         UnitState {
             id,
             fence: None,
             owner_key,
+            beside,
             lists,
             is_leaving: false,
             clock: None,
@@ -211,7 +214,8 @@ pub fn of(keys: &Keys) -> (Vec<UnitState>, Vec<List>) {
             is_spoilt: false,
             is_stopped: false,
         }));
-        units.push(UnitState::new(id, keys.owner(id), first..lists.len()));
+        let beside = [keys.outcomes(id), keys.parked(id)];
+        units.push(UnitState::new(id, keys.owner(id), beside, first..lists.len()));
     }
     (units, lists)
 }
