@@ -136,6 +136,10 @@ impl Membership {
                 }
             }
         }
+        if let Some(conflict) = board::list_conflict(&sight.peers.live, own.incarnation) {
+            let board::ListConflict { list, ours, theirs, other } = conflict;
+            return Some(Anomaly::ListsDiffer { list, ours, theirs, other });
+        }
         let against = board::view_conflict(&sight.peers.live, own.incarnation)?;
         let other = against.shown();
         let theirs = against.entry.as_ref().ok().and_then(|entry| entry.view.clone());
@@ -230,6 +234,34 @@ mod tests {
             assert_eq!(judged.anomaly.as_ref().map(Anomaly::code), code, "row {row}");
             assert_eq!(membership.member_since, if may_own { 50 } else { 0 }, "row {row}");
         }
+    }
+
+    #[test]
+    fn of_two_that_read_a_list_differently_the_later_is_refused() {
+        let with = |name: &str, member_since: u64, lists: &[(&str, &str)]| {
+            let mut peer = peer(name, None, member_since);
+            let entry = peer.entry.as_mut().unwrap();
+            entry.view = Some("v".to_owned());
+            entry.lists = lists.iter().map(|(list, _)| (*list).to_owned()).collect();
+            entry.list_marks = lists.iter().map(|(_, mark)| (*mark).to_owned()).collect();
+            peer
+        };
+        let code = |mine: u64, theirs: &[(&str, &str)]| {
+            let peers =
+                vec![with("me", mine, &[("a", "client x"), ("b", "client x")]), with("other", 20, theirs)];
+            let own = Own { incarnation: "me", wallet: Some("w"), view: Some("v"), shards: "4/2" };
+            let judged = Membership::default().judge(&sight(Some("w"), Some("4/2"), peers), &own, &keys());
+            judged.anomaly.map(|anomaly| (anomaly.code(), anomaly.to_string()))
+        };
+        assert_eq!(
+            code(30, &[("a", "client x"), ("c", "client z")]),
+            None,
+            "other lists are no contradiction"
+        );
+        let (word, told) = code(30, &[("c", "client z"), ("b", "client y")]).unwrap();
+        assert_eq!(word, "lists_differ");
+        assert!(["list b", "client x", "client y", "other"].iter().all(|word| told.contains(word)), "{told}");
+        assert_eq!(code(10, &[("b", "client y")]), None, "who was first goes on");
     }
 
     #[test]

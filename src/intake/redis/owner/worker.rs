@@ -2,6 +2,7 @@
 
 mod leave;
 mod report;
+mod sharing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::intake::redis::held::Held;
 use crate::intake::redis::keys::Keys;
 use crate::intake::redis::lease::{self, Acquired};
 use crate::intake::redis::membership::{self, BoardSight, Judgement, Membership, Own};
-use crate::intake::redis::share::{Hold, Moves, View};
+use crate::intake::redis::share::Moves;
 use crate::intake::redis::tenure::Tenures;
 use crate::intake::redis::units::UnitId;
 use crate::redis::{Command, Failure, Link, Value};
@@ -274,29 +275,6 @@ impl Worker {
         }
         self.remark(leases, board);
         judgement
-    }
-
-    fn moves(&self, leases: &LeaseSight, board: &BoardSight) -> Moves {
-        let own = self.held.incarnation();
-        let members = board.peers.live.iter().filter(|peer| peer.incarnation == own || peer.is_member());
-        let mut members: Vec<&str> = members.map(|peer| peer.incarnation.as_str()).collect();
-        if !members.contains(&own) {
-            members.push(own);
-            members.sort_unstable();
-        }
-        let position = |incarnation: &str| members.iter().position(|member| *member == incarnation);
-        let of_others = |found: &Found| match found {
-            Found::Nothing => Hold::Free,
-            Found::Lease(lease) if lease.incarnation == own || lease.deadline_ms <= leases.now => Hold::Free,
-            Found::Lease(lease) => position(&lease.incarnation).map_or(Hold::Elsewhere, Hold::Theirs),
-            // Lost within this round, or nobody's to own.
-            Found::Unsaid | Found::Odd(_) => Hold::Elsewhere,
-        };
-        let hold = |unit: UnitId| {
-            self.tenures.hold(unit).unwrap_or_else(|| of_others(&leases.found[usize::from(unit.0)]))
-        };
-        let units = self.keys.units().ids().map(hold).collect();
-        View { member_count: members.len(), me: position(own).expect("added above"), units }.moves()
     }
 
     /// Leaves, acquires, claims, and removes the entries of the dead.
