@@ -240,7 +240,7 @@ fn an_epoch_is_not_issued_twice_by_a_redis_that_went_back_to_an_older_state() {
     // The lease is changed behind its back: it takes the unit anew, each time under a later epoch.
     let own = keys().owner(unit);
     let set = |epoch: u64| server.ask(&["SET", &own, &format!("{epoch}|somebody|0")]);
-    await_until("the unit to be owned", PATIENCE, || epoch());
+    await_until("the unit to be owned", PATIENCE, epoch);
     set(8);
     let before = await_until("a later epoch", PATIENCE, || epoch().filter(|epoch| *epoch > 8));
     set(2);
