@@ -12,6 +12,7 @@ use hongbao::breaker::board::View;
 use hongbao::config::Config;
 use hongbao::config::redis::RedisConfig;
 use hongbao::intake::redis::fleet::{self, InstanceRow, Picture, Site, UnitRow};
+use hongbao::outcome::redis::trim;
 use hongbao::redis::{Link, Target};
 use hongbao::request::rfc3339::Rfc3339;
 
@@ -36,6 +37,12 @@ enum FleetCommand {
     Wallet {
         #[command(subcommand)]
         command: WalletCommand,
+    },
+    /// Keep outcomes no longer for a reader that is gone for good, such as a data folder that was deleted. Without a
+    /// name: the readers, and when each was seen last.
+    Forget {
+        #[arg(value_name = "READER")]
+        reader: Option<String>,
     },
 }
 
@@ -79,6 +86,30 @@ pub fn run(args: &FleetArgs, config: &Config) -> anyhow::Result<Done> {
                 print!("{}", text(&picture, view.as_ref())?);
             }
             Ok(if troubles(&picture).is_empty() { Done::Well } else { Done::FoundWrong })
+        }
+        Some(FleetCommand::Forget { reader: None }) => {
+            let (readers, now) = at(config, |site| {
+                trim::readers(site.link, site.namespace).context("the readers cannot be read")
+            })?;
+            for (reader, seen_at) in readers {
+                let silent_ms = now.saturating_sub(seen_at);
+                if args.json {
+                    println!("{}", serde_json::json!({"reader": reader, "silent_ms": silent_ms}));
+                } else {
+                    println!("{reader}  seen {} ago", span(silent_ms));
+                }
+            }
+            Ok(Done::Well)
+        }
+        Some(FleetCommand::Forget { reader: Some(reader) }) => {
+            let count = at(config, |site| {
+                trim::forget(site.link, site.namespace, reader).context("the reader was not forgotten")
+            })?;
+            if count == 0 {
+                bail!("there is no reader {reader:?}; `hongbao fleet forget` names them");
+            }
+            println!("{reader} is forgotten: outcomes are kept for it no longer, in {count} units");
+            Ok(Done::Well)
         }
         Some(FleetCommand::Wallet { command: WalletCommand::Set { identity, reason } }) => {
             if reason.trim().is_empty() {

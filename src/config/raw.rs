@@ -139,6 +139,7 @@ pub struct IntakeRedis {
     pub element_bytes_max: usize,
     pub dead_count_max: u64,
     pub results_count_max: u64,
+    pub results_bytes_max: usize,
     pub outcomes_retention_s: u64,
 }
 
@@ -163,6 +164,7 @@ impl Default for IntakeRedis {
             element_bytes_max: 1 << 20,
             dead_count_max: 100_000,
             results_count_max: 100_000,
+            results_bytes_max: 268_435_456,
             outcomes_retention_s: 3_600,
         }
     }

@@ -6,7 +6,7 @@ use super::ConfigError;
 use super::limits::{invalid, within};
 use super::raw::{IntakeRedisList, Raw};
 use crate::domain::ids;
-use crate::intake::redis::{ForeignList, Order, Units};
+use crate::intake::redis::{ForeignList, Order, Units, keys};
 use crate::redis::{Durability, Link, Target};
 
 /// How identities are decided at the door.
@@ -43,6 +43,7 @@ pub struct RedisConfig {
     pub element_bytes_max: usize,
     pub dead_count_max: u64,
     pub results_count_max: u64,
+    pub results_bytes_max: usize,
     pub outcomes_retention: Duration,
 }
 
@@ -90,7 +91,7 @@ fn of(raw: &Raw, slot_count: usize) -> Result<RedisConfig, ConfigError> {
         units: Units {
             shard_count: redis.shards,
             fair_queue_count: raw.intake.fair_queues,
-            foreign: lists(&redis.lists)?,
+            foreign: lists(&redis.lists, &redis.namespace)?,
         },
         dedupe: match raw.accept.dedupe.as_str() {
             "strict" => Dedupe::Strict,
@@ -113,6 +114,7 @@ fn of(raw: &Raw, slot_count: usize) -> Result<RedisConfig, ConfigError> {
         element_bytes_max: redis.element_bytes_max,
         dead_count_max: redis.dead_count_max,
         results_count_max: redis.results_count_max,
+        results_bytes_max: redis.results_bytes_max,
         outcomes_retention: Duration::from_secs(redis.outcomes_retention_s),
     })
 }
@@ -161,10 +163,11 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
     within("intake.redis.element_bytes_max", redis.element_bytes_max as u64, 1 << 10, 64 << 20)?;
     within("intake.redis.dead_count_max", redis.dead_count_max, 1, 1 << 32)?;
     within("intake.redis.results_count_max", redis.results_count_max, 0, 1 << 32)?;
+    within("intake.redis.results_bytes_max", redis.results_bytes_max as u64, 1 << 20, 1 << 36)?;
     within("intake.redis.outcomes_retention_s", redis.outcomes_retention_s, 60, 31_536_000)
 }
 
-fn lists(given: &[IntakeRedisList]) -> Result<Vec<ForeignList>, ConfigError> {
+fn lists(given: &[IntakeRedisList], namespace: &str) -> Result<Vec<ForeignList>, ConfigError> {
     const KEY: &str = "intake.redis.lists";
     let mut lists: Vec<ForeignList> = Vec::new();
     for list in given {
@@ -176,6 +179,9 @@ fn lists(given: &[IntakeRedisList]) -> Result<Vec<ForeignList>, ConfigError> {
         if list.name.contains('}') && !has_tag {
             let reason = "with a '}' and no hash tag in its name, what belongs to it cannot share its slot";
             return Err(wrong(reason.to_owned()));
+        }
+        if let Some(whose) = keys::taken(namespace, &list.name) {
+            return Err(wrong(format!("it would share keys with {whose} of hongbao itself; rename it")));
         }
         ids::check_client(&list.client).map_err(|error| wrong(format!("client: {error}")))?;
         if lists.iter().any(|known| known.name == list.name) {
@@ -203,6 +209,14 @@ fn lists(given: &[IntakeRedisList]) -> Result<Vec<ForeignList>, ConfigError> {
             },
             hmac_key: (!list.hmac_key.is_empty()).then(|| list.hmac_key.clone().into_bytes()),
         });
+    }
+    for list in &lists {
+        let beside = |other: &&ForeignList| keys::stands_beside(&other.name, &list.name);
+        if let Some(other) = lists.iter().find(beside) {
+            let reason =
+                format!("list {:?}: it is a key that belongs to the list {:?}", list.name, other.name);
+            return Err(invalid(KEY, reason));
+        }
     }
     within(KEY, lists.len() as u64, 0, 1_024)?;
     Ok(lists)
@@ -245,6 +259,14 @@ mod tests {
             ),
             (r#"intake.redis.lists=[{ name = "a", client = "x y" }]"#, "client"),
             (r#"intake.redis.lists=[{ nam = "a" }]"#, "nam"),
+            (r#"intake.redis.lists=[{ name = "hongbao:3" }]"#, "a shard"),
+            (r#"intake.redis.lists=[{ name = "{hongbao:3}:realtime.0" }]"#, "a shard"),
+            (r#"intake.redis.lists=[{ name = "x{hongbao:99}" }]"#, "a shard"),
+            (r#"intake.redis.lists=[{ name = "hongbao:campaigns" }]"#, "the campaigns"),
+            (r#"intake.redis.lists=[{ name = "hongbao:results:shop" }]"#, "the results"),
+            (r#"intake.redis.lists=[{ name = "hongbao:board:instances" }]"#, "the board"),
+            (r#"intake.redis.lists=[{ name = "{hongbao:board}:x" }]"#, "the board"),
+            (r#"intake.redis.lists=[{ name = "a" }, { name = "{a}:owner" }]"#, "belongs to the list"),
         ];
         for (set, expected) in table {
             let error = with(&[set]).expect_err(set);
@@ -256,6 +278,9 @@ mod tests {
     fn what_follows() {
         let plain = with(&[]).unwrap();
         assert_eq!(plain.units.foreign.len(), 1, "hongbao:intake is drained out of the box");
+        for name in ["hongbao:3x", "hongbao:intake:3", "other:3", "hongbao:boarding", "{a}:list"] {
+            with(&[&format!(r#"intake.redis.lists=[{{ name = "a" }}, {{ name = "{name}" }}]"#)]).expect(name);
+        }
         assert_eq!((plain.read_ahead_count_max, &plain.board), (65_536, &plain.target));
         let lists =
             with(&[r#"intake.redis.lists=[{ name = "o", client = "shop", order = "lpush" }]"#]).unwrap();

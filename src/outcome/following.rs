@@ -59,7 +59,11 @@ impl Following {
     fn look(&mut self, streams: Vec<String>) -> Result<(), StreamError> {
         let tails = self.source.tails(&streams)?;
         let new = |stream: &String| self.positions.get(stream).is_some_and(is_new);
-        let begun = streams.iter().zip(&tails).filter(|(stream, _)| new(stream)).map(|(_, tail)| tail);
+        let begun = streams
+            .iter()
+            .zip(&tails)
+            .filter(|(stream, _)| new(stream))
+            .filter_map(|(_, tail)| tail.as_ref());
         if let Some(Begun { missed, from_ms }) = begun_late(begun) {
             let from = Rfc3339(from_ms).to_string();
             tracing::warn!(
@@ -71,6 +75,7 @@ impl Following {
             );
         }
         for (stream, tail) in streams.into_iter().zip(tails) {
+            let Some(tail) = tail else { continue };
             if let Some(position) = self.positions.get_mut(&stream) {
                 compare(position, &tail);
             }

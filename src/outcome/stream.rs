@@ -68,8 +68,8 @@ pub trait StreamSource: Send + Sync + 'static {
     fn streams(&self) -> Vec<String>;
     /// What stands behind each position: at least one frame where there is one, all of it about `bytes_max`.
     fn read(&self, after: &[Position], bytes_max: usize) -> Result<Vec<Stretch>, StreamError>;
-    /// The end of each stream, in order.
-    fn tails(&self, streams: &[String]) -> Result<Vec<Tail>, StreamError>;
+    /// The end of each stream, in order; none where it cannot be told now.
+    fn tails(&self, streams: &[String]) -> Result<Vec<Option<Tail>>, StreamError>;
     /// This reader has these, durably: nothing behind them is given up before it is too old.
     fn note(&self, positions: &[Position]) -> Result<(), StreamError>;
 }

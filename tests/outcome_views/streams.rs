@@ -84,7 +84,7 @@ impl StreamSource for Streams {
         Ok(found)
     }
 
-    fn tails(&self, streams: &[String]) -> Result<Vec<Tail>, StreamError> {
+    fn tails(&self, streams: &[String]) -> Result<Vec<Option<Tail>>, StreamError> {
         let state = self.state();
         let tail = |name: &String| {
             let own: Vec<&StreamFrame> = state
@@ -94,12 +94,12 @@ impl StreamSource for Streams {
                 .map(|(_, frame)| frame)
                 .collect();
             let id = own.last().map_or(StreamId::default(), |frame| frame.id);
-            Tail {
+            Some(Tail {
                 id,
                 frame_count: own.len() as u64,
                 trimmed_count: 0,
                 first_id: own.first().map_or(StreamId::default(), |frame| frame.id),
-            }
+            })
         };
         Ok(streams.iter().map(tail).collect())
     }

@@ -18,7 +18,11 @@ const MALL: UnitId = UnitId(3);
 const NOW: u64 = 1_767_225_600_000;
 
 fn dead(element: impl Into<Bytes>, code: &'static str) -> Dead {
-    Dead { element: element.into(), reason: DeadReason { code, detail: format!("it is {code}") } }
+    Dead {
+        element: element.into(),
+        cut_from: None,
+        reason: DeadReason { code, detail: format!("it is {code}") },
+    }
 }
 
 fn bury(link: &mut Link, options: DeadOptions, unit: UnitId, dead: &[Dead]) -> Result<(), String> {

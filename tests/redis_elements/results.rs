@@ -2,7 +2,7 @@
 
 use hongbao::domain::{Outcome, Request, Status};
 use hongbao::intake::redis::results::Results;
-use hongbao::intake::redis::units;
+use hongbao::intake::redis::{results_room, units};
 use redis::streams::StreamRangeReply;
 
 use super::parked::{UNIT, request, waits};
@@ -44,6 +44,34 @@ fn a_producer_reads_what_became_of_its_requests() {
     }
     let length: u64 = server.cli(&["XLEN", "hongbao:results:shop"]).parse().unwrap();
     assert!((100..300).contains(&length), "{length} entries");
+    assert!(!server.has_multi_in_aof());
+}
+
+#[test]
+fn a_stream_is_bounded_in_bytes_whatever_is_in_an_entry() {
+    let server = server();
+    let mut link = link(&server);
+    let results = Results::new(&keys(), 100_000);
+    // Some 80 KB an entry.
+    for _ in 0..100 {
+        assert!(link.round(&told(&results, 1_000)).iter().all(Result::is_ok));
+    }
+    let number = |args: &[&str]| server.cli(args).parse::<u64>().unwrap();
+    let bytes = || number(&["MEMORY", "USAGE", "hongbao:results:shop", "SAMPLES", "0"]);
+    let before = bytes();
+    assert!(before > 4 << 20, "{before} bytes");
+    assert_eq!(results_room::trim(&mut link, &keys(), 1 << 30, false), Ok(0), "it has room");
+    let gone = results_room::trim(&mut link, &keys(), 2 << 20, false).unwrap();
+    assert!((10..100).contains(&gone) && bytes() < 3 << 20, "{gone} entries, {} bytes left", bytes());
+    let cut = bytes();
+    results_room::trim(&mut link, &keys(), 2 << 20, true).unwrap();
+    assert!(bytes() < cut * 2 / 3, "{} of {cut} bytes left where memory runs short", bytes());
+    // The newest stays, and what cannot be cut is told.
+    assert!(number(&["XLEN", "hongbao:results:shop"]) > 1);
+    server.cli(&["DEL", "hongbao:results:shop"]);
+    server.cli(&["SET", "hongbao:results:shop", "no stream"]);
+    let failure = results_room::trim(&mut link, &keys(), 2 << 20, false).unwrap_err();
+    assert!(failure.is_code("WRONGTYPE"), "{failure}");
     assert!(!server.has_multi_in_aof());
 }
 

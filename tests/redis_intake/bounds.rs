@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hongbao::intake::redis::{Order, ReaderOptions};
 
 use crate::rig::*;
+use crate::support::proxy::FaultProxy;
 use crate::support::{PATIENCE, await_until, env_number};
 
 /// Memory of this process in bytes.
@@ -123,4 +124,90 @@ fn an_idle_service_costs_next_to_nothing() {
     let mut till = Till::new(&instance);
     till.run_until_acked(1, 0);
     assert!(pushed.elapsed() < Duration::from_millis(500), "{:?}", pushed.elapsed());
+}
+
+/// Pushes `count` elements of so many bytes each, made by Redis itself.
+fn fill(connection: &mut redis::Connection, list: &str, prefix: &str, count: u64, bytes: u64) {
+    let fill = "for i = 1, ARGV[2] do
+        redis.call('RPUSH', KEYS[1], ARGV[1] .. i .. '.' .. string.rep('x', ARGV[3])) end";
+    redis::cmd("EVAL").arg(fill).arg(1).arg(list).arg((prefix, count, bytes)).exec(connection).unwrap();
+}
+
+#[test]
+fn what_is_too_large_is_buried_without_being_read_whole() {
+    let server = server();
+    let keys = keys(1, &[("huge", Order::Rpush), ("mixed", Order::Lpush)]);
+    let mut connection = server.connect();
+    fill(&mut connection, "huge", "h", 8, 24 << 20);
+    for (prefix, count, bytes) in [("s", 8_000, 100), ("l", 120, 2 << 20), ("t", 500, 100)] {
+        let fill = "for i = 1, ARGV[2] do
+            redis.call('LPUSH', KEYS[1], ARGV[1] .. i .. '.' .. string.rep('x', ARGV[3])) end";
+        redis::cmd("EVAL")
+            .arg(fill)
+            .arg(1)
+            .arg("mixed")
+            .arg((prefix, count, bytes))
+            .exec(&mut connection)
+            .unwrap();
+    }
+    server.cli(&["CONFIG", "RESETSTAT"]);
+    let number =
+        |field: &str| server.info(field).and_then(|text| text.parse::<u64>().ok()).expect("a number");
+    let (sent, held) = (number("total_net_output_bytes"), number("used_memory"));
+    let options = ReaderOptions { element_bytes_max: 64 << 10, ..ReaderOptions::default() };
+    let instance = Instance::start_with(&server.url(), &keys, "one", options, 1_000);
+    (1..3).for_each(|unit| instance.own(&server, unit, 1));
+    let mut till = Till::new(&instance);
+    till.run_until_acked(8_500, 2);
+    (1..3).for_each(|unit| await_empty(&server, &keys, unit));
+    assert_eq!(till.taken.len(), 8_500, "each once");
+    assert_eq!(till.taken_of("t").len(), 500);
+    let dead =
+        |unit: u16| server.cli(&["LRANGE", &keys.dead(hongbao::intake::redis::UnitId(unit)), "0", "-1"]);
+    let first = format!("too_large of {} h1.xxx", (24 << 20) + 3);
+    assert!(dead(1).starts_with(&first), "{:.60}", dead(1));
+    assert_eq!((dead(1).lines().count(), dead(2).lines().count()), (8, 120));
+    // 128 beginnings, and the small ones; whole, the large ones would be 430 MB.
+    let sent = number("total_net_output_bytes") - sent;
+    assert!(sent < 24 << 20, "{sent} bytes were sent");
+    let peak = number("used_memory_peak").saturating_sub(held);
+    println!("{sent} bytes sent, {peak} more in Redis at its peak");
+}
+
+#[test]
+fn a_few_large_elements_behind_many_small_ones_are_not_read_at_once() {
+    let server = server();
+    let keys = keys(1, &[("late", Order::Rpush)]);
+    let mut connection = server.connect();
+    // Where no probe of every hundredth element sees them.
+    fill(&mut connection, "late", "s", 8_010, 100);
+    fill(&mut connection, "late", "l", 110, 900 << 10);
+    fill(&mut connection, "late", "t", 4_000, 100);
+    let number =
+        |field: &str| server.info(field).and_then(|text| text.parse::<u64>().ok()).expect("a number");
+    let held = number("used_memory").max(number("used_memory_peak"));
+    let instance = Instance::start(&server.url(), &keys, "one");
+    instance.own(&server, 1, 1);
+    let mut till = Till::new(&instance);
+    till.run_until_acked(12_120, 2);
+    await_empty(&server, &keys, 1);
+    assert_eq!(till.taken.len(), 12_120, "each once");
+    let peak = number("used_memory_peak").saturating_sub(held);
+    println!("{peak} bytes more in Redis at its peak");
+    assert!(peak < 24 << 20, "{peak} bytes of replies at once");
+}
+
+#[test]
+fn over_a_link_too_slow_for_a_read_less_is_read_at_once() {
+    let server = server();
+    let keys = keys(1, &[("slow", Order::Rpush)]);
+    fill(&mut server.connect(), "slow", "e", 24, 200 << 10);
+    let proxy = FaultProxy::start(server.address());
+    let instance = Instance::start(&server.url_at(proxy.address().port()), &keys, "one");
+    // Within its second, some 7 of 16.
+    proxy.throttle(Some(1_500_000));
+    instance.own(&server, 1, 1);
+    let mut till = Till::new(&instance);
+    till.run_until_acked(24, 0);
+    assert_eq!(till.taken.len(), 24, "each once");
 }

@@ -196,3 +196,29 @@ fn a_key_of_another_type_stops_its_unit_only() {
     till.run_until_acked(2_010, 0);
     await_until("the trouble to be over", PATIENCE, || instance.intake.troubles().is_empty().then_some(()));
 }
+
+#[test]
+fn a_unit_whose_outcomes_cannot_be_recorded_stands_still_and_no_other() {
+    let server = server();
+    let keys = keys(1, &[("hongbao:intake", Order::Rpush), ("other", Order::Rpush)]);
+    let instance = Instance::start(&server.url(), &keys, "one");
+    for (unit, key) in [(1, keys.outcomes(UnitId(1))), (2, keys.parked(UnitId(2)))] {
+        server.cli(&["SET", &key, "neither a stream nor a sorted set"]);
+        push(&server, "RPUSH", ["hongbao:intake", "other"][usize::from(unit - 1)], ["w".to_owned() + &key]);
+        instance.own(&server, unit, 1);
+    }
+    let mut till = Till::new(&instance);
+    let told = await_until("both to be told", PATIENCE, || {
+        let troubles = instance.intake.troubles();
+        (troubles.len() == 2).then_some(troubles)
+    });
+    assert!(told[0].1.contains("{hongbao:intake}:outcomes is no stream"), "{told:?}");
+    assert!(told[1].1.contains("{other}:parked is no zset: rename it, or remove it"), "{told:?}");
+    assert_eq!(till.take(10), 0);
+    server.cli(&["DEL", &keys.parked(UnitId(2))]);
+    till.run_until_acked(1, 0);
+    assert_eq!(till.taken_of("w"), ["w{other}:parked"]);
+    server.cli(&["DEL", &keys.outcomes(UnitId(1))]);
+    till.run_until_acked(2, 0);
+    await_until("the troubles to be over", PATIENCE, || instance.intake.troubles().is_empty().then_some(()));
+}

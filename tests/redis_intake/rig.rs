@@ -55,7 +55,7 @@ impl Elements for Words {
         for word in text.split(',').filter(|word| !word.is_empty()) {
             if word.starts_with('!') {
                 let element = Bytes::copy_from_slice(word.as_bytes());
-                out.dead.push(Dead { element, reason: reason() });
+                out.dead.push(Dead { element, cut_from: None, reason: reason() });
                 continue;
             }
             let amount = Amount::new(1).expect("an amount");
@@ -94,7 +94,8 @@ impl Graveyard for Yard {
         let mut command = Command::script(&BURY, &[self.keys.dead(unit).as_bytes()]).arg(self.room);
         for dead in dead {
             let kept = &dead.element[..dead.element.len().min(40)];
-            command.push(format!("{} {}", dead.reason.code, String::from_utf8_lossy(kept)));
+            let cut = dead.cut_from.map(|bytes| format!(" of {bytes}")).unwrap_or_default();
+            command.push(format!("{}{cut} {}", dead.reason.code, String::from_utf8_lossy(kept)));
         }
         command
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hongbao::domain::Status;
+use hongbao::intake::redis::UnitId;
 use hongbao::outcome::redis::{Announcer, Item};
 use hongbao::outcome::{Appended, OutcomeLog};
 use hongbao::redis::Command;
@@ -85,18 +86,23 @@ fn nothing_is_durable_while_redis_stands_still_or_is_away() {
 }
 
 #[test]
-fn a_key_of_the_wrong_type_is_named_and_tried_again() {
+fn a_key_of_the_wrong_type_gives_up_its_unit_and_no_other() {
     let server = start();
     let opened = open(&server);
     server.cli(&["SET", "{hb:1}:outcomes", "not a stream"]);
-    append(&opened, &[("a", 0, PAID), ("b", 1, PAID)]);
-    let reason = await_until("the failure to be told", PATIENCE, || opened.log.health().failing);
-    assert!(reason.contains("{hb:1}:outcomes") && reason.contains("WRONGTYPE"), "{reason}");
-    assert!(!opened.log.has_durable());
+    append(&opened, &[("a", 0, PAID), ("b", 1, PAID), ("c", 2, PAID)]);
+    assert_eq!(take(&opened).count, 3);
+    assert_eq!(opened.refused.lock().unwrap()[..], [UnitId(1)], "told before it could be acknowledged");
+    assert_eq!(
+        (told_in(&server, 0), told_in(&server, 2)),
+        (vec!["a SUCCEEDED".into()], vec!["c SUCCEEDED".into()])
+    );
+    // Mended, and read again.
     server.cli(&["DEL", "{hb:1}:outcomes"]);
+    append(&opened, &[("b", 1, PAID)]);
     take(&opened);
-    assert_eq!(told_in(&server, 0), ["a SUCCEEDED"], "what had worked is not sent again");
     assert_eq!(told_in(&server, 1), ["b SUCCEEDED"]);
+    assert_eq!(opened.refused.lock().unwrap().len(), 1);
 }
 
 #[test]

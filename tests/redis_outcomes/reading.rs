@@ -2,7 +2,7 @@
 
 use hongbao::domain::Status;
 use hongbao::intake::redis::UnitId;
-use hongbao::outcome::redis::{Frame, RedisStreams, TrimOptions, Trimmer};
+use hongbao::outcome::redis::{Frame, RedisStreams, TrimOptions, Trimmer, trim};
 use hongbao::outcome::stream::{Position, StreamId, StreamSource, Tail};
 use hongbao::redis::Link;
 
@@ -56,8 +56,13 @@ fn a_reader_goes_on_from_its_position_in_every_stream() {
     assert_eq!(behind[0].frames, first[0].frames[7..]);
     let tails = source.tails(&names).unwrap();
     let (first_id, last) = (first[0].frames[0].id, first[0].frames[9].id);
-    assert_eq!(tails[0], Tail { id: last, frame_count: 10, trimmed_count: 0, first_id });
-    assert_eq!(tails[2], Tail::default(), "not there yet");
+    assert_eq!(tails[0], Some(Tail { id: last, frame_count: 10, trimmed_count: 0, first_id }));
+    assert_eq!(tails[2], Some(Tail::default()), "not there yet");
+    server.cli(&["SET", "{hb:2}:outcomes", "not a stream"]);
+    assert_eq!(source.tails(&names).unwrap()[2], None);
+    let others =
+        source.read(&names.iter().map(|name| from_start(name)).collect::<Vec<_>>(), BYTES_MAX).unwrap();
+    assert_eq!(others, first, "one that cannot be read holds up no other");
     assert!(source.read(&[from_start("hb:9")], BYTES_MAX).is_err(), "no unit of ours");
 }
 
@@ -93,8 +98,52 @@ fn what_is_old_goes_once_everybody_has_it() {
         Trimmer::new(keys(), gone).run(&mut link, &[UnitId(0)]).unwrap();
         (length() == "0").then_some(())
     });
-    let tail = source.tails(&["hb:0".into()]).unwrap()[0];
+    let tail = source.tails(&["hb:0".into()]).unwrap()[0].unwrap();
     assert_eq!((tail.trimmed_count, tail.first_id), (6, StreamId::default()));
     assert_eq!(Trimmer::new(keys(), old).run(&mut link, &[UnitId(0), UnitId(1)]), Ok(0), "no such stream");
     assert!(!server.has_multi_in_aof(), "one key and one command a script");
+}
+
+#[test]
+fn what_is_old_goes_as_fast_as_it_comes_and_no_unit_waits_for_another() {
+    let server = start();
+    let mut connection = server.connect();
+    let fill = "for i = 1, 30000 do redis.call('XADD', KEYS[1], i .. '-0', 'f', 'x') end";
+    redis::cmd("EVAL").arg(fill).arg(1).arg("{hb:1}:outcomes").exec(&mut connection).unwrap();
+    server.cli(&["SET", "{hb:0}:outcomes", "not a stream"]);
+    let mut link = Link::new(&target(&server)).unwrap();
+    let failure = Trimmer::new(keys(), TrimOptions::default()).run(&mut link, &[UnitId(0), UnitId(1)]);
+    assert!(failure.is_err_and(|failure| failure.is_code("WRONGTYPE")));
+    assert_eq!(server.cli(&["XLEN", "{hb:1}:outcomes"]), "0", "in one call");
+}
+
+#[test]
+fn a_reader_that_is_forgotten_is_waited_for_no_more() {
+    let server = start();
+    let mut link = Link::new(&target(&server)).unwrap();
+    let at =
+        |stream: &str| Position { stream: stream.into(), id: StreamId { ms: 5, number: 0 }, frame_count: 0 };
+    for reader in ["gone", "here"] {
+        streams(&server, reader, &[0, 1]).note(&[at("hb:0"), at("hb:1")]).unwrap();
+    }
+    let names = |link: &mut Link| trim::readers(link, "hb").unwrap().0.into_keys().collect::<Vec<_>>();
+    assert_eq!(names(&mut link), ["gone", "here"]);
+    assert_eq!(trim::forget(&mut link, "hb", "nobody"), Ok(0));
+    assert_eq!(trim::forget(&mut link, "hb", "gone"), Ok(2));
+    assert_eq!(names(&mut link), ["here"]);
+}
+
+#[test]
+fn who_may_own_nothing_is_not_waited_for() {
+    let server = start();
+    let (at, mut link) = (from_start("hb:0"), Link::new(&target(&server)).unwrap());
+    let is_member = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = is_member.clone();
+    let counts = Box::new(move || asked.load(std::sync::atomic::Ordering::Acquire));
+    let source = streams(&server, "refused", &[0]).counted_while(counts);
+    source.note(std::slice::from_ref(&at)).unwrap();
+    assert!(trim::readers(&mut link, "hb").unwrap().0.is_empty());
+    is_member.store(true, std::sync::atomic::Ordering::Release);
+    source.note(&[at]).unwrap();
+    assert_eq!(trim::readers(&mut link, "hb").unwrap().0.len(), 1);
 }

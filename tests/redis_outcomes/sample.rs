@@ -123,6 +123,8 @@ pub struct Opened {
     pub poison: Poison,
     /// How often there was news.
     pub news: Arc<AtomicU64>,
+    /// Units of which nothing could be recorded.
+    pub refused: Arc<Mutex<Vec<UnitId>>>,
 }
 
 pub fn open(server: &RedisServer) -> Opened {
@@ -137,12 +139,15 @@ pub fn open_with(server: &RedisServer, announcer: Arc<dyn Announcer>) -> Opened 
         backoff_min: Duration::from_millis(5),
         backoff_max: Duration::from_millis(50),
     };
+    let refused: Arc<Mutex<Vec<UnitId>>> = Arc::default();
+    let told = refused.clone();
     let parts = LogParts {
         target: target(server),
         keys: keys(),
         barrier: gate.clone(),
         parker: notebook.clone(),
         announcer,
+        on_refused: Box::new(move |unit| told.lock().unwrap().push(unit)),
         poison: poison.clone(),
         on_poison: Arc::new(|| {}),
     };
@@ -152,5 +157,5 @@ pub fn open_with(server: &RedisServer, announcer: Arc<dyn Announcer>) -> Opened 
     log.on_news(Box::new(move || {
         counted.fetch_add(1, Ordering::Relaxed);
     }));
-    Opened { log, gate, notebook, poison, news }
+    Opened { log, gate, notebook, poison, news, refused }
 }

@@ -78,3 +78,19 @@ fn a_fleet_is_shown_and_its_wallet_changed() {
     one.stop(PATIENCE);
     assert_eq!(picture(&server).1["instances"], json!([]));
 }
+
+#[test]
+fn readers_are_named_and_forgotten() {
+    let server = Server::start();
+    let noted =
+        ["view-old|t:0", "5-0|1700000000000", "view-old|t:1", "5-0|1700000000000", "view|t:0", "6-0|17"];
+    server.ask(&[&["HSET", "t:board:readers"][..], &noted].concat());
+    let (code, out, _) = fleet(&server, &["forget"]);
+    assert_eq!((code, out.lines().count()), (Some(0), 2), "{out}");
+    assert!(out.contains("view-old  seen ") && out.contains(" ago"), "{out}");
+    let (code, out, error) = fleet(&server, &["forget", "view-old"]);
+    assert!(code == Some(0) && out.contains("view-old is forgotten"), "{out}{error}");
+    assert_eq!(server.ask(&["HLEN", "t:board:readers"]), hongbao::redis::Value::Int(1));
+    let (code, _, error) = fleet(&server, &["forget", "view-old"]);
+    assert!(code != Some(0) && error.contains("there is no reader \"view-old\""), "{error}");
+}

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hongbao::intake::redis::UnitId;
 use hongbao::intake::redis::lease::{self, Lease};
+use hongbao::intake::redis::{ForeignList, Keys, Order, UnitId, Units};
 use hongbao::redis::{Value, reply};
 
 use crate::instance::{Instance, Setup, TTL, UNIT_COUNT, keys, units};
@@ -229,4 +229,56 @@ fn a_board_elsewhere_may_be_away_without_costing_a_unit() {
     drop(frozen);
     await_until("the end of the silence", PATIENCE, || one.standing.unreachable().is_none().then_some(()));
     await_until("both to share still", PATIENCE, || is_fair(&server, &both).then_some(()));
+}
+
+#[test]
+fn an_epoch_is_not_issued_twice_by_a_redis_that_went_back_to_an_older_state() {
+    let server = Server::start();
+    let one = Instance::start(&server, "one");
+    let unit = UnitId(3);
+    let epoch = || one.held.epoch(unit);
+    // The lease is changed behind its back: it takes the unit anew, each time under a later epoch.
+    let own = keys().owner(unit);
+    let set = |epoch: u64| server.ask(&["SET", &own, &format!("{epoch}|somebody|0")]);
+    await_until("the unit to be owned", PATIENCE, epoch);
+    set(8);
+    let before = await_until("a later epoch", PATIENCE, || epoch().filter(|epoch| *epoch > 8));
+    set(2);
+    let after = await_until("another epoch", PATIENCE, || epoch().filter(|epoch| *epoch != before));
+    assert!(after > before, "{after} behind {before}");
+}
+
+#[test]
+fn a_list_that_only_some_know_stays_with_them() {
+    let server = Server::start();
+    let list = |name: &str, client: &str| ForeignList {
+        name: name.to_owned(),
+        client: client.to_owned(),
+        order: Order::Rpush,
+        hmac_key: None,
+    };
+    let setup = |foreign: Vec<ForeignList>| Setup {
+        keys: Keys::new("t", Units { foreign, ..units() }),
+        ..Setup::default()
+    };
+    let wide = setup(vec![list("intake", "shop"), list("extra", "shop"), list("more", "shop")]);
+    let extra = UnitId(UNIT_COUNT + 1);
+    let all = usize::from(UNIT_COUNT) + 3;
+    let one = Instance::of(&server, "one", wide).unwrap();
+    await_until("all to be owned", PATIENCE, || (one.held.count() == all).then_some(()));
+    let two = Instance::of(&server, "two", setup(vec![list("intake", "shop")])).unwrap();
+    // Eight are known to both.
+    await_until("fair shares", PATIENCE, || (two.held.count() == 4 && one.held.count() == 6).then_some(()));
+    assert!(one.held.epoch(extra).is_some() && one.held.epoch(UnitId(UNIT_COUNT + 2)).is_some());
+    // Who reads a list in another way than those before it owns nothing, and says what differs.
+    let odd = Instance::of(&server, "odd", setup(vec![list("intake", "mall")])).unwrap();
+    await_until("the difference to be told", PATIENCE, || {
+        (odd.anomaly() == Some("lists_differ")).then_some(())
+    });
+    let told = odd.standing.door_closed().expect("the door is closed");
+    assert!(
+        ["list intake", "client mall", "client shop", "intake.redis.lists"].iter().all(|w| told.contains(w)),
+        "{told}"
+    );
+    assert_eq!((odd.held.count(), one.held.count() + two.held.count()), (0, all));
 }

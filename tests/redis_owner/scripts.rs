@@ -9,7 +9,7 @@ use crate::support::{PATIENCE, await_until};
 const KEY: &str = "{t:0}:owner";
 
 fn acquire(link: &mut Link, who: &str, ttl_ms: u64, was_seen: bool) -> Result<Acquired, Failure> {
-    link.call(lease::acquire(KEY, who, ttl_ms, was_seen)).and_then(acquired)
+    link.call(lease::acquire(KEY, who, ttl_ms, was_seen, 0)).and_then(acquired)
 }
 
 fn stored(link: &mut Link) -> Lease {
@@ -48,6 +48,10 @@ fn who_may_take_keep_and_release_a_lease() {
     link.call(lease::release(KEY, 3, "b")).unwrap();
     assert_eq!(stored(link), Lease { epoch: 3, incarnation: "b".to_owned(), deadline_ms: 0 });
     assert_eq!(acquire(link, "c", 60_000, true), Ok(Acquired::Ours(4)));
+    // Where Redis went back to an older state, who saw a later epoch takes one later still.
+    server.ask(&["SET", KEY, "2|a|0"]);
+    let after = link.call(lease::acquire(KEY, "c", 60_000, true, 4)).and_then(acquired);
+    assert_eq!((after, stored(link).epoch), (Ok(Acquired::Ours(5)), 5));
     // What is no lease is nobody's, and is left as it is.
     for value in ["", "x|a|5", "7|a", "7|a|5|6"] {
         server.ask(&["SET", KEY, value]);

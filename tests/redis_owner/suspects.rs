@@ -47,3 +47,14 @@ fn a_dying_process_does_not_wait_for_redis() {
     one.blame(7, &[], "test");
     assert!(one.reload().is_err());
 }
+
+#[test]
+fn a_crash_on_a_full_redis_is_written_down() {
+    let server = Server::start();
+    let (one, two) = (suspects(&server), suspects(&server));
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    (0..2).for_each(|_| one.blame(7, &[], "test"));
+    one.blame(1_000, &[], "test");
+    two.reload().unwrap();
+    assert!(two.is_condemned(7) && !two.is_condemned(1_000));
+}

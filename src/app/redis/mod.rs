@@ -145,6 +145,7 @@ impl RedisService {
             durability_min: redis.durability_min,
             durability_assumed: redis.durability_assumed,
             retention: redis.outcomes_retention,
+            results_bytes_max: redis.results_bytes_max as u64,
         };
         sentry::inspect(&watched)?;
         let (clock, poison): (Clock, Poison) = (Arc::new(now_ms), Poison::default());
@@ -154,7 +155,8 @@ impl RedisService {
             None => Some(Books::open(&config, &folder, &clock, &poison, extras.on_poison.clone())?),
         };
         let sentry = Sentry::start(watched)?;
-        let builder = Builder { config: &config, redis: &redis, keys, held, clock, poison, extras };
+        let standing = Arc::default();
+        let builder = Builder { config: &config, redis: &redis, keys, held, clock, poison, extras, standing };
         builder.build(folder, link, books, sentry)
     }
 
@@ -219,6 +221,8 @@ struct Builder<'a> {
     clock: Clock,
     poison: Poison,
     extras: Extras,
+    /// Once there is an owner's thread.
+    standing: Arc<OnceLock<Arc<Standing>>>,
 }
 
 impl Builder<'_> {
@@ -419,6 +423,10 @@ impl Builder<'_> {
             barrier,
             parker: Arc::new(followers::Parking(shelf.clone())),
             announcer: followers::announcer(self.redis, &self.keys),
+            on_refused: Box::new({
+                let held = self.held.clone();
+                move |unit| held.lost(unit)
+            }),
             poison: self.poison.clone(),
             on_poison: self.extras.on_poison.clone(),
         };
@@ -474,7 +482,14 @@ impl Builder<'_> {
         reader: &str,
         responsible: Box<dyn Fn() -> Vec<UnitId> + Send + Sync>,
     ) -> anyhow::Result<Arc<RedisStreams>> {
-        Ok(Arc::new(RedisStreams::new(&self.redis.target, self.keys.clone(), reader, responsible)?))
+        let streams = RedisStreams::new(&self.redis.target, self.keys.clone(), reader, responsible)?;
+        let standing = self.standing.clone();
+        let is_member = move || {
+            standing
+                .get()
+                .is_some_and(|standing| standing.anomaly().is_none() && standing.figures().member_count > 0)
+        };
+        Ok(Arc::new(streams.counted_while(Box::new(is_member))))
     }
 
     fn wallet(
@@ -603,6 +618,7 @@ impl Builder<'_> {
         };
         let owner = Owner::start(options, (*self.keys).clone(), self.held.clone(), hooks)?;
         let standing = owner.standing();
+        self.standing.get_or_init(|| standing.clone());
         Ok((owner, standing, door))
     }
 

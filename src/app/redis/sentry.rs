@@ -2,7 +2,7 @@
 //!
 //! One thread with a link of its own, so that a slow server slows nobody's work here. It looks often while servers
 //! fill up, rarely while they idle; it asks for the rewrite of an append-only file that may have been cut off; and
-//! it trims the outcome streams of the units that are held. What holds: until a first look succeeded, and whenever
+//! it trims the outcome streams of the units that are held, and the results of all clients. What holds: until a first look succeeded, and whenever
 //! the last one failed, no more than `memory` is stated.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::intake::redis::{Held, Keys, UnitId};
+use crate::intake::redis::{Held, Keys, UnitId, results_room};
 use crate::outcome::redis::trim::{TrimOptions, Trimmer};
 use crate::redis::{Command, Durability, Failure, Finding, Link, Servers, Severity, Target, Watch, Wish};
 
@@ -21,8 +21,13 @@ const LOOK_IDLE: Duration = Duration::from_secs(1);
 /// Share of its memory from which on a server counts as filling up, in percent.
 const FILLING_PERCENT: u64 = 50;
 const TRIM_EVERY: Duration = Duration::from_secs(5);
+/// One in so many bytes of a server may be results of one client.
+const RESULTS_SHARE: u64 = 16;
 /// How long outcomes that all have read are kept while a server fills up.
 const RETENTION_FILLING: Duration = Duration::from_secs(5);
+/// Share from which on, shortly before the door closes, nothing is kept for readers that were not seen for a while.
+const PRESSING_PERCENT: u64 = 75;
+const SILENT_PRESSING: Duration = Duration::from_secs(300);
 
 /// How the servers are, as of the last look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +71,8 @@ pub struct SentryOptions {
     pub durability_min: Durability,
     pub durability_assumed: Option<Durability>,
     pub retention: Duration,
+    /// Of one client's results.
+    pub results_bytes_max: u64,
 }
 
 /// Looks at the servers before anything is started: what is wrong with them is logged, each with the command that mends it;
@@ -113,6 +120,7 @@ impl Sentry {
             watch: Watch::default(),
             seen: seen.clone(),
             trim_at: Instant::now() + TRIM_EVERY,
+            untrimmed: None,
         };
         // The first look is awaited, so that the first 202 says what is so.
         let mut wait = rounds.look();
@@ -157,24 +165,31 @@ struct Rounds {
     trimmer: Trimmer,
     seen: Arc<Mutex<Seen>>,
     trim_at: Instant,
+    /// Why trimming failed last.
+    untrimmed: Option<Failure>,
 }
 
 impl Rounds {
     /// One look, and what follows from it; answers when to look again.
     fn look(&mut self) -> Duration {
-        let (seen, is_filling) = match Servers::read(&mut self.link) {
+        let seen = match Servers::read(&mut self.link) {
             Ok(servers) => self.judge(&servers),
-            Err(failure) => (self.blind(&failure), false),
+            Err(failure) => self.blind(&failure),
         };
+        let percent = match &seen.unreachable {
+            None => share(seen.used_bytes, seen.bound_bytes),
+            Some(_) => 0,
+        };
+        let is_filling = percent >= FILLING_PERCENT;
         let mut held = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         report_change(&held, &seen);
         *held = seen;
         drop(held);
-        self.trim(is_filling);
+        self.trim(percent);
         if is_filling { LOOK_BUSY } else { LOOK_IDLE }
     }
 
-    fn judge(&mut self, servers: &Servers) -> (Seen, bool) {
+    fn judge(&mut self, servers: &Servers) -> Seen {
         let outlook = self.watch.see(servers, self.options.durability_assumed, Instant::now());
         for Wish::Rewrite { server } in outlook.wishes {
             let rewrite = Command::routed("BGREWRITEAOF", "");
@@ -189,17 +204,15 @@ impl Rounds {
                 None => {}
             }
         }
-        let share = |used: u64, bound: u64| (used * 100).checked_div(bound).unwrap_or(0);
         let fullest = servers.each.iter().max_by_key(|facts| share(facts.used_memory, facts.maxmemory));
         let (used_bytes, bound_bytes) = fullest.map_or((0, 0), |facts| (facts.used_memory, facts.maxmemory));
-        let seen = Seen {
+        Seen {
             durability: Arc::from(outlook.durability.as_str()),
             is_full: outlook.is_full,
             unreachable: outlook.is_loading.then(|| "Redis is reading its data".to_owned()),
             used_bytes,
             bound_bytes,
-        };
-        (seen, share(used_bytes, bound_bytes) >= FILLING_PERCENT)
+        }
     }
 
     fn blind(&self, failure: &Failure) -> Seen {
@@ -208,21 +221,59 @@ impl Rounds {
         Seen { durability, unreachable: Some(failure.to_string()), ..before }
     }
 
-    /// Where memory runs short, what every reader has goes at once.
-    fn trim(&mut self, is_filling: bool) {
+    /// Where memory runs short, results go first, then what every reader has, and last what only a silent one has not.
+    fn trim(&mut self, percent: u64) {
+        let is_filling = percent >= FILLING_PERCENT;
         if Instant::now() < self.trim_at && !is_filling {
             return;
         }
+        self.trim_results(percent);
         let retention = if is_filling { RETENTION_FILLING } else { self.options.retention };
-        self.trimmer.retain(retention.as_millis() as u64);
+        let calm = TrimOptions::default();
+        let silent_ms_max = match percent >= PRESSING_PERCENT {
+            true => SILENT_PRESSING.as_millis() as u64,
+            false => calm.silent_ms_max,
+        };
+        self.trimmer.retain(TrimOptions { retention_ms: retention.as_millis() as u64, silent_ms_max });
         self.trim_at = Instant::now() + TRIM_EVERY;
         let held = &self.options.held;
         let units: Vec<UnitId> =
             self.options.keys.units().ids().filter(|unit| held.epoch(*unit).is_some()).collect();
-        if let Err(failure) = self.trimmer.run(&mut self.link, &units) {
-            tracing::debug!(%failure, "the outcome streams were not trimmed; tried again in a while");
+        let failure = self.trimmer.run(&mut self.link, &units).err();
+        match (&failure, &self.untrimmed) {
+            (Some(failure), before) if before.as_ref() != Some(failure) => {
+                tracing::warn!(%failure, "an outcome stream was not trimmed; tried again and again");
+            }
+            (None, Some(_)) => tracing::info!("the outcome streams are trimmed again"),
+            _ => {}
+        }
+        self.untrimmed = failure;
+    }
+
+    fn trim_results(&mut self, percent: u64) {
+        let maxmemory = self.seen.lock().unwrap_or_else(PoisonError::into_inner).bound_bytes;
+        let mut bytes_max = self.options.results_bytes_max;
+        if maxmemory > 0 {
+            bytes_max = bytes_max.min(maxmemory / RESULTS_SHARE);
+        }
+        let is_pressing = percent >= PRESSING_PERCENT;
+        match results_room::trim(&mut self.link, &self.options.keys, bytes_max, is_pressing) {
+            Ok(0) => {}
+            Ok(entries) if is_pressing => {
+                tracing::warn!(
+                    entries,
+                    "Redis runs short of memory: results that nobody may have read were given up"
+                );
+            }
+            Ok(entries) => tracing::debug!(entries, "the result streams were cut to their bytes"),
+            Err(failure) => tracing::debug!(%failure, "the result streams were not cut; tried again"),
         }
     }
+}
+
+/// In percent; zero where there is no bound.
+fn share(used: u64, bound: u64) -> u64 {
+    used.saturating_mul(100).checked_div(bound).unwrap_or(0)
 }
 
 fn report_change(before: &Seen, now: &Seen) {

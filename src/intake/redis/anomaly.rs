@@ -38,6 +38,11 @@ pub enum Anomaly {
          instances the same one"
     )]
     ViewDiffers { ours: String, theirs: String, other: String },
+    #[error(
+        "the list {list} is configured here with {ours}, and by {other}, which is live, with {theirs}: requests would be \
+         paid in another's name, or in another order. Give all instances the same intake.redis.lists"
+    )]
+    ListsDiffer { list: String, ours: String, theirs: String, other: String },
     /// Written by a version that this one cannot read.
     #[error(
         "the key {key} on the board has the format {format}, which this version does not know; update it"
@@ -56,18 +61,20 @@ impl Anomaly {
             Anomaly::WalletDiffers { .. } => "wallet_differs",
             Anomaly::ViewPrivate { .. } => "view_private",
             Anomaly::ViewDiffers { .. } => "view_differs",
+            Anomaly::ListsDiffer { .. } => "lists_differ",
             Anomaly::FormatUnknown { .. } => "format_unknown",
             Anomaly::Unreadable { .. } => "unreadable",
         }
     }
 
     /// Every code, for metrics.
-    pub const CODES: [&str; 7] = [
+    pub const CODES: [&str; 8] = [
         "data_gone",
         "shards_differ",
         "wallet_differs",
         "view_private",
         "view_differs",
+        "lists_differ",
         "format_unknown",
         "unreadable",
     ];
@@ -85,6 +92,7 @@ impl Anomaly {
             | Anomaly::WalletDiffers { .. }
             | Anomaly::ViewPrivate { .. }
             | Anomaly::ViewDiffers { .. }
+            | Anomaly::ListsDiffer { .. }
             | Anomaly::FormatUnknown { .. }
             | Anomaly::Unreadable { .. } => true,
         }

@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
-use super::units::Units;
+use super::units::{ForeignList, Order, Units};
 use crate::redis::{Command, Failure, Script, Value, reply};
 
 /// Format of what this version writes.
@@ -56,6 +56,8 @@ pub struct Entry {
     pub units: Vec<String>,
     /// Names of the foreign lists it is configured with.
     pub lists: Vec<String>,
+    /// How each of them is to be read, in words that are the same where it is the same; see [`list_marks`].
+    pub list_marks: Vec<String>,
     pub accepted_per_s: u64,
     pub settled_per_s: u64,
     /// Accepted and not settled, of the units it holds.
@@ -199,6 +201,70 @@ pub fn view_conflict<'a>(live: &'a [Peer], own: &str) -> Option<&'a Peer> {
         }
     }
     None
+}
+
+/// How each foreign list is to be read: whose it is, from which end, by which key (told by a hash of it).
+pub fn list_marks(units: &Units) -> Vec<String> {
+    let mark = |list: &ForeignList| {
+        let order = match list.order {
+            Order::Rpush => "rpush",
+            Order::Lpush => "lpush",
+        };
+        let key = list.hmac_key.as_deref().map_or_else(
+            || "none".to_owned(),
+            |key| {
+                blake3::derive_key("hongbao board: mark of a list's key", key)[..4]
+                    .iter()
+                    .map(|b| format!("{b:02x}"))
+                    .collect()
+            },
+        );
+        format!("client {}, order {order}, hmac_key {key}", list.client)
+    };
+    units.foreign.iter().map(mark).collect()
+}
+
+/// A list that two instances would read in two ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListConflict {
+    pub list: String,
+    pub ours: String,
+    pub theirs: String,
+    /// Who was there first.
+    pub other: String,
+}
+
+/// Which list keeps `own` from taking part, if any does: in the same way as [`view_conflict`].
+pub fn list_conflict(live: &[Peer], own: &str) -> Option<ListConflict> {
+    let mut in_order: Vec<&Peer> = live.iter().collect();
+    in_order.sort_by_key(|peer| peer.seniority());
+    let mut taken: Vec<(&Peer, &Entry)> = Vec::new();
+    for peer in in_order {
+        let Ok(entry) = &peer.entry else { continue };
+        let is_barred = entry.anomaly.as_ref().is_some_and(|(code, _)| code != "lists_differ");
+        if peer.incarnation != own && (is_barred || entry.is_stopping) {
+            continue;
+        }
+        let against = taken.iter().find_map(|(other, theirs)| Some((*other, differing(entry, theirs)?)));
+        match against {
+            Some((other, (list, ours, theirs))) if peer.incarnation == own => {
+                let (list, ours, theirs) = (list.to_owned(), ours.to_owned(), theirs.to_owned());
+                return Some(ListConflict { list, ours, theirs, other: other.shown() });
+            }
+            Some(_) => {}
+            None => taken.push((peer, entry)),
+        }
+    }
+    None
+}
+
+/// A list that both have and read differently, with how each reads it.
+fn differing<'e>(ours: &'e Entry, theirs: &'e Entry) -> Option<(&'e str, &'e str, &'e str)> {
+    let marks = |entry: &'e Entry| entry.lists.iter().zip(&entry.list_marks);
+    marks(ours).find_map(|(list, mark)| {
+        let (_, other) = marks(theirs).find(|(name, other)| *name == list && *other != mark)?;
+        Some((list.as_str(), mark.as_str(), other.as_str()))
+    })
 }
 
 /// The wallet that the fleet pays from.

@@ -30,6 +30,8 @@ pub struct DeadReason {
 #[derive(Clone, Debug)]
 pub struct Dead {
     pub element: Bytes,
+    /// Bytes of the whole, where `element` is only its beginning.
+    pub cut_from: Option<u64>,
     pub reason: DeadReason,
 }
 

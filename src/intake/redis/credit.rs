@@ -3,8 +3,10 @@
 //! *A list may hold as much as is still free* (dynamic thresholds, Choudhury and Hahne 1998): one list alone fills half
 //! of the memory, and however many are stuck, an empty one finds room. What is not known before it is read, the size
 //! of the elements, is guessed from those read last and from a look ahead; a list is begun with a few. One element is
-//! always read when its list holds nothing and anything is free: whatever its size, nothing gets stuck.
+//! always read when its list holds nothing and anything is free: whatever its size, nothing gets stuck. What could not
+//! be read in time is asked for by halves, down to one element, and by more again only little by little.
 
+use super::sizes::Manner;
 use super::window::Weight;
 
 /// Elements of the first read of a list; each full read raises it fourfold.
@@ -12,6 +14,8 @@ const READ_COUNT_FIRST: u64 = 16;
 const READ_COUNT_MAX: u64 = 4_096;
 /// What an element is taken for before one was seen.
 const ELEMENT_BYTES_GUESS: u64 = 16 << 10;
+/// Elements of one scan: each is a call inside of Redis, ten times the cost of one in a plain read.
+const SCAN_COUNT_MAX: u64 = 512;
 /// Elements that are read without having looked ahead, and how far the looks are apart.
 const BLIND_COUNT: u64 = 512;
 pub const PROBE_STRIDE: u64 = 128;
@@ -41,6 +45,8 @@ impl Credit {
 #[derive(Clone, Copy, Debug)]
 pub struct Gauge {
     count_max: u64,
+    /// What the count does not grow beyond at once, as more failed.
+    ceiling: u64,
     /// The largest of late, in memory; zero before the first.
     element_bytes: u64,
     /// The most requests of late in one element.
@@ -55,6 +61,7 @@ impl Default for Gauge {
     fn default() -> Gauge {
         Gauge {
             count_max: READ_COUNT_FIRST,
+            ceiling: READ_COUNT_MAX,
             element_bytes: 0,
             element_requests: 1,
             mean_requests: 16,
@@ -69,11 +76,21 @@ impl Gauge {
     }
 
     /// Elements to read of `count` with this share and at most `bytes_max` in one reply.
-    pub fn count(&self, count: u64, share: Weight, bytes_max: u64) -> u64 {
+    pub fn count(&self, count: u64, share: Weight, bytes_max: u64, manner: Manner) -> u64 {
         let by_requests = share.requests / self.element_requests;
         let by_bytes = share.bytes.min(bytes_max) / self.element_bytes();
-        let by_sight = self.seen_ahead.max(BLIND_COUNT);
-        count.min(self.count_max).min(by_requests).min(by_bytes).min(by_sight)
+        let by_manner = match manner {
+            Manner::Known => by_bytes,
+            Manner::Trusted => by_bytes.min(self.seen_ahead.max(BLIND_COUNT)),
+            // It stops by itself; not begun where no byte is free.
+            Manner::Scanned => SCAN_COUNT_MAX.min(share.bytes).min(bytes_max),
+        };
+        count.min(self.count_max).min(by_requests).min(by_manner)
+    }
+
+    /// Bytes of the largest element of late.
+    pub fn largest(&self) -> u64 {
+        self.element_bytes
     }
 
     /// What so many elements may come to.
@@ -82,8 +99,14 @@ impl Gauge {
     }
 
     /// How many elements behind a read of `count` are worth looking at before they are read.
-    pub fn look_ahead(&self, count: u64) -> u64 {
-        if count < BLIND_COUNT { 0 } else { READ_COUNT_MAX }
+    pub fn look_ahead(&self, count: u64, manner: Manner) -> u64 {
+        if count < BLIND_COUNT || manner == Manner::Known { 0 } else { READ_COUNT_MAX }
+    }
+
+    /// A read of `asked` elements did not come in time, or its connection broke.
+    pub fn note_failed(&mut self, asked: u64) {
+        self.count_max = (asked / 2).max(1);
+        self.ceiling = self.count_max;
     }
 
     /// `ahead` elements behind those that were read were looked at, and this was the largest.
@@ -102,7 +125,8 @@ impl Gauge {
         let mean = (16 * sum.requests).checked_div(count).unwrap_or(self.mean_requests);
         self.mean_requests = (3 * self.mean_requests + mean) / 4;
         if count == asked && asked >= self.count_max.min(BLIND_COUNT) {
-            self.count_max = (self.count_max * 4).min(READ_COUNT_MAX);
+            self.ceiling = (self.ceiling + self.ceiling.div_ceil(8)).min(READ_COUNT_MAX);
+            self.count_max = (self.count_max * 4).min(self.ceiling);
         }
     }
 
@@ -144,10 +168,10 @@ mod tests {
         let (mut gauge, share) = (Gauge::default(), weight(1 << 20, 1 << 30));
         let mut counts = Vec::new();
         for _ in 0..6 {
-            let count = gauge.count(1_000_000, share, 4 << 20);
+            let count = gauge.count(1_000_000, share, 4 << 20, Manner::Trusted);
             counts.push(count);
             gauge.note_read(count, count, weight(count, count * 200), weight(1, 200));
-            gauge.note_probe(gauge.look_ahead(count), 200);
+            gauge.note_probe(gauge.look_ahead(count, Manner::Trusted), 200);
         }
         assert_eq!(counts, [16, 64, 256, 512, 4_096, 4_096]);
     }
@@ -158,16 +182,40 @@ mod tests {
             let mut gauge = Gauge::default();
             gauge.note_read(16, 16, weight(16, 16 * bytes), weight(1, bytes));
             gauge.note_read(64, 64, weight(64, 64 * bytes), weight(1, bytes));
-            gauge.count(1_000_000, weight(1 << 20, 1 << 30), 4 << 20)
+            gauge.count(1_000_000, weight(1 << 20, 1 << 30), 4 << 20, Manner::Trusted)
         };
         assert_eq!([read(100), read(100 << 10), read(1 << 20), read(5 << 20)], [256, 40, 4, 0]);
         let mut gauge = Gauge::default();
         for _ in 0..4 {
             gauge.note_read(4_096, 4_096, weight(4_096, 4_096), weight(1, 1));
         }
-        assert_eq!(gauge.count(9_999, MAX, 4 << 20), 512, "unseen elements are read with care");
+        let count = |gauge: &Gauge, manner| gauge.count(9_999, MAX, 4 << 20, manner);
+        assert_eq!(count(&gauge, Manner::Trusted), 512, "unseen elements are read with care");
+        assert_eq!(count(&gauge, Manner::Known), 1_000, "not those that cannot be large");
         gauge.note_probe(4_096, 1_000);
-        assert_eq!(gauge.count(9_999, MAX, 4 << 20), 100, "by what was seen ahead");
+        assert_eq!(count(&gauge, Manner::Trusted), 100, "by what was seen ahead");
+        assert_eq!(count(&gauge, Manner::Scanned), 512, "a scan stops by itself");
+    }
+
+    #[test]
+    fn what_failed_is_asked_for_by_halves() {
+        let (mut gauge, share) = (Gauge::default(), weight(1 << 20, 1 << 30));
+        let mut read = |has_failed: bool| {
+            let count = gauge.count(1_000_000, share, 4 << 20, Manner::Scanned);
+            match has_failed {
+                true => gauge.note_failed(count),
+                false => gauge.note_read(count, count, weight(count, count * 200), weight(1, 200)),
+            }
+            count
+        };
+        let counts: Vec<u64> = (0..6).map(|_| read(true)).collect();
+        assert_eq!(counts, [16, 8, 4, 2, 1, 1]);
+        let counts: Vec<u64> = (0..6).map(|_| read(false)).collect();
+        assert_eq!(counts, [1, 2, 3, 4, 5, 6], "and by more again little by little");
+        for _ in 0..100 {
+            let _ = read(false);
+        }
+        assert_eq!(read(false), 512);
     }
 
     #[test]

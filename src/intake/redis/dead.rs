@@ -128,12 +128,13 @@ impl Cemetery {
     }
 
     fn entry(&self, unit: &str, dead: &Dead, now: UnixMs) -> Vec<u8> {
-        let whole = &dead.element[..];
-        let kept = &whole[..whole.len().min(self.options.element_bytes_max)];
+        let given = &dead.element[..];
+        let kept = &given[..given.len().min(self.options.element_bytes_max)];
+        let whole_bytes = dead.cut_from.map_or(given.len(), |bytes| bytes as usize);
         let text = match std::str::from_utf8(kept) {
             Ok(text) => Some(text),
             // A character may have been cut in two.
-            Err(error) if kept.len() < whole.len() && error.error_len().is_none() => {
+            Err(error) if kept.len() < whole_bytes && error.error_len().is_none() => {
                 std::str::from_utf8(&kept[..error.valid_up_to()]).ok()
             }
             Err(_) => None,
@@ -146,8 +147,8 @@ impl Cemetery {
             detail: dead.reason.detail.as_str().into(),
             element: text.map(Cow::Borrowed),
             element_base64: text.is_none().then(|| BASE64.encode(kept).into()),
-            element_bytes: whole.len(),
-            truncated: kept.len() < whole.len(),
+            element_bytes: whole_bytes,
+            truncated: kept.len() < whole_bytes,
         };
         serde_json::to_vec(&entry).expect("strings and numbers are JSON")
     }
@@ -185,7 +186,7 @@ mod tests {
 
     fn written(element: &[u8], element_bytes_max: usize) -> Vec<u8> {
         let reason = DeadReason { code: "damaged", detail: "why \"so\"".to_owned() };
-        let dead = Dead { element: Bytes::copy_from_slice(element), reason };
+        let dead = Dead { element: Bytes::copy_from_slice(element), cut_from: None, reason };
         cemetery(element_bytes_max).entry("hongbao:3", &dead, 1_767_225_600_007)
     }
 

@@ -127,13 +127,41 @@ impl Keys {
     }
 }
 
+/// What decides the slot of a key, where that is not all of it.
+fn hash_tag(key: &str) -> Option<&str> {
+    let open = key.find('{')?;
+    let length = key[open + 1..].find('}')?;
+    (length > 0).then(|| &key[open + 1..open + 1 + length])
+}
+
+/// Whose keys a foreign list of this name, or what stands beside it, might be, if anybody's.
+pub fn taken(namespace: &str, list: &str) -> Option<&'static str> {
+    let own = |name: &str| {
+        let rest = name.strip_prefix(namespace)?.strip_prefix(':')?;
+        let is_of = |what: &str| rest == what || rest.strip_prefix(what).is_some_and(|r| r.starts_with(':'));
+        match rest {
+            number if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some("a shard")
+            }
+            "campaigns" => Some("the campaigns"),
+            _ if is_of("results") => Some("the results"),
+            _ if is_of("board") => Some("the board"),
+            _ => None,
+        }
+    };
+    own(list).or_else(|| hash_tag(list).and_then(own))
+}
+
+/// Whether `key` is one of those that a foreign list has beside it.
+pub fn stands_beside(list: &str, key: &str) -> bool {
+    ["a", "b", "owner", "outcomes", "parked", "dead"]
+        .into_iter()
+        .any(|what| beside_foreign(list, what) == key)
+}
+
 /// A key of the same slot as a foreign list, whose name may have a hash tag of its own.
 fn beside_foreign(list: &str, what: &str) -> String {
-    let tag = list.find('{').and_then(|open| {
-        let length = list[open + 1..].find('}')?;
-        (length > 0).then(|| &list[open + 1..open + 1 + length])
-    });
-    match tag {
+    match hash_tag(list) {
         Some(tag) => format!("{{{tag}}}:{list}:{what}"),
         None => format!("{{{list}}}:{what}"),
     }

@@ -1,8 +1,9 @@
 //! The lease of a unit: who owns it, under which epoch, until when; and the three scripts that change it.
 //!
 //! Stored as `epoch|incarnation|deadline_ms` without expiry. What holds: each script reads Redis's own clock and
-//! writes its one key with one SET; the epoch rises with every acquisition and never falls while the key is there;
-//! only who is named in the lease renews or releases it. Absent: when to do which.
+//! writes its one key with one SET; the epoch rises with every acquisition and never falls while the key is there, nor
+//! for a process that saw a higher one before Redis went back to an older state; only who is named in the lease renews
+//! or releases it. Absent: when to do which.
 
 use crate::redis::{Command, Failure, Script, Value, reply};
 
@@ -14,18 +15,19 @@ pub const GONE: &str = "GONE";
 pub const ODD: &str = "ODD";
 
 /// Free are: a key that was never there, a deadline that passed (zero: released), and one's own older lease.
+/// ARGV incarnation ttl seen least: the new epoch is above the stored one and `least`.
 pub static ACQUIRE: Script = Script::new(
     "acquire",
     "#!lua flags=allow-oom
 local held = redis.call('GET', KEYS[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local epoch = 0
+local epoch = tonumber(ARGV[4])
 if held then
   local number, incarnation, deadline = string.match(held, '^(%d+)|([^|]*)|(%d+)$')
   if not number then return redis.error_reply('ODD ' .. KEYS[1] .. ' holds no lease') end
   if incarnation ~= ARGV[1] and tonumber(deadline) > now then return held end
-  epoch = tonumber(number)
+  epoch = math.max(epoch, tonumber(number))
 elseif ARGV[3] == '1' then
   return redis.error_reply('GONE ' .. KEYS[1] .. ' is not there any more')
 end
@@ -82,10 +84,11 @@ impl Lease {
     }
 }
 
-/// Takes it for `ttl_ms`, if it is free. `was_seen`: a missing key is then an error ([`GONE`]), not a new unit.
-pub fn acquire(key: &str, incarnation: &str, ttl_ms: u64, was_seen: bool) -> Command {
+/// Takes it for `ttl_ms`, if it is free, under an epoch above `epoch_seen`: the highest that was ever seen of it.
+/// `was_seen`: a missing key is then an error ([`GONE`]), not a new unit.
+pub fn acquire(key: &str, incarnation: &str, ttl_ms: u64, was_seen: bool, epoch_seen: u64) -> Command {
     let seen = if was_seen { "1" } else { "0" };
-    Command::script(&ACQUIRE, &[key.as_bytes()]).arg(incarnation).arg(ttl_ms).arg(seen)
+    Command::script(&ACQUIRE, &[key.as_bytes()]).arg(incarnation).arg(ttl_ms).arg(seen).arg(epoch_seen)
 }
 
 /// Keeps it for `ttl_ms` from now on.

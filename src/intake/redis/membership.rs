@@ -138,6 +138,10 @@ impl Membership {
                 }
             }
         }
+        if let Some(conflict) = board::list_conflict(&sight.peers.live, own.incarnation) {
+            let board::ListConflict { list, ours, theirs, other } = conflict;
+            return Some(Anomaly::ListsDiffer { list, ours, theirs, other });
+        }
         let against = board::view_conflict(&sight.peers.live, own.incarnation)?;
         let other = against.shown();
         let theirs = against.entry.as_ref().ok().and_then(|entry| entry.view.clone());
@@ -244,6 +248,40 @@ mod tests {
         let judged = membership.judge(&sight, &Own { is_unwell: true, ..own }, &keys());
         assert_eq!((judged.may_own, judged.anomaly, membership.member_since), (false, None, 0));
         assert!(membership.judge(&sight, &self::own(Some("w"), None), &keys()).may_own);
+    }
+
+    #[test]
+    fn of_two_that_read_a_list_differently_the_later_is_refused() {
+        let with = |name: &str, member_since: u64, lists: &[(&str, &str)]| {
+            let mut peer = peer(name, None, member_since);
+            let entry = peer.entry.as_mut().unwrap();
+            entry.view = Some("v".to_owned());
+            entry.lists = lists.iter().map(|(list, _)| (*list).to_owned()).collect();
+            entry.list_marks = lists.iter().map(|(_, mark)| (*mark).to_owned()).collect();
+            peer
+        };
+        let code = |mine: u64, theirs: &[(&str, &str)]| {
+            let peers =
+                vec![with("me", mine, &[("a", "client x"), ("b", "client x")]), with("other", 20, theirs)];
+            let own = Own {
+                incarnation: "me",
+                wallet: Some("w"),
+                view: Some("v"),
+                shards: "4/2",
+                is_unwell: false,
+            };
+            let judged = Membership::default().judge(&sight(Some("w"), Some("4/2"), peers), &own, &keys());
+            judged.anomaly.map(|anomaly| (anomaly.code(), anomaly.to_string()))
+        };
+        assert_eq!(
+            code(30, &[("a", "client x"), ("c", "client z")]),
+            None,
+            "other lists are no contradiction"
+        );
+        let (word, told) = code(30, &[("c", "client z"), ("b", "client y")]).unwrap();
+        assert_eq!(word, "lists_differ");
+        assert!(["list b", "client x", "client y", "other"].iter().all(|word| told.contains(word)), "{told}");
+        assert_eq!(code(10, &[("b", "client y")]), None, "who was first goes on");
     }
 
     #[test]

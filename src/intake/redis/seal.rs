@@ -1,8 +1,8 @@
-//! The scripts of the sealed generations: look, seal, append, ack, and probe for what is large.
+//! The scripts of the sealed generations: look, seal, append, ack, probe for what is large, and scan what may be.
 //!
 //! Each writes one key with one command at most, and does so only for the owner of the unit: the first key is the
 //! owner's, the first argument what its value must begin with (`epoch|incarnation|`). Errors by their first word:
-//! `GONE` no owner is written there, `STALE` it is another, `LENGTH n` the generation has n elements and not as many
+//! `GONE` no owner is written there, `STALE` it is another, `BESIDE` a key beside the lists is not what it must be, `LENGTH n` the generation has n elements and not as many
 //! as were expected, `LATE now` the command came after its time.
 //!
 //! Why they have a time: an ack that was sent over a connection that broke may still be executed, when this process
@@ -33,24 +33,44 @@ macro_rules! fenced {
     };
 }
 
-/// KEYS owner a b → {LLEN a, LLEN b, now}
+/// KEYS owner a b outcomes parked → {LLEN a, LLEN b, now, bytes a, bytes b}; refused as `BESIDE` where what is read
+/// could not be recorded, as one of the last two is something else than it must be
 static LENGTHS: Script = Script::new(
     "lengths",
-    fenced!("return {redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), now}\n"),
+    fenced!(
+        r"
+local function bytes(list)
+  local found = redis.pcall('MEMORY', 'USAGE', list, 'SAMPLES', 65536)
+  return type(found) == 'number' and found or 0
+end
+local function is(key, wanted)
+  local found = redis.call('TYPE', key).ok
+  return found == wanted or found == 'none'
+end
+for at, wanted in pairs({[4] = 'stream', [5] = 'zset'}) do
+  if not is(KEYS[at], wanted) then
+    return redis.error_reply('BESIDE ' .. KEYS[at] .. ' is no ' .. wanted .. ': rename it, or remove it; the unit stands still')
+  end
+end
+local a, b = redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3])
+return {a, b, now, bytes(KEYS[2]), bytes(KEYS[3])}
+"
+    ),
 );
 
-/// KEYS owner live target, ARGV fence not_before deadline → {what, LLEN target, now}
+/// KEYS owner live target, ARGV fence not_before deadline → {what, LLEN target, now, bytes}
 static SEAL: Script = Script::new(
     "seal",
     fenced!(
         r"
 if now > tonumber(ARGV[3]) then return redis.error_reply('LATE ' .. now) end
 local live, target = redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3])
-if target > 0 then return {2, target, now} end
-if live == 0 then return {0, 0, now} end
-if now < tonumber(ARGV[2]) then return {3, 0, now} end
+if target > 0 then return {2, target, now, 0} end
+if live == 0 then return {0, 0, now, 0} end
+if now < tonumber(ARGV[2]) then return {3, 0, now, 0} end
 redis.call('RENAME', KEYS[2], KEYS[3])
-return {1, live, now}
+local bytes = redis.pcall('MEMORY', 'USAGE', KEYS[3], 'SAMPLES', 65536)
+return {1, live, now, type(bytes) == 'number' and bytes or 0}
 "
     ),
 );
@@ -110,6 +130,30 @@ return largest
 ",
 );
 
+/// KEYS list, ARGV offset count head|tail bytes_max element_bytes_max → elements, the oldest first, up to the first
+/// with which they would have more bytes than that, but one at least; one that is too large as {bytes, its beginning}
+static SCAN: Script = Script::new(
+    "scan",
+    r"#!lua flags=no-writes
+local at, count, is_head = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == 'head'
+local left, most = tonumber(ARGV[4]), tonumber(ARGV[5])
+local found = {}
+for number = 1, count do
+  local element = redis.call('LINDEX', KEYS[1], is_head and at or -(at + 1))
+  if not element then break end
+  local bytes = #element
+  if number > 1 and bytes > left then break end
+  if bytes > most then element = {bytes, string.sub(element, 1, most)} end
+  found[number] = element
+  left, at = left - bytes, at + 1
+end
+return found
+",
+);
+
+/// Nodes of a list that are looked at to tell its bytes; with more elements than this, they are an estimate.
+pub const NODES_LOOKED_AT: u64 = 65_536;
+
 /// Names the owner that a script works for.
 #[derive(Clone, Debug)]
 pub struct Fence {
@@ -144,15 +188,16 @@ fn end_of(order: Order) -> &'static str {
 }
 
 /// Answered by [`lengths_reply`].
-pub fn lengths(fence: &Fence, sealed: &[String; 2]) -> Command {
-    let keys = [fence.owner_key.as_bytes(), sealed[0].as_bytes(), sealed[1].as_bytes()];
-    Command::script(&LENGTHS, &keys).arg(fence.prefix())
+pub fn lengths(fence: &Fence, sealed: &[String; 2], beside: &[String; 2]) -> Command {
+    let [a, b] = sealed.each_ref().map(String::as_bytes);
+    let [outcomes, parked] = beside.each_ref().map(String::as_bytes);
+    Command::script(&LENGTHS, &[fence.owner_key.as_bytes(), a, b, outcomes, parked]).arg(fence.prefix())
 }
 
-/// Elements in the two generations, and the server's time.
-pub fn lengths_reply(value: Value) -> Result<([u64; 2], UnixMs), Failure> {
-    let [a, b, now] = numbers("lengths", value)?;
-    Ok(([a, b], now))
+/// Elements in the two generations, the server's time, and the generations' bytes, 0 if they cannot be told.
+pub fn lengths_reply(value: Value) -> Result<([u64; 2], UnixMs, [u64; 2]), Failure> {
+    let [a, b, now, bytes_a, bytes_b] = numbers("lengths", value)?;
+    Ok(([a, b], now, [bytes_a, bytes_b]))
 }
 
 /// Renames the live list to `target`, if that is empty. Answered by [`seal_reply`].
@@ -161,16 +206,16 @@ pub fn seal(fence: &Fence, live: &str, target: &str, not_before: UnixMs, deadlin
     Command::script(&SEAL, &keys).arg(fence.prefix()).arg(not_before).arg(deadline)
 }
 
-/// What became of it, the elements in the target, and the server's time.
-pub fn seal_reply(value: Value) -> Result<(Sealed, u64, UnixMs), Failure> {
-    let [what, target, now] = numbers("seal", value)?;
+/// What became of it, the elements in the target, the server's time, and the target's bytes, 0 if they cannot be told.
+pub fn seal_reply(value: Value) -> Result<(Sealed, u64, UnixMs, u64), Failure> {
+    let [what, target, now, bytes] = numbers("seal", value)?;
     let what = match what {
         0 => Sealed::Nothing,
         1 => Sealed::Yes,
         2 => Sealed::Occupied,
         _ => Sealed::Early,
     };
-    Ok((what, target, now))
+    Ok((what, target, now, bytes))
 }
 
 /// Moves the oldest element of the live list behind the newest of a generation that has `length` elements, or up to
@@ -240,6 +285,23 @@ pub fn range(list: &str, order: Order, offset: u64, count: u64) -> Command {
         Order::Lpush => (-(offset + count), -(offset + 1)),
     };
     Command::new("LRANGE", list).arg(first).arg(last)
+}
+
+/// Up to `count` elements, the oldest `offset` elements passed over: as many as have `bytes_max`, but one at least.
+/// The oldest comes first, whatever the order. See [`SCAN`] for one that is larger than `element_bytes_max`.
+pub fn scan(
+    list: &str,
+    order: Order,
+    (offset, count): (u64, u64),
+    bytes_max: u64,
+    element_bytes_max: u64,
+) -> Command {
+    Command::script(&SCAN, &[list.as_bytes()])
+        .arg(offset)
+        .arg(count)
+        .arg(end_of(order))
+        .arg(bytes_max)
+        .arg(element_bytes_max)
 }
 
 fn numbers<const N: usize>(command: &str, value: Value) -> Result<[u64; N], Failure> {

@@ -31,7 +31,7 @@ pub struct View {
     pub member_count: usize,
     /// Our position among them, in the order of incarnations.
     pub me: usize,
-    /// By number of the unit.
+    /// By number of the unit, or by position among some units that are shared on their own.
     pub units: Vec<Hold>,
 }
 
@@ -42,6 +42,16 @@ pub struct Moves {
     pub acquire: Vec<UnitId>,
     /// More is due to us than there is to take now.
     pub is_waiting: bool,
+}
+
+impl Moves {
+    /// Adds the moves of a view of these units only, by their positions among them.
+    pub fn extend(&mut self, of_some: Moves, units: &[UnitId]) {
+        let unit = |position: &UnitId| units[usize::from(position.0)];
+        self.leave.extend(of_some.leave.iter().map(unit));
+        self.acquire.extend(of_some.acquire.iter().map(unit));
+        self.is_waiting |= of_some.is_waiting;
+    }
 }
 
 impl View {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::hooks::{Announcer, Barrier, Parker};
 use super::scribe;
 use crate::domain::bytes::entries;
-use crate::intake::redis::Keys;
+use crate::intake::redis::{Keys, UnitId};
 use crate::outcome::{Appended, OutcomeError, OutcomeLog};
 use crate::redis::{Link, LinkError, Target};
 use crate::ring::{Bell, Poison};
@@ -37,6 +37,9 @@ pub struct LogParts {
     pub barrier: Arc<dyn Barrier>,
     pub parker: Arc<dyn Parker>,
     pub announcer: Arc<dyn Announcer>,
+    /// Told of a unit of which nothing can be recorded, as a key of it is not what it must be, before its outcomes are
+    /// passed over: from then on nothing that was read of it may be acknowledged, so that it is all read again.
+    pub on_refused: Box<dyn Fn(UnitId) + Send + Sync>,
     pub poison: Poison,
     /// Called on the scribe's thread when it can go on no more.
     pub on_poison: Arc<dyn Fn() + Send + Sync>,

@@ -6,7 +6,11 @@
 //!
 //! Recording is not fenced by the unit's epoch, on purpose: whoever was owner when the wallet decided tells the truth,
 //! and a fact lost to a fence would have to be asked from the wallet again.
+//!
+//! A key of the wrong type is mended by nobody but a person, and concerns one unit: that unit is given up, which voids
+//! what was read of it, and its outcomes are passed over; the wallet is asked again when it is read again.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,6 +49,8 @@ struct Scribe {
     parts: LogParts,
     /// By unit.
     streams: Vec<String>,
+    /// Which unit a key of the steps is of.
+    units: HashMap<Vec<u8>, UnitId>,
     writers: Vec<FrameWriter>,
     /// The server said that its memory is full.
     full_until: Option<Instant>,
@@ -61,7 +67,10 @@ pub(super) fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     let streams: Vec<String> = parts.keys.units().ids().map(|unit| parts.keys.outcomes(unit)).collect();
     let writers = streams.iter().map(|_| FrameWriter::default()).collect();
-    let mut scribe = Scribe { shared, link, options, parts, streams, writers, full_until: None };
+    let keys_of =
+        |unit| [parts.keys.outcomes(unit), parts.keys.parked(unit)].map(|key| (key.into_bytes(), unit));
+    let units = parts.keys.units().ids().flat_map(keys_of).collect();
+    let mut scribe = Scribe { shared, link, options, parts, streams, units, writers, full_until: None };
     Builder::new().name("scribe".to_owned()).spawn(move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scribe.run())) {
             scribe.parts.poison.set(format!("the scribe panicked: {}", panic_text(&*panic)));
@@ -188,6 +197,7 @@ impl Scribe {
                     Err(failure) if failure.is_code("OOM") && command.script_of().is_none() => {
                         left.push(self.record_anyway(&command));
                     }
+                    Err(failure) if self.gives_up(&command, &failure) => {}
                     Err(failure) => {
                         reason = Some(format!("{}: {failure}", String::from_utf8_lossy(command.key())));
                         left.push(command);
@@ -208,6 +218,18 @@ impl Scribe {
             }
         }
         Ok(())
+    }
+
+    /// Whether the failure is of one unit's key alone, which is given up then.
+    fn gives_up(&self, command: &Command, failure: &Failure) -> bool {
+        let unit =
+            command.keys().find_map(|key| self.units.get(key)).filter(|_| failure.is_code("WRONGTYPE"));
+        if let Some(unit) = unit {
+            let key = String::from_utf8_lossy(command.key()).into_owned();
+            tracing::error!(key, "is not what it must be: rename it, or remove it; its unit stands still");
+            (self.parts.on_refused)(*unit);
+        }
+        unit.is_some()
     }
 
     fn pause(&self, failures: u32, reason: String, listener: &Listener) -> Result<(), Stopped> {

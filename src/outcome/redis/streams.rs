@@ -27,6 +27,8 @@ pub struct RedisStreams {
     /// The name of this reader, among all of the fleet.
     reader: String,
     responsible: Box<dyn Fn() -> Vec<UnitId> + Send + Sync>,
+    /// Whether this reader counts for what may be trimmed.
+    counts: Box<dyn Fn() -> bool + Send + Sync>,
     by_name: HashMap<String, UnitId>,
     /// Of the largest frames lately.
     frame_bytes: AtomicUsize,
@@ -47,9 +49,17 @@ impl RedisStreams {
             keys,
             reader: reader.to_owned(),
             responsible,
+            counts: Box::new(|| true),
             by_name,
             frame_bytes: AtomicUsize::new(FRAME_BYTES_AT_FIRST),
         })
+    }
+
+    /// It is waited for only if it was so at some time: an instance that may own nothing holds up nobody's memory.
+    #[must_use]
+    pub fn counted_while(mut self, counts: Box<dyn Fn() -> bool + Send + Sync>) -> RedisStreams {
+        self.counts = counts;
+        self
     }
 
     fn key(&self, stream: &str) -> Result<String, StreamError> {
@@ -95,7 +105,11 @@ impl StreamSource for RedisStreams {
         let commands = after.iter().map(range).collect::<Result<Vec<Command>, StreamError>>()?;
         let mut stretches = Vec::new();
         for (position, result) in after.iter().zip(self.round(&commands)) {
-            let frames = result.and_then(frames).map_err(failed)?;
+            let frames = match result.and_then(frames) {
+                // The unit stands still, and says so; others are read on.
+                Err(failure) if failure.is_code("WRONGTYPE") => continue,
+                other => other.map_err(failed)?,
+            };
             if !frames.is_empty() {
                 stretches.push(Stretch { stream: position.stream.clone(), frames });
             }
@@ -104,7 +118,7 @@ impl StreamSource for RedisStreams {
         Ok(stretches)
     }
 
-    fn tails(&self, streams: &[String]) -> Result<Vec<Tail>, StreamError> {
+    fn tails(&self, streams: &[String]) -> Result<Vec<Option<Tail>>, StreamError> {
         let info = |stream: &String| {
             let key = self.key(stream)?;
             Ok(Command::routed("XINFO", &key).arg("STREAM").arg(key))
@@ -112,13 +126,17 @@ impl StreamSource for RedisStreams {
         let commands = streams.iter().map(info).collect::<Result<Vec<Command>, StreamError>>()?;
         let tail = |result: Result<Value, Failure>| match result {
             // There is no such stream yet.
-            Err(failure) if failure.is_code("ERR") => Ok(Tail::default()),
-            other => other.and_then(tail_of).map_err(failed),
+            Err(failure) if failure.is_code("ERR") => Ok(Some(Tail::default())),
+            Err(failure) if failure.is_code("WRONGTYPE") => Ok(None),
+            other => other.and_then(tail_of).map(Some).map_err(failed),
         };
         self.round(&commands).into_iter().map(tail).collect()
     }
 
     fn note(&self, positions: &[Position]) -> Result<(), StreamError> {
+        if !(self.counts)() {
+            return Ok(());
+        }
         let commands = trim::note(&self.keys, &self.reader, positions);
         self.round(&commands).into_iter().try_for_each(|result| result.map(|_| ()).map_err(failed))
     }

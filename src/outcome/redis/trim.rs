@@ -2,14 +2,15 @@
 //!
 //! Readers note how far they have got in one hash of the board: field `reader|unit`, value `ms-number|seen`, the
 //! time by Redis. The owner of a unit gives up what is older than the retention and behind every reader that was
-//! seen lately; a reader that is silent for a day is waited for no more, and named in the log. Trimming is safe
-//! whoever does it, so that it is not fenced. What holds: bounded work a call.
+//! seen lately; a reader that is silent for a day is waited for no more, and named in the log; where memory runs
+//! short, already after minutes. Trimming is safe whoever does it, so that it is not fenced. What holds: bounded work a
+//! call, but enough of it to keep up with what is written; a unit whose stream cannot be trimmed holds up no other.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::UnixMs;
-use crate::intake::redis::{Keys, UnitId};
+use crate::intake::redis::{Keys, UnitId, Units};
 use crate::outcome::stream::{Position, StreamId};
 use crate::redis::{Command, Failure, Link, Script, Value, reply};
 
@@ -26,8 +27,10 @@ return redis.call('HSET', KEYS[1], unpack(ARGV))",
 );
 /// Positions in one command.
 const NOTED_MAX: usize = 1_000;
-/// Entries of one stream that one call gives up, at most.
+/// Entries of one stream that one command gives up, at most: what Redis is kept from its other clients for.
 const TRIMMED_MAX: usize = 1_000;
+/// Rounds of such commands in one call: some ten thousand entries a second of each stream, called every five.
+const ROUNDS_MAX: usize = 50;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrimOptions {
@@ -107,13 +110,13 @@ impl Trimmer {
         Trimmer { keys, options, named: HashSet::new() }
     }
 
-    /// From now on, what all readers have is kept this long.
-    pub fn retain(&mut self, retention_ms: u64) {
-        self.options.retention_ms = retention_ms;
+    /// From now on, what all readers have is kept this long, and who is silent for this long is waited for no more.
+    pub fn retain(&mut self, options: TrimOptions) {
+        self.options = options;
     }
 
-    /// Gives up what nobody needs of these units; answers how many entries that were. Two rounds; to be called
-    /// every few seconds, with the units that are owned at the time.
+    /// Gives up what nobody needs of these units; answers how many entries that were. To be called every few seconds,
+    /// with the units that are owned at the time. A failure is told once all other units were seen to.
     pub fn run(&mut self, link: &mut Link, units: &[UnitId]) -> Result<u64, Failure> {
         let board = self.keys.board("readers");
         let asked = [Command::new("HGETALL", &board), Command::routed("TIME", &board)];
@@ -128,11 +131,26 @@ impl Trimmer {
             let trim = Command::new("XTRIM", self.keys.outcomes(*unit)).arg("MINID").arg("~");
             commands.push(trim.arg(bound.to_string()).arg("LIMIT").arg(TRIMMED_MAX));
         }
-        let mut trimmed = 0;
-        for result in link.round(&commands) {
-            trimmed += reply::int("XTRIM", result?)?.unsigned_abs();
+        let (mut trimmed, mut failed) = (0, None);
+        for _ in 0..ROUNDS_MAX {
+            let mut left = Vec::new();
+            for (command, result) in commands.iter().zip(link.round(&commands)) {
+                match result.and_then(|value| reply::int("XTRIM", value)) {
+                    // Whole nodes go, so that the last of a full command may stay.
+                    Ok(count) if count.unsigned_abs() >= TRIMMED_MAX as u64 / 2 => {
+                        trimmed += count.unsigned_abs();
+                        left.push(command.clone());
+                    }
+                    Ok(count) => trimmed += count.unsigned_abs(),
+                    Err(failure) => failed = failed.or(Some(failure)),
+                }
+            }
+            commands = left;
+            if commands.is_empty() {
+                break;
+            }
         }
-        Ok(trimmed)
+        failed.map_or(Ok(trimmed), Err)
     }
 
     /// Says of each silent reader once that it is not waited for.
@@ -143,11 +161,46 @@ impl Trimmer {
                 tracing::warn!(
                     reader = noted.reader,
                     silent_s,
-                    "a reader of the outcomes was not seen for long and is waited for no more; it may miss some"
+                    "a reader of the outcomes was not seen for long and is waited for no more; it may miss some. If it \
+                     is gone for good: hongbao fleet forget {}",
+                    noted.reader
                 );
             }
         }
     }
+}
+
+/// Forgets a reader: nothing is kept for it any more. Answers how many positions were noted of it.
+pub fn forget(link: &mut Link, namespace: &str, reader: &str) -> Result<u64, Failure> {
+    let board = readers_key(namespace);
+    let noted = noted_of(link.call(Command::new("HGETALL", &board))?)?;
+    let fields: Vec<String> = noted
+        .iter()
+        .filter(|noted| noted.reader == reader)
+        .map(|noted| format!("{}|{}", noted.reader, noted.unit))
+        .collect();
+    if fields.is_empty() {
+        return Ok(0);
+    }
+    let gone = link.call(Command::new("HDEL", &board).arg(fields))?;
+    Ok(reply::int("HDEL", gone)?.unsigned_abs())
+}
+
+/// Readers by name, each with when it was seen last, Unix ms by the clock of Redis; and that clock.
+pub fn readers(link: &mut Link, namespace: &str) -> Result<(BTreeMap<String, UnixMs>, UnixMs), Failure> {
+    let board = readers_key(namespace);
+    let mut seen = BTreeMap::new();
+    for noted in noted_of(link.call(Command::new("HGETALL", &board))?)? {
+        let at = seen.entry(noted.reader).or_insert(0);
+        *at = noted.seen_at.max(*at);
+    }
+    let now = time_of(link.call(Command::routed("TIME", &board))?)?;
+    Ok((seen, now))
+}
+
+fn readers_key(namespace: &str) -> String {
+    let units = Units { shard_count: 1, fair_queue_count: 1, foreign: Vec::new() };
+    Keys::new(namespace, units).board("readers")
 }
 
 fn noted_of(value: Value) -> Result<Vec<Noted>, Failure> {

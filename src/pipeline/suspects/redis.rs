@@ -1,14 +1,20 @@
 //! Crash suspects on the fleet's board: whoever gets a poison request next knows what it did elsewhere.
 //!
 //! One hash: a mark to its crashes, `group` to the marks of a blamed batch (separated by spaces), `version`. What
-//! holds: one HSET a saving; a count in Redis is never replaced by a smaller one from a process that knew less,
+//! holds: one HSET a thousand crashes; a count in Redis is never replaced by a smaller one from a process that knew less,
 //! for [`Suspects`](super::Suspects) reads before it adds. Two crashes in the same instant may count as one.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::{Saved, SuspectError, SuspectStore, VERSION};
 use crate::intake::redis::Keys;
-use crate::redis::{Command, Failure, Link, LinkError, Target, Value, reply};
+use crate::redis::{Command, Failure, Link, LinkError, Script, Target, Value, reply};
+
+/// One HSET, by a full Redis too: else a request that crashes whoever takes it would never be known by it.
+static NOTE: Script =
+    Script::new("suspects", "#!lua flags=allow-oom\nreturn redis.call('HSET', KEYS[1], unpack(ARGV))");
+/// Crashes in one command: they become arguments.
+const NOTED_MAX: usize = 1_000;
 
 const GROUP: &str = "group";
 const VERSION_FIELD: &str = "version";
@@ -81,16 +87,19 @@ impl SuspectStore for RedisSuspects {
     fn save(&self, saved: &Saved) -> Result<(), SuspectError> {
         let group: Vec<String> = saved.group.iter().map(u64::to_string).collect();
         let group = group.join(" ");
-        self.call(|| {
-            let mut command = Command::new("HSET", &self.key).arg(VERSION_FIELD).arg(VERSION);
-            command.push(GROUP);
-            command.push(&group);
-            for (mark, crashes) in &saved.crashes {
-                command.push(*mark);
-                command.push(*crashes);
-            }
-            command
-        })?;
+        let crashes: Vec<(&u64, &u32)> = saved.crashes.iter().collect();
+        let parts = crashes.chunks(NOTED_MAX).chain(crashes.is_empty().then_some(&[][..]));
+        for part in parts {
+            self.call(|| {
+                let mut command = Command::script(&NOTE, &[self.key.as_bytes()]);
+                command = command.arg(VERSION_FIELD).arg(VERSION).arg(GROUP).arg(&group);
+                for (mark, crashes) in part {
+                    command.push(**mark);
+                    command.push(**crashes);
+                }
+                command
+            })?;
+        }
         Ok(())
     }
 }

@@ -65,7 +65,7 @@ impl JsonReader {
                 Err(reason) => {
                     let text = item.get().as_bytes();
                     let element = signer.map_or_else(|| text.to_vec(), |signer| signer.sign(text));
-                    out.dead.push(Dead { element: Bytes::from(element), reason });
+                    out.dead.push(Dead { element: Bytes::from(element), cut_from: None, reason });
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 mod leave;
 mod report;
+mod sharing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::intake::redis::held::Held;
 use crate::intake::redis::keys::Keys;
 use crate::intake::redis::lease::{self, Acquired};
 use crate::intake::redis::membership::{self, BoardSight, Judgement, Membership, Own};
-use crate::intake::redis::share::{Hold, Moves, View};
+use crate::intake::redis::share::Moves;
 use crate::intake::redis::tenure::Tenures;
 use crate::intake::redis::units::UnitId;
 use crate::redis::{Command, Failure, Link, Value};
@@ -34,6 +35,9 @@ pub struct Worker {
     membership: Membership,
     /// Owner keys that were there, by number of the unit.
     seen: Vec<bool>,
+    /// The highest epoch that was seen of each unit, whoever's: what a Redis that went back to an older state has
+    /// forgotten, and what is still on its way under it must not meet again.
+    epochs: Vec<u64>,
     vitals: Vitals,
     rates: Rates,
     started_at: u64,
@@ -62,6 +66,7 @@ impl Worker {
         Worker {
             tenures: Tenures::new(held.clone(), unit_count, options.ttl, now),
             seen: vec![false; unit_count],
+            epochs: vec![0; unit_count],
             membership: Membership::default(),
             vitals: Vitals::default(),
             rates: Rates::new(now),
@@ -175,6 +180,11 @@ impl Worker {
         if leases.failure.is_none() {
             self.last_leases = Instant::now();
         }
+        for (epoch, found) in self.epochs.iter_mut().zip(&leases.found) {
+            if let Found::Lease(lease) = found {
+                *epoch = lease.epoch.max(*epoch);
+            }
+        }
         self.expire();
         let board = if later.is_empty() { board } else { self.send(Vec::new(), later).1 };
         self.expire();
@@ -211,7 +221,14 @@ impl Worker {
     fn acquisitions(&self, units: &[UnitId]) -> Vec<Command> {
         let acquire = |unit: &UnitId| {
             let was_seen = self.seen[usize::from(unit.0)];
-            lease::acquire(&self.keys.owner(*unit), self.held.incarnation(), self.ttl_ms(), was_seen)
+            let epoch_seen = self.epochs[usize::from(unit.0)];
+            lease::acquire(
+                &self.keys.owner(*unit),
+                self.held.incarnation(),
+                self.ttl_ms(),
+                was_seen,
+                epoch_seen,
+            )
         };
         units.iter().map(acquire).collect()
     }
@@ -261,29 +278,6 @@ impl Worker {
         judgement
     }
 
-    fn moves(&self, leases: &LeaseSight, board: &BoardSight) -> Moves {
-        let own = self.held.incarnation();
-        let members = board.peers.live.iter().filter(|peer| peer.incarnation == own || peer.is_member());
-        let mut members: Vec<&str> = members.map(|peer| peer.incarnation.as_str()).collect();
-        if !members.contains(&own) {
-            members.push(own);
-            members.sort_unstable();
-        }
-        let position = |incarnation: &str| members.iter().position(|member| *member == incarnation);
-        let of_others = |found: &Found| match found {
-            Found::Nothing => Hold::Free,
-            Found::Lease(lease) if lease.incarnation == own || lease.deadline_ms <= leases.now => Hold::Free,
-            Found::Lease(lease) => position(&lease.incarnation).map_or(Hold::Elsewhere, Hold::Theirs),
-            // Lost within this round, or nobody's to own.
-            Found::Unsaid | Found::Odd(_) => Hold::Elsewhere,
-        };
-        let hold = |unit: UnitId| {
-            self.tenures.hold(unit).unwrap_or_else(|| of_others(&leases.found[usize::from(unit.0)]))
-        };
-        let units = self.keys.units().ids().map(hold).collect();
-        View { member_count: members.len(), me: position(own).expect("added above"), units }.moves()
-    }
-
     /// Leaves, acquires, claims, and removes the entries of the dead.
     fn act(&mut self, moves: &Moves, judgement: &Judgement, sight: &BoardSight) {
         let now = Instant::now();
@@ -316,6 +310,7 @@ impl Worker {
             match result.and_then(lease::acquired) {
                 Ok(Acquired::Ours(epoch)) => {
                     self.seen[usize::from(unit.0)] = true;
+                    self.epochs[usize::from(unit.0)] = epoch;
                     self.tenures.take(*unit, epoch, sent);
                     taken.push(*unit);
                 }

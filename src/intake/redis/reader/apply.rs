@@ -82,14 +82,14 @@ impl Reader {
     fn succeeded(&mut self, step: Step, value: Value, now_ms: UnixMs) -> Result<bool, Failure> {
         match step {
             Step::Lengths { list } => {
-                let (lengths, server_ms) = seal::lengths_reply(value)?;
+                let (lengths, server_ms, bytes) = seal::lengths_reply(value)?;
                 self.units[self.lists[list].unit].set_clock(server_ms);
-                if let Err(mismatch) = self.lists[list].window.learn(lengths) {
+                if let Err(mismatch) = self.lists[list].learn(lengths, bytes) {
                     self.spoil(list, mismatch);
                 }
                 Ok(true)
             }
-            Step::Read { list, count } => self.take_elements(list, count, value, now_ms),
+            Step::Read { list, count, manner } => self.take_elements(list, (count, manner), value, now_ms),
             Step::Probe { list, ahead } => {
                 let bytes = reply::int("probe", value)?;
                 self.lists[list].gauge.note_probe(ahead, bytes.max(0) as u64);
@@ -126,12 +126,13 @@ impl Reader {
     }
 
     fn sealed(&mut self, list: usize, side: Side, value: Value) -> Result<bool, Failure> {
-        let (sealed, count, server_ms) = seal::seal_reply(value)?;
+        let (sealed, count, server_ms, bytes) = seal::seal_reply(value)?;
         let list = &mut self.lists[list];
         self.units[list.unit].set_clock(server_ms);
         match sealed {
             Sealed::Yes => {
                 list.window.sealed(side, count);
+                list.sizes.note_total(side, count, bytes);
                 list.moved_at = Some(Instant::now());
             }
             Sealed::Nothing => list.is_hot = false,
@@ -154,6 +155,7 @@ impl Reader {
         list.count_appended(count, has_moved);
         if has_moved {
             list.window.appended(side, length);
+            list.sizes.forget(side);
             list.live_count = list.live_count.saturating_sub(1);
         } else {
             list.live_count = 0;
@@ -173,6 +175,10 @@ impl Reader {
             }
         }
         match step {
+            Step::Read { list, count, .. } if failure.is_unknown() => {
+                self.lists[list].gauge.note_failed(count);
+                self.lists[list].sizes.note_failed();
+            }
             Step::Seal { list, side, deadline } if failure.is_unknown() => {
                 self.lists[list].window.seal_doubtful(side, deadline);
             }

@@ -11,6 +11,7 @@ use crate::domain::UnixMs;
 use crate::intake::redis::contents::Dead;
 use crate::intake::redis::credit::PROBE_STRIDE;
 use crate::intake::redis::seal;
+use crate::intake::redis::sizes::Manner;
 use crate::intake::redis::window::{Side, Weight};
 use crate::redis::Command;
 
@@ -35,6 +36,7 @@ pub enum Step {
     Read {
         list: usize,
         count: u64,
+        manner: Manner,
     },
     Probe {
         list: usize,
@@ -127,7 +129,8 @@ impl Reader {
             server_ms.into_iter().for_each(|ms| self.lists[list].window.look_again(ms));
             if !self.lists[list].window.is_known() {
                 let fence = self.units[unit].fence.as_ref().expect("only of units that are held");
-                round.push(Step::Lengths { list }, seal::lengths(fence, &self.lists[list].sealed));
+                let beside = &self.units[unit].beside;
+                round.push(Step::Lengths { list }, seal::lengths(fence, &self.lists[list].sealed, beside));
                 continue;
             }
             if !is_leaving {
@@ -155,27 +158,41 @@ impl Reader {
     }
 
     fn plan_read(&mut self, list: usize, held: Weight, round: &mut Round) {
-        let List { window, gauge, order, sealed, is_stopped, .. } = &self.lists[list];
+        let List { window, gauge, sizes, order, sealed, is_stopped, .. } = &self.lists[list];
         let Some(read) = window.next_read().filter(|_| !is_stopped) else { return };
         let all = Weight {
             requests: held.requests + round.expected.requests,
             bytes: held.bytes + round.expected.bytes,
         };
         let bytes_max = READ_BYTES_MAX.min(ROUND_BYTES_MAX.saturating_sub(round.expected.bytes));
-        let mut count = gauge.count(read.count, self.credit.share(all, window.held()), bytes_max);
+        let share = self.credit.share(all, window.held());
+        let mut manner = sizes.manner(read.side, read.count, ROUND_BYTES_MAX);
+        if gauge.largest() > self.options.element_bytes_max {
+            // Where one is too large, the next may be as well: it is cut before it is sent.
+            manner = Manner::Scanned;
+        }
+        let mut count = gauge.count(read.count, share, bytes_max, manner);
         let is_bare = window.held() == Weight::default();
         if count == 0 && is_bare && !round.is_overdrawn && !self.credit.is_spent(all) {
-            (count, round.is_overdrawn) = (1, true);
+            (count, manner, round.is_overdrawn) = (1, Manner::Scanned, true);
         }
         if count == 0 {
             return;
         }
-        let expected = gauge.estimate(count);
-        round.expected.requests += expected.requests;
-        round.expected.bytes += expected.bytes;
+        let (expected, scan_bytes) = (gauge.estimate(count), share.bytes.min(bytes_max));
         let key = &sealed[read.side as usize];
-        round.push(Step::Read { list, count }, seal::range(key, *order, read.offset, count));
-        let ahead = gauge.look_ahead(count).min(read.count - count);
+        let (command, bytes) = match manner {
+            Manner::Known | Manner::Trusted => (seal::range(key, *order, read.offset, count), expected.bytes),
+            Manner::Scanned => {
+                let element_bytes_max = self.options.element_bytes_max;
+                let scan = seal::scan(key, *order, (read.offset, count), scan_bytes, element_bytes_max);
+                (scan, expected.bytes.min(scan_bytes))
+            }
+        };
+        round.expected.requests += expected.requests;
+        round.expected.bytes += bytes;
+        round.push(Step::Read { list, count, manner }, command);
+        let ahead = gauge.look_ahead(count, manner).min(read.count - count);
         if ahead > 0 {
             let offset = read.offset + count;
             let samples = ahead.div_ceil(PROBE_STRIDE);

@@ -9,8 +9,9 @@ use crate::intake::redis::credit::Gauge;
 use crate::intake::redis::keys::Keys;
 use crate::intake::redis::queues::Ticket;
 use crate::intake::redis::seal::Fence;
+use crate::intake::redis::sizes::Sizes;
 use crate::intake::redis::units::{Order, Unit, UnitId};
-use crate::intake::redis::window::Window;
+use crate::intake::redis::window::{Mismatch, Side, Window};
 
 /// How long a writing command may be executed after it was sent; after that it is refused. What was sent over a
 /// connection that broke holds up others for as long.
@@ -34,6 +35,7 @@ pub struct List {
     /// Counts up with every fresh window: tickets of an earlier one mean nothing any more.
     pub era: u32,
     pub gauge: Gauge,
+    pub sizes: Sizes,
     /// The live list may have something.
     pub is_hot: bool,
     /// Elements of the live list when it was looked at last.
@@ -57,6 +59,15 @@ impl List {
     /// Requests that stand in Redis only, about.
     pub fn requests_waiting(&self) -> u64 {
         self.gauge.requests_in(self.live_count + self.window.unread())
+    }
+
+    /// The lengths of the generations are these, and their bytes.
+    pub fn learn(&mut self, lengths: [u64; 2], bytes: [u64; 2]) -> Result<(), Mismatch> {
+        // What was read of them already is counted once more, which is on the safe side.
+        Side::ALL.into_iter().for_each(|side| {
+            self.sizes.note_total(side, lengths[side as usize], bytes[side as usize]);
+        });
+        self.window.learn(lengths)
     }
 
     pub fn is_busy(&self) -> bool {
@@ -85,6 +96,8 @@ pub struct UnitState {
     /// While it is held.
     pub fence: Option<Fence>,
     pub owner_key: String,
+    /// Its outcomes, and what is parked of it.
+    pub beside: [String; 2],
     pub lists: Range<usize>,
     pub is_leaving: bool,
     /// The server's time, and when it was told.
@@ -150,15 +163,16 @@ impl UnitState {
         *self = UnitState {
             fence,
             sequence: self.sequence,
-            ..UnitState::new(self.id, self.owner_key.clone(), self.lists.clone())
+            ..UnitState::new(self.id, self.owner_key.clone(), self.beside.clone(), self.lists.clone())
         };
     }
 
-    fn new(id: UnitId, owner_key: String, lists: Range<usize>) -> UnitState {
+    fn new(id: UnitId, owner_key: String, beside: [String; 2], lists: Range<usize>) -> UnitState {
         UnitState {
             id,
             fence: None,
             owner_key,
+            beside,
             lists,
             is_leaving: false,
             clock: None,
@@ -192,6 +206,7 @@ pub fn of(keys: &Keys) -> (Vec<UnitState>, Vec<List>) {
             window: Window::new(),
             era: 0,
             gauge: Gauge::default(),
+            sizes: Sizes::default(),
             is_hot: false,
             live_count: 0,
             moved_at: None,
@@ -199,7 +214,8 @@ pub fn of(keys: &Keys) -> (Vec<UnitState>, Vec<List>) {
             is_spoilt: false,
             is_stopped: false,
         }));
-        units.push(UnitState::new(id, keys.owner(id), first..lists.len()));
+        let beside = [keys.outcomes(id), keys.parked(id)];
+        units.push(UnitState::new(id, keys.owner(id), beside, first..lists.len()));
     }
     (units, lists)
 }

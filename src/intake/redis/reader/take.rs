@@ -9,6 +9,7 @@ use super::state::Grave;
 use crate::domain::{UnixMs, record};
 use crate::intake::redis::contents::{Contents, Dead, DeadReason, Decoded};
 use crate::intake::redis::queues::{Entry, Ticket};
+use crate::intake::redis::sizes::Manner;
 use crate::intake::redis::units::{Order, UnitId, place};
 use crate::intake::redis::window::{Flight, Mismatch, Weight};
 use crate::redis::{Failure, Value, reply};
@@ -16,45 +17,66 @@ use crate::redis::{Failure, Value, reply};
 /// Memory of a request beside its bytes.
 const REQUEST_BYTES: u64 = 128;
 
+/// An element, and how many bytes it has where this is only its beginning.
+fn element_of(value: Value) -> Result<(Bytes, Option<u64>), Failure> {
+    let (cut_from, value) = match value {
+        Value::Array(mut parts) if parts.len() == 2 => {
+            let (beginning, bytes) = (parts.pop().unwrap_or(Value::Nil), parts.pop().unwrap_or(Value::Nil));
+            (Some(reply::int("scan", bytes)?.unsigned_abs()), beginning)
+        }
+        whole => (None, whole),
+    };
+    Ok((reply::bytes("LRANGE", value)?.map(Bytes::from).unwrap_or_default(), cut_from))
+}
+
 impl Reader {
-    /// Takes in a reply of `asked` elements; false if it is not that.
+    /// Takes in a reply of `asked` elements, or, of a scan, of the first of them; false if it is not that.
     pub(super) fn take_elements(
         &mut self,
         list: usize,
-        asked: u64,
+        (asked, manner): (u64, Manner),
         value: Value,
         now_ms: UnixMs,
     ) -> Result<bool, Failure> {
         let mut values = reply::array("LRANGE", value)?;
         // Not if its lengths came into doubt by another reply.
         let Some(read) = self.lists[list].window.next_read() else { return Ok(false) };
-        if values.len() as u64 != asked {
+        let (count, is_scan) = (values.len() as u64, manner == Manner::Scanned);
+        if count != asked && !(is_scan && count > 0 && count < asked) {
             let (expected, found) = (read.offset + asked, read.offset + values.len() as u64);
             self.spoil(list, Mismatch { side: read.side, expected, found });
             return Ok(false);
         }
-        if self.lists[list].order == Order::Lpush {
+        if self.lists[list].order == Order::Lpush && !is_scan {
             values.reverse();
         }
-        let (mut sum, mut largest) = (Weight::default(), Weight::default());
+        let (mut sum, mut largest, mut all_bytes) = (Weight::default(), Weight::default(), 0);
         for value in values {
-            let element = reply::bytes("LRANGE", value)?.map(Bytes::from).unwrap_or_default();
-            let raw_bytes = element.len() as u64;
-            let flight = self.take_element(list, element, read.is_inherited, now_ms);
+            let (element, cut_from) = element_of(value)?;
+            let raw_bytes = cut_from.unwrap_or(element.len() as u64);
+            all_bytes += raw_bytes;
+            let flight = self.take_element(list, (element, cut_from), read.is_inherited, now_ms);
             sum.requests += u64::from(flight.requests);
             sum.bytes += u64::from(flight.bytes);
             largest.requests = largest.requests.max(u64::from(flight.requests));
             largest.bytes = largest.bytes.max(u64::from(flight.bytes)).max(raw_bytes);
         }
-        self.lists[list].gauge.note_read(asked, asked, sum, largest);
+        self.lists[list].gauge.note_read(asked, count, sum, largest);
+        self.lists[list].sizes.note_read(read.side, count, all_bytes);
         self.deliver();
         Ok(true)
     }
 
-    fn take_element(&mut self, list: usize, element: Bytes, may_be_sent: bool, now_ms: UnixMs) -> Flight {
+    fn take_element(
+        &mut self,
+        list: usize,
+        (element, cut_from): (Bytes, Option<u64>),
+        may_be_sent: bool,
+        now_ms: UnixMs,
+    ) -> Flight {
         let id = self.units[self.lists[list].unit].id;
         let mut contents = std::mem::take(&mut self.contents);
-        self.take_apart(id, &element, now_ms, &mut contents);
+        self.take_apart(id, (&element, cut_from), now_ms, &mut contents);
         let Contents { requests, dead } = &contents;
         let record_bytes: usize = requests.iter().map(|decoded| decoded.record.len()).sum();
         let memory = element.len().max(record_bytes) as u64
@@ -80,17 +102,24 @@ impl Reader {
         flight
     }
 
-    fn take_apart(&self, id: UnitId, element: &Bytes, now_ms: UnixMs, contents: &mut Contents) {
+    fn take_apart(
+        &self,
+        id: UnitId,
+        (element, cut_from): (&Bytes, Option<u64>),
+        now_ms: UnixMs,
+        contents: &mut Contents,
+    ) {
         contents.clear();
-        let decoded = if element.len() as u64 > self.options.element_bytes_max {
-            let detail = format!("{} bytes; at most {}", element.len(), self.options.element_bytes_max);
+        let bytes = cut_from.unwrap_or(element.len() as u64);
+        let decoded = if bytes > self.options.element_bytes_max {
+            let detail = format!("{bytes} bytes; at most {}", self.options.element_bytes_max);
             Err(DeadReason { code: "too_large", detail })
         } else {
             self.parts.elements.decode(id, element, now_ms, contents)
         };
         if let Err(reason) = decoded {
             contents.clear();
-            contents.dead.push(Dead { element: element.clone(), reason });
+            contents.dead.push(Dead { element: element.clone(), cut_from, reason });
         }
     }
 

@@ -6,7 +6,7 @@ use super::super::Vitals;
 use super::super::observe::{Found, LeaseSight};
 use super::Worker;
 use crate::intake::redis::anomaly::{Anomaly, FleetLoad};
-use crate::intake::redis::board::{Entry, FORMAT, UnknownFormat};
+use crate::intake::redis::board::{self, Entry, FORMAT, UnknownFormat};
 use crate::intake::redis::membership::BoardSight;
 use crate::intake::redis::units::UnitId;
 use crate::redis::Failure;
@@ -62,7 +62,7 @@ impl Worker {
     }
 
     /// What somebody should know and nothing stops for; each once.
-    pub(super) fn remark(&mut self, leases: &LeaseSight, board: &BoardSight) {
+    pub(super) fn remark(&mut self, leases: &LeaseSight, sight: &BoardSight) {
         let mut remarks = Vec::new();
         for (number, found) in leases.found.iter().enumerate() {
             if let Found::Odd(found) = found {
@@ -74,10 +74,10 @@ impl Worker {
             }
         }
         let lists = self.lists();
-        for peer in &board.peers.live {
+        for peer in &sight.peers.live {
             match &peer.entry {
                 Ok(entry) if entry.lists != lists => remarks.push(format!(
-                    "{} reads the lists {:?}, this instance {lists:?}; shares are fair only if all read the same",
+                    "{} reads the lists {:?}, this instance {lists:?}; a list is shared among those that have it in their settings",
                     peer.shown(),
                     entry.lists
                 )),
@@ -88,7 +88,7 @@ impl Worker {
         let odd = |field: &String| {
             format!("{field} of {} is no entry of an instance", self.keys.board("instances"))
         };
-        remarks.extend(board.peers.unreadable.iter().map(odd));
+        remarks.extend(sight.peers.unreadable.iter().map(odd));
         for remark in remarks.iter().filter(|remark| !self.said.remarks.contains(remark)) {
             tracing::warn!("{remark}");
         }
@@ -107,15 +107,15 @@ impl Worker {
         is_news
     }
 
-    pub(super) fn tell(&mut self, board: &BoardSight) {
-        let entries = board.peers.live.iter().filter_map(|peer| peer.entry.as_ref().ok());
+    pub(super) fn tell(&mut self, sight: &BoardSight) {
+        let entries = sight.peers.live.iter().filter_map(|peer| peer.entry.as_ref().ok());
         let load = entries.fold(FleetLoad::default(), |load, entry| FleetLoad {
             depth: load.depth.saturating_add(entry.depth),
             settled_per_s: load.settled_per_s.saturating_add(entry.settled_per_s),
         });
         self.standing.set_fleet(load);
         let own = self.held.incarnation();
-        let others = board.peers.live.iter().filter(|peer| peer.incarnation != own && peer.is_member());
+        let others = sight.peers.live.iter().filter(|peer| peer.incarnation != own && peer.is_member());
         let members = others.count() + usize::from(self.membership.member_since > 0);
         if self.note_counts(Some(members)) {
             (self.hooks.on_change)();
@@ -139,6 +139,7 @@ impl Worker {
             is_stopping: self.is_stopping,
             units: held.iter().map(|(unit, _)| self.keys.unit_name(*unit)).collect(),
             lists: self.lists(),
+            list_marks: board::list_marks(self.keys.units()),
             accepted_per_s: self.rates.accepted_per_s,
             settled_per_s: self.rates.settled_per_s,
             depth: self.vitals.depth,
