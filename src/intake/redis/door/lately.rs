@@ -49,7 +49,7 @@ impl Lately {
     }
 
     fn tick(&self) -> u64 {
-        self.began.elapsed().as_millis() as u64 / TICK_MS & TICK_MASK
+        (self.began.elapsed().as_millis() as u64 / TICK_MS) & TICK_MASK
     }
 
     /// These were appended.
