@@ -149,7 +149,7 @@ async fn an_entry_that_cannot_be_read_stops_decisions_and_says_so() {
     one.campaign("c", 100).await;
     world.server.cli(&["FLUSHALL"]);
     let refused = one.change("c", CampaignChange::Pause).await.unwrap_err();
-    assert!(refused.detail.contains("has lost campaigns"), "{}", refused.detail);
+    assert!(refused.detail.contains("has lost its data"), "{}", refused.detail);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +186,7 @@ async fn an_end_that_was_lost_is_noticed_though_another_goes_on_and_a_deleted_en
     three.campaign("g", 100).await;
     for instance in [&one, &two] {
         let refused = instance.change("c", CampaignChange::Pause).await.unwrap_err();
-        assert!(refused.detail.contains("has lost campaigns"), "{}", refused.detail);
+        assert!(refused.detail.contains("has lost its data"), "{}", refused.detail);
         assert!(instance.registry.failure().is_some());
     }
 }

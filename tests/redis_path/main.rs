@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod documented;
 mod doors;
 mod fleet;
 mod lists;

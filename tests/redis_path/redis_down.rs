@@ -139,5 +139,9 @@ fn lost_data_closes_the_door_and_says_so() {
     let refused = world.at(0).call("POST /v1/disbursements", &body("late-1", 1));
     assert_eq!(refused.code, 503, "{}", refused.text);
     assert_eq!(refused.body["code"], "not_accepting", "{}", refused.text);
-    assert!(world.at(0).call("GET /metrics", "").text.contains("hongbao_anomaly{code=\"data_gone\"} 1"));
+    // Whoever follows the campaigns may have noticed before the owner of the units does.
+    await_until("the metric", PATIENCE, || {
+        let metrics = world.at(0).call("GET /metrics", "").text;
+        metrics.contains("hongbao_anomaly{code=\"data_gone\"} 1").then_some(())
+    });
 }

@@ -252,12 +252,7 @@ impl Builder<'_> {
             link.watch(&pipeline, stopping.clone());
         }
         if let Some(books) = &books {
-            let log = Arc::downgrade(&log);
-            books.journal.on_sync(Box::new(move || {
-                if let Some(log) = log.upgrade() {
-                    log.wake();
-                }
-            }));
+            wake_on_sync(books, &log);
         }
         let loader_parts = LoaderParts {
             link: Link::new(&self.redis.target)?,
@@ -318,6 +313,16 @@ impl Builder<'_> {
             },
         })
     }
+}
+
+/// What the ledger has synced may be told.
+fn wake_on_sync(books: &Books, log: &Arc<RedisOutcomeLog>) {
+    let log = Arc::downgrade(log);
+    books.journal.on_sync(Box::new(move || {
+        if let Some(log) = log.upgrade() {
+            log.wake();
+        }
+    }));
 }
 
 /// Who this instance pays through, once that is known.

@@ -58,7 +58,7 @@ pub enum RegistryError {
     )]
     Entry { key: String, id: String, reason: EntryError },
     #[error(
-        "Redis has lost campaigns that were decided: {key} ends before entry {cursor}, which was read here; restore \
+        "Redis has lost its data: {key} has lost entry {cursor}, a decision about campaigns that was read here; restore \
          its data, then restart this instance"
     )]
     Lost { key: String, cursor: String },

@@ -22,9 +22,6 @@ struct Note {
     is_needed: bool,
 }
 
-/// What is promised of an accepted record.
-type GuaranteeOf<'a> = &'a dyn Fn(&[u8]) -> Guarantee;
-
 impl Clerk {
     pub fn finish(
         &mut self,
@@ -84,7 +81,7 @@ impl Clerk {
             is_duplicate_check_deferred: !is_registered || self.is_listed(record),
             ..guarantee.clone()
         };
-        self.answer(calls, ids, &pushed, (now, &guarantee));
+        self.answer(calls, ids, &pushed, now, guarantee);
         if courses.iter().flatten().any(|course| matches!(course, Course::Again(_))) {
             self.note_appended(&pushes, &courses, &pushed);
         }
@@ -140,7 +137,8 @@ impl Clerk {
         calls: Vec<Call>,
         ids: &Ids,
         pushed: &Pushed,
-        (now, guarantee): (UnixMs, GuaranteeOf<'_>),
+        now: UnixMs,
+        guarantee: impl Fn(&[u8]) -> Guarantee,
     ) {
         let list = |item: &super::gather::Item| match item.fate {
             Fate::New { list } => list,
