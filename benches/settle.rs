@@ -1,5 +1,5 @@
 //! The claim it backs: durable accept to durable settled, in process, with the duplicate check on, the outcome
-//! log written and the view running (README, "Figures"). A command rather than a criterion bench: one long run.
+//! log written and the view running, at a cost that does not grow with the folder (README, "Figures"). A command rather than a criterion bench: one long run.
 //!
 //! `cargo bench --bench settle`, with `HONGBAO_BENCH_REQUESTS` (default 5,000,000). The ceiling printed beside it
 //! is the same number of bytes written to the same disk and synced as often, by a loop that does nothing else.
@@ -8,8 +8,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use hongbao::app::now_ms;
-use support::{Producer, count_from_env, cpu_seconds, start, wait_settled};
+use hongbao::app::{Service, now_ms};
+use support::{Producer, count_from_env, cpu_seconds, settled, start, wait_settled};
 
 fn main() {
     let count = count_from_env(5_000_000);
@@ -21,8 +21,12 @@ fn main() {
     let cpu_before = cpu_seconds();
     let stats_before = service.journal.stats();
     let began = Instant::now();
-    let accept_s = producer.produce(&service, count).as_secs_f64();
-    wait_settled(&service, count + 1);
+    let (accept_s, tenths) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| tenths(&service, count));
+        let accept_s = producer.produce(&service, count).as_secs_f64();
+        wait_settled(&service, count + 1);
+        (accept_s, watcher.join().expect("no panic"))
+    });
     let settle_s = began.elapsed().as_secs_f64();
     let cpu = cpu_seconds() - cpu_before;
     let stats = service.journal.stats();
@@ -32,6 +36,8 @@ fn main() {
     println!("accepted            {:.0}/s, all durable after {accept_s:.2} s", count as f64 / accept_s);
     println!("settled             {:.0}/s, all durable after {settle_s:.2} s", count as f64 / settle_s);
     println!("bytes per sync      {} ({syncs} syncs, {} bytes per request)", bytes / syncs, bytes / count);
+    let texts: Vec<String> = tenths.iter().map(|us| format!("{us:.2}")).collect();
+    println!("us per payout       {} in each tenth of the run", texts.join(" "));
     println!("cpu                 {:.2} s per million", cpu * 1e6 / count as f64);
     let view = service.view.clone().expect("the view runs");
     let behind = view.lag();
@@ -47,6 +53,20 @@ fn main() {
     drop(view);
     service.stop(Duration::from_secs(10)).expect("the service stops");
     ceiling(folder.path(), syncs, bytes);
+}
+
+/// Microseconds a payout, tenth by tenth of the run: whether what is in the folder already makes the next one dearer.
+fn tenths(service: &Service, count: u64) -> Vec<f64> {
+    let mut last = Instant::now();
+    let tenth = |number: u64| {
+        while settled(service) < 1 + count * number / 10 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let us = last.elapsed().as_secs_f64() * 1e6 / (count as f64 / 10.0);
+        last = Instant::now();
+        us
+    };
+    (1..=10).map(tenth).collect()
 }
 
 /// The same bytes, the same number of syncs, no work.

@@ -45,12 +45,13 @@
 //! | [`journal`] | segmented log, group commit, recovery, index, snapshots, a storage that crashes | money |
 //! | [`redis`] | commands, scripts, connections to Redis | keys of ours, money |
 //! | [`ring`] | slots, stages, threads, waiting, poison | money |
-//! | [`shaping`] | pace, drain rate: pure, takes `now` | clocks |
+//! | [`shaping`] | pace, leases of a fleet's budget, adaptive limit, drain rate: pure, takes `now` | clocks |
+//! | [`breaker`] | whether the wallet is called at all: classes, vote, the fleet's policy, gate, board here or in Redis; the fleet in virtual time | clocks, what waits |
 //! | [`request`] | reading and judging: JSON to the stamped record; times as text | HTTP, state, order |
 //! | [`intake`] | the ports of queues and of what waits; `embedded` and the desk that decides; `redis`: units, owner, reader, door, registry, elements, what is parked | settling |
 //! | [`stored_value`] | the port to the ledger here and the double-entry ledger; the port to a wallet elsewhere, its adapters `http` and `postgres`, its contract as JSON | campaigns, queues, retries |
 //! | [`outcome`] | the log of facts (in the journal, in Redis streams) and its first reader, the view (SQLite, PostgreSQL) | decisions |
-//! | [`pipeline`] | the settle graph, a file a stage; `remote` where the wallet is elsewhere: calls, gate, retries | HTTP, adapters |
+//! | [`pipeline`] | the settle graph, a file a stage; `remote` where the wallet is elsewhere: calls, sluice, gate, retries | HTTP, adapters |
 //! | [`gateway`] | the door: routes, validation, problems | state |
 //! | [`config`] | settings to a validated configuration | |
 //! | [`app`], [`server`] | composition root; the only place that names adapters | decisions |
@@ -60,7 +61,8 @@
 //! | [`demo`] | a whole campaign against a service of its own | |
 //!
 //! Imports point one way, down this list's dependencies (`tests/architecture.rs` checks it): `domain` ←
-//! `journal`, `ring`, `shaping` ← `intake`, `stored_value`, `outcome` ← `pipeline` ← `gateway` ← `app`.
+//! `journal`, `redis`, `ring`, `shaping` ← `breaker`, `intake`, `stored_value`, `outcome` ← `pipeline` ← `gateway` ←
+//! `app`.
 //!
 //! # Where the code differs from the first design, and why
 //!
@@ -81,10 +83,17 @@
 //!   is appended to by compare-and-set.
 //! - The connection to Redis is our own below the commands: what became of each command of a round must be known, and
 //!   one round goes to all nodes of a Cluster at once.
+//! - The budget of a wallet elsewhere is kept where calls are made, not where requests are fed: repeats, parts sent early and
+//!   burns count. The feed keeps 24 ms of it ahead, so that whose turn it is is still decided late.
+//! - Without the board an instance goes on with its divided share for `breaker.reserve_ms` and then sends nothing, for by
+//!   then the others have it: never more than the budget comes before going on.
+//! - `Retry-After` holds what was refused; how fast the rest goes is the adaptive limit's to find, and whether it goes at all
+//!   the breaker's.
 //! - A crash suspect is named by the request that was being worked on; only where none was is the batch halved.
 
 pub mod app;
 pub mod audit;
+pub mod breaker;
 pub mod config;
 pub mod crash;
 pub mod demo;

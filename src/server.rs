@@ -40,6 +40,7 @@ pub fn gateway(service: &Service) -> anyhow::Result<Gateway> {
         clock: service.clock.clone(),
         instance: service.config.raw.instance.name.clone(),
         wallet: service.config.raw.stored_value.kind.clone(),
+        breaker: service.breaker(),
     });
     Ok(Gateway::new(
         &service.config.gateway,

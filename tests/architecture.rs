@@ -16,7 +16,7 @@ const RANKS: [(&str, u32); 21] = [
     ("redis", 1),
     ("ring", 1),
     ("shaping", 1),
-    ("breaker", 1),
+    ("breaker", 2),
     ("request", 2),
     ("intake", 2),
     ("stored_value", 2),
@@ -34,11 +34,13 @@ const RANKS: [(&str, u32); 21] = [
 /// What stands above every room.
 const TOP: u32 = 9;
 /// Rooms of one rank that may know of each other's words.
-const BESIDE: [(&str, &str); 4] = [
+const BESIDE: [(&str, &str); 6] = [
+    ("breaker", "stored_value::remote"),
     ("intake", "outcome::entry"),
     ("intake", "outcome::redis::frame"),
     ("intake", "request"),
     ("outcome", "intake::redis"),
+    ("outcome", "request::rfc3339"),
 ];
 
 struct Source {

@@ -3,11 +3,6 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
-pub mod payouts;
-pub mod redis_service;
-pub mod resp;
-pub mod rounds;
-
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -105,6 +100,11 @@ impl Producer {
 
     /// Has `count` random requests accepted, and answers how long that took.
     pub fn produce(&mut self, service: &Service, count: u64) -> Duration {
+        self.submit(service, count, BATCH, IN_FLIGHT)
+    }
+
+    /// The same in batches of this size, so many under way at a time.
+    pub fn submit(&mut self, service: &Service, count: u64, batch: usize, callers: usize) -> Duration {
         let began = Instant::now();
         let mut in_flight = VecDeque::new();
         let (mut sent, mut accepted) = (0, 0);
@@ -112,12 +112,12 @@ impl Producer {
             decisions.iter().filter(|decision| matches!(decision, Decision::Accepted { .. })).count() as u64
         };
         while sent < count {
-            let size = BATCH.min((count - sent) as usize);
-            let batch: Vec<Vec<u8>> = (0..size).map(|_| self.request()).collect();
+            let size = batch.min((count - sent) as usize);
+            let requests: Vec<Vec<u8>> = (0..size).map(|_| self.request()).collect();
             sent += size as u64;
             let desk = service.desk.clone();
-            in_flight.push_back(self.runtime.spawn(async move { desk.submit(None, batch).await }));
-            if in_flight.len() >= IN_FLIGHT {
+            in_flight.push_back(self.runtime.spawn(async move { desk.submit(None, requests).await }));
+            if in_flight.len() >= callers {
                 let first = in_flight.pop_front().expect("just counted");
                 accepted += collect(self.runtime.block_on(first).expect("no panic").expect("accepted"));
             }

@@ -27,6 +27,7 @@
 //! | [`dice`], [`arrivals`], [`traffic`] | chance, when requests come, what they are: pure |
 //! | [`http`], [`generator`] | the calls, the loop of each thread, what answers mean |
 //! | [`target`], [`treasury`], [`timeline`] | processes, campaigns and their money, faults |
+//! | [`claims`] | users at the campaign's own backend, beside the load |
 //! | [`follow`], [`observe`], [`record`], [`series`] | what is seen: finality, metrics, latencies on disk |
 //! | [`check`], [`verdict`], [`result`](mod@result) | was every payment made exactly once, and what a run came to |
 //! | [`run`] | all of it together |
@@ -36,6 +37,7 @@
 pub mod arrivals;
 pub mod ceiling;
 pub mod check;
+pub mod claims;
 pub mod compare;
 pub mod dice;
 pub mod environment;

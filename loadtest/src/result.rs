@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::claims::Claimed;
 use crate::generator::Counts;
 use crate::observe::Process;
 use crate::record::{Percentiles, SecondRow};
@@ -59,6 +60,9 @@ pub struct RunResult {
     pub states: Vec<StateSpan>,
     pub processes: Vec<Process>,
     pub search: Vec<SearchStep>,
+    /// Users at the campaign's own backend, where the scenario has any.
+    #[serde(default)]
+    pub claims: Option<Claimed>,
     pub check: Check,
     pub objectives: Vec<Objective>,
     pub verdict: Verdict,
@@ -265,6 +269,7 @@ impl RunResult {
             states: Vec::new(),
             processes: Vec::new(),
             search: Vec::new(),
+            claims: None,
             check: Check::default(),
             objectives: Vec::new(),
             verdict: Verdict {

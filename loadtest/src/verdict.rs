@@ -189,6 +189,16 @@ fn sentences(result: &RunResult) -> Vec<String> {
             grouped(check.double_paid)
         ));
     }
+    if let Some(claims) = &result.claims {
+        words.push(format!(
+            "Beside them {} users claimed red packets at the campaign's own backend: {} were promised a share, 99 of 100 \
+             within {}, and {} were paid.",
+            grouped(claims.claims),
+            grouped(claims.promised),
+            micros(claims.accept.p99),
+            grouped(claims.paid)
+        ));
+    }
     if let Some(peak) = result.wallet_peak_per_s {
         words.push(format!(
             "The most that the wallet was sent within one second were {} transfers.",

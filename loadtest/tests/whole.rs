@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Guard, await_until, harness, run, said, scale, serve};
+use support::{Guard, await_until, backend_is_built, harness, run, said, scale, serve};
 
 fn result(folder: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(folder.join("result.json")).expect("a result")).expect("JSON")
@@ -200,6 +200,44 @@ on = "wallet"
     );
     let seen = result["states"].as_array().unwrap();
     assert!(seen.iter().any(|span| span["state"] == "does not answer"), "{seen:?}");
+}
+
+#[test]
+fn users_who_claim_at_a_backend_that_is_killed_are_paid_once() {
+    backend_is_built();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let scenario = folder.path().join("claims.toml");
+    let text = r#"
+about = "claims"
+arrivals = { shape = "poisson", per_s = 200, for_s = 6 }
+setup = { pace_per_s = 2000, settle_within_s = 120 }
+load = { batch_share = 0.5, batch_size = 10, payees = 50 }
+claims = { share = 0.3, packet_shares = 50, connections = 8 }
+wallet = { faults = { capacity_per_s = 3000, drop_after_rate = 0.05 } }
+generator = { connections = 4, answer_timeout_s = 2, lag_ms = 5000, persist_s = 60 }
+[[fault]]
+at_s = 2
+for_s = 1
+kind = "kill"
+on = "backend"
+"#;
+    fs::write(&scenario, text).unwrap();
+    let said =
+        said(harness().arg("run").arg(&scenario).arg("--json").arg("--out").arg(&out).output().unwrap());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let result = result(&out);
+    let claims = &result["claims"];
+    let count = |name: &str| claims[name].as_u64().unwrap_or(0);
+    assert!(count("claims") > 250, "{claims}");
+    assert_eq!((count("promised"), count("paid")), (count("claims"), count("claims")), "{claims}");
+    assert_eq!((count("refused"), count("unanswered"), count("told_another")), (0, 0, 0), "{claims}");
+    assert!(count("retried") > 0 && count("asked_again") > 5, "{claims}");
+    let evidence = result["check"]["evidence"].to_string();
+    for witness in ["claims at the campaign's backend", "the balance of campaign:default:red-packets"] {
+        assert!(evidence.contains(witness), "{evidence}");
+    }
+    assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("claims at the backend"));
 }
 
 #[test]

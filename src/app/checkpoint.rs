@@ -201,12 +201,11 @@ impl Checkpointer {
             std::thread::sleep(Duration::from_millis(1));
         }
         let mut desk = self.desk.checkpoint().ok_or(CheckpointError::Behind)??;
-        self.desk_changes.append(&mut desk.changes);
-        let (ledger_state, mut ledger_changes, ledger_written) =
-            self.ledger.with_state(|state, written| {
-                (ledger::snapshot::save(state), state.ids.take_changes(), written)
-            })?;
-        self.ledger_changes.append(&mut ledger_changes);
+        add(&mut self.desk_changes, std::mem::take(&mut desk.changes));
+        let (ledger_state, ledger_changes, ledger_written) = self.ledger.with_state(|state, written| {
+            (ledger::snapshot::save(state), state.ids.take_changes(), written)
+        })?;
+        add(&mut self.ledger_changes, ledger_changes);
         self.journal.wait_synced(desk.written_end.max(ledger_written))?;
         // Never the names of an attempt that failed: its manifest may be on the disk all the same.
         self.generation += 1;
@@ -246,6 +245,15 @@ impl Checkpointer {
         self.ledger_changes.clear();
         point("checkpoint::after_manifest");
         remove_unnamed(&*self.storage, &self.manifest)
+    }
+}
+
+/// Without a copy where nothing is there, as nearly always.
+fn add(changes: &mut Vec<Change>, mut more: Vec<Change>) {
+    if changes.is_empty() {
+        *changes = more;
+    } else {
+        changes.append(&mut more);
     }
 }
 

@@ -4,9 +4,11 @@
 //! Start: folder, snapshot, journal (replaying the tail into desk, queues and ledger), desk, pipeline, view,
 //! checkpoints. Stop, in order: the door, the feed, the ring (drained), the desk, a last snapshot, the journal.
 //! [`office`] and [`parked`] give the gateway what it needs, [`vitals`] tells how the service is, [`checkpoint`] takes
-//! snapshots, [`wallet`] knows a wallet elsewhere, [`books`] the ledger here beside an intake elsewhere, [`reclaim`] gives up journal that nobody needs, [`folder`] guards the data folder.
+//! snapshots, [`wallet`] knows a wallet elsewhere and [`breaker`] whether it is called, [`books`] the ledger here beside an
+//! intake elsewhere, [`reclaim`] gives up journal that nobody needs, [`folder`] guards the data folder.
 
 mod books;
+pub mod breaker;
 pub mod checkpoint;
 pub mod folder;
 pub mod office;
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 
+use self::breaker::{BreakerThread, KeeperParts, Made};
 use self::checkpoint::{Checkpointer, ManifestOf};
 use self::folder::DataFolder;
 use self::reclaim::Reclaimer;
@@ -71,6 +74,7 @@ pub struct Service {
     desk_thread: DeskThread,
     checkpoints: Checkpoints,
     link: Option<WalletLink>,
+    breaker: Option<BreakerThread>,
     stopping: Arc<AtomicBool>,
     folder: Option<DataFolder>,
 }
@@ -173,7 +177,9 @@ impl Service {
         let intake = Arc::new(EmbeddedIntake::new(replay.queues, journal.clone()));
         let outcomes = Arc::new(EmbeddedOutcomeLog::new(journal.clone(), FRAME_ACCEPT));
         let entries = Entries::new(journal.clone());
-        let wallet = wallet_of(link.as_ref(), &ledger, &config, &journal, &intake)?;
+        let made = link.as_ref().map(|_| breaker::make(&config, &uuid::Uuid::now_v7().to_string()));
+        let elsewhere = link.as_ref().zip(made.as_ref());
+        let wallet = wallet_of(elsewhere, &ledger, &config, &journal, &intake)?;
         let mut clerk = Clerk::new(replay.memory, entries, intake, journal.clone(), config.desk.clone());
         clerk.act_on_deferred(clock())?;
         let (desk, desk_thread) =
@@ -191,6 +197,8 @@ impl Service {
             suspects,
             now_ms: clock.clone(),
         };
+        let breaker =
+            made.map(|made| start_breaker(made, &config, &desk, &poison, &extras.on_poison)).transpose()?;
         let pipeline = Arc::new(Pipeline::start(&config.pipeline, parts, poison.clone(), extras.on_poison)?);
         let stopping = Arc::new(AtomicBool::new(false));
         if let Some(link) = &link {
@@ -239,9 +247,15 @@ impl Service {
             desk_thread,
             checkpoints,
             link,
+            breaker,
             stopping,
             folder,
         })
+    }
+
+    /// How the breaker stands, where the wallet is elsewhere.
+    pub fn breaker(&self) -> Option<breaker::Sight> {
+        self.breaker.as_ref().map(|breaker| breaker.sight.clone())
     }
 
     /// Stops in order; what is in the ring is finished within `drain_max`, the rest stays queued.
@@ -255,6 +269,9 @@ impl Service {
         let checkpointed = self.checkpoints.stop(!self.poison.is_set());
         if let Some(pipeline) = Arc::into_inner(self.pipeline) {
             pipeline.stop();
+        }
+        if let Some(breaker) = self.breaker {
+            breaker.stop();
         }
         self.stopping.store(true, Ordering::Release);
         if let Some(link) = self.link {
@@ -300,14 +317,34 @@ fn link(
     wallet.map(|wallet| WalletLink::new(wallet, config, path)).transpose()
 }
 
+/// The breaker of an instance that shares with nobody.
+fn start_breaker(
+    made: Made,
+    config: &Config,
+    desk: &Desk,
+    poison: &Poison,
+    on_poison: &Arc<dyn Fn() + Send + Sync>,
+) -> std::io::Result<BreakerThread> {
+    let (board, orders) = breaker::own_board(&config.breaker, config.data_dir.clone());
+    let desk = desk.clone();
+    let parts = KeeperParts {
+        board,
+        orders: Some(orders),
+        backlog: Box::new(move || desk.counts().backlog),
+        poison: poison.clone(),
+        on_poison: on_poison.clone(),
+    };
+    BreakerThread::start(made, parts)
+}
+
 fn wallet_of(
-    link: Option<&WalletLink>,
+    elsewhere: Option<(&WalletLink, &Made)>,
     ledger: &Arc<Ledger>,
     config: &Config,
     journal: &Journal,
     intake: &EmbeddedIntake,
 ) -> anyhow::Result<Wallet> {
-    let Some(link) = link else { return Ok(Wallet::Here(ledger.clone())) };
+    let Some((link, made)) = elsewhere else { return Ok(Wallet::Here(ledger.clone())) };
     Ok(Wallet::Elsewhere(Remote {
         wallet: link.wallet.clone(),
         runtime: link.runtime.handle().clone(),
@@ -316,6 +353,7 @@ fn wallet_of(
         options: config.remote.clone(),
         identity: link.identity.clone(),
         slots_before: link.slots_before,
+        breaker: made.breaker.clone(),
     }))
 }
 
@@ -365,8 +403,17 @@ fn burst(desk: Desk) -> impl Fn() -> bool + Send + Sync {
     }
 }
 
-/// Reads the whole outcome log again into a new view. The service must not be running.
-pub fn rebuild_view(config: &Config, progress: &mut dyn FnMut(u64)) -> anyhow::Result<u64> {
+/// What a view was rebuilt from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Facts read again.
+    pub facts: u64,
+    /// Whether over what the old view had, because the log no longer holds all of it.
+    pub is_over: bool,
+}
+
+/// Reads the outcome log again into a new view. The service must not be running.
+pub fn rebuild_view(config: &Config, progress: &mut dyn FnMut(u64)) -> anyhow::Result<Rebuilt> {
     if !config.data_dir.join("FORMAT").exists() {
         anyhow::bail!(
             "{} is no data folder of hongbao; give it with --set data.dir=…",
@@ -374,12 +421,15 @@ pub fn rebuild_view(config: &Config, progress: &mut dyn FnMut(u64)) -> anyhow::R
         );
     }
     let folder = DataFolder::open(&config.data_dir)?;
+    if let Some(redis) = &config.redis {
+        return redis::rebuild_view(redis, &folder, progress);
+    }
     let storage: Arc<dyn Storage> = Arc::new(FolderStorage::new(folder.journal_dir())?);
     let Recovered { journal, .. } = recover(config, &storage)?;
     let log = EmbeddedOutcomeLog::new(journal.clone(), FRAME_ACCEPT);
     let done = crate::outcome::view::rebuild(&folder.view_path(), &log, &mut |made| progress(made.facts))?;
     journal.shutdown()?;
-    Ok(done.facts)
+    Ok(Rebuilt { facts: done.facts, is_over: false })
 }
 
 fn start_view(

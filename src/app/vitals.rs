@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use super::Clock;
+use super::breaker::Sight;
 use crate::domain::Status;
 use crate::gateway::port::{Readiness, Vitals};
 use crate::intake::QueueId;
@@ -34,6 +35,7 @@ pub struct ServiceVitals {
     pub instance: String,
     /// Kind of the wallet.
     pub wallet: String,
+    pub breaker: Option<Sight>,
 }
 
 pub type Labels = Vec<(&'static str, String)>;
@@ -174,7 +176,7 @@ impl Vitals for ServiceVitals {
         let desk = self.desk.counts();
         let parked_count = self.desk.parking().len();
         let full_queue_count = self.full_queues().len();
-        let facts = vec![
+        let mut facts = vec![
             ("instance", self.instance.clone()),
             ("durability", self.durability().to_owned()),
             ("intake", "embedded".to_owned()),
@@ -185,6 +187,7 @@ impl Vitals for ServiceVitals {
             ("parked", parked_count.to_string()),
             ("parking_full_queues", full_queue_count.to_string()),
         ];
+        facts.extend(self.breaker.iter().flat_map(Sight::facts));
         Readiness { ready: reason.is_none(), reason, facts }
     }
 
@@ -194,6 +197,9 @@ impl Vitals for ServiceVitals {
         self.register_settling(&mut registry);
         if let Some(pipeline) = self.pipeline.upgrade() {
             register_wallet(&mut registry, &pipeline, &self.wallet);
+        }
+        if let Some(breaker) = &self.breaker {
+            breaker.register(&mut registry);
         }
         self.register_storage(&mut registry);
         let mut text = String::new();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use hongbao::breaker::board::View;
 use hongbao::config::Config;
 use hongbao::config::redis::RedisConfig;
 use hongbao::intake::redis::fleet::{self, InstanceRow, Picture, Site, UnitRow};
@@ -76,10 +77,13 @@ pub fn run(args: &FleetArgs, config: &Config) -> anyhow::Result<Done> {
     match &args.command {
         None => {
             let picture = at(config, |site| fleet::read(site).context("the fleet cannot be read"))?;
+            let view = super::breaker::view_of(config)?;
             if args.json {
-                println!("{}", serde_json::to_string(&picture)?);
+                let mut picture = serde_json::to_value(&picture)?;
+                picture["breaker"] = view.as_ref().map_or(serde_json::Value::Null, super::breaker::as_json);
+                println!("{picture}");
             } else {
-                print!("{}", text(&picture)?);
+                print!("{}", text(&picture, view.as_ref())?);
             }
             Ok(if troubles(&picture).is_empty() { Done::Well } else { Done::FoundWrong })
         }
@@ -185,7 +189,7 @@ fn span(ms: u64) -> String {
 
 const NONE: &str = "-";
 
-fn text(picture: &Picture) -> anyhow::Result<String> {
+fn text(picture: &Picture, breaker: Option<&View>) -> anyhow::Result<String> {
     let mut text = String::new();
     let Picture { now, namespace, shards, fair_queues, wallet, instances, units } = picture;
     writeln!(text, "{namespace}: {shards} shards of {fair_queues} fair queues a lane")?;
@@ -200,6 +204,9 @@ fn text(picture: &Picture) -> anyhow::Result<String> {
         )?,
         None => writeln!(text, "wallet: none yet")?,
     }
+    if let Some(view) = breaker {
+        writeln!(text, "{}", super::breaker::headline(&view.state))?;
+    }
     let mut rows = vec![
         [
             "INSTANCE",
@@ -209,13 +216,14 @@ fn text(picture: &Picture) -> anyhow::Result<String> {
             "UNITS",
             "ACCEPTED/S",
             "SETTLED/S",
+            "SHARE/S",
             "DEPTH",
             "OLDEST",
             "DOOR",
         ]
         .map(str::to_owned),
     ];
-    rows.extend(instances.iter().map(|row| instance_cells(row, *now)));
+    rows.extend(instances.iter().map(|row| instance_cells(row, *now, breaker)));
     table(&mut text, &rows)?;
     let mut rows = vec![["UNIT", "OWNER", "EPOCH", "DEPTH", "PARKED", "DUE", "DEAD"].map(str::to_owned)];
     rows.extend(units.iter().map(|row| unit_cells(row, *now)));
@@ -228,12 +236,12 @@ fn text(picture: &Picture) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn instance_cells(row: &InstanceRow, now: u64) -> [String; 10] {
+fn instance_cells(row: &InstanceRow, now: u64, breaker: Option<&View>) -> [String; 11] {
     let seen = format!("{} ago", span(now.saturating_sub(row.seen_at)));
     let Some(entry) = &row.entry else {
         let none = || NONE.to_owned();
         let name = row.incarnation.clone();
-        return [name, state(row, now), none(), seen, none(), none(), none(), none(), none(), none()];
+        return [name, state(row, now), none(), seen, none(), none(), none(), none(), none(), none(), none()];
     };
     [
         entry.name.clone(),
@@ -243,10 +251,18 @@ fn instance_cells(row: &InstanceRow, now: u64) -> [String; 10] {
         entry.units.len().to_string(),
         entry.accepted_per_s.to_string(),
         entry.settled_per_s.to_string(),
+        share(&row.incarnation, breaker).map_or_else(|| NONE.to_owned(), |share| share.to_string()),
         entry.depth.to_string(),
         entry.oldest_at.map_or_else(|| NONE.to_owned(), |at| span(now.saturating_sub(at))),
         entry.http.clone().unwrap_or_else(|| NONE.to_owned()),
     ]
+}
+
+/// What an instance may send of the fleet's budget, transfers a second.
+fn share(incarnation: &str, breaker: Option<&View>) -> Option<u64> {
+    let view = breaker?;
+    let lease = &view.members.get(incarnation)?.lease;
+    (view.now_ms < lease.until_ms).then_some(lease.granted.rate_per_s)
 }
 
 fn unit_cells(row: &UnitRow, now: u64) -> [String; 7] {
@@ -326,9 +342,9 @@ mod tests {
 hongbao: 2 shards of 8 fair queues a lane
 wallet w since 1970-01-01T00:00:00.000Z, set by one: first instance of the fleet
 
-INSTANCE  STATE           UP SINCE                  SEEN       UNITS  ACCEPTED/S  SETTLED/S  DEPTH  OLDEST  DOOR
-one       owns            1970-01-01T00:00:00.000Z  0.3 s ago  1      0           0          12     20 s    http://10.0.0.1:8080
-two       wallet_differs  1970-01-01T00:00:00.000Z  1.0 s ago  0      0           0          12     20 s    http://10.0.0.1:8080
+INSTANCE  STATE           UP SINCE                  SEEN       UNITS  ACCEPTED/S  SETTLED/S  SHARE/S  DEPTH  OLDEST  DOOR
+one       owns            1970-01-01T00:00:00.000Z  0.3 s ago  1      0           0          -        12     20 s    http://10.0.0.1:8080
+two       wallet_differs  1970-01-01T00:00:00.000Z  1.0 s ago  0      0           0          -        12     20 s    http://10.0.0.1:8080
 
 UNIT       OWNER  EPOCH  DEPTH  PARKED  DUE       DEAD
 hongbao:0  one    3      7      0       in 1.5 s  0
@@ -337,7 +353,7 @@ hongbao:1  -      3      7      0       in 1.5 s  0
 two owns nothing: its wallet is another
 hongbao:1 has no owner
 ";
-        assert_eq!(text(&picture).unwrap(), expected);
+        assert_eq!(text(&picture, None).unwrap(), expected);
         picture.instances[1].seen_at = 1;
         picture.units.pop();
         assert!(troubles(&picture).is_empty(), "who is gone needs no hand");

@@ -4,6 +4,7 @@
 //! run (arguments, configuration, a folder in use).
 
 mod audit;
+mod breaker;
 mod call;
 mod dead;
 mod fleet;
@@ -39,6 +40,7 @@ Examples:
   hongbao parked list --reason low_balance       what waits, since when, until when
   hongbao dead list --reason invalid_field       what was pushed to Redis and could not be read
   hongbao fleet                                  which instance owns what, and who owns nothing for which reason
+  hongbao breaker show                           is the wallet called, at what rate, since when and why
   hongbao reconcile --from 2026-11-11T12:00:00Z  does the wallet agree with our outcomes?
   hongbao wallet                                 a wallet service of its own, for trying things out
   hongbao wallet check http://127.0.0.1:8090     does a wallet keep the contract's promises?
@@ -85,6 +87,11 @@ enum Command {
     Dead {
         #[command(subcommand)]
         command: dead::DeadCommand,
+    },
+    /// Whether a wallet elsewhere is called, and at what rate: how it stands, and an operator's word.
+    Breaker {
+        #[command(subcommand)]
+        command: breaker::BreakerCommand,
     },
     /// The fleet that shares a Redis: instances, who owns what, what waits where.
     Fleet(fleet::FleetArgs),
@@ -146,6 +153,7 @@ impl Cli {
             Command::Migrate => migrate::run(&self.settings.load()?),
             Command::Parked { command } => parked::run(&command, &self.settings.load()?),
             Command::Dead { command } => dead::run(&command, &self.settings.load()?),
+            Command::Breaker { command } => breaker::run(&command, &self.settings.load()?),
             Command::Fleet(args) => fleet::run(&args, &self.settings.load()?),
             Command::Config { command: ConfigCommand::Check } => {
                 let config = self.settings.load()?;

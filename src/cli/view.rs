@@ -10,8 +10,8 @@ use super::Done;
 
 #[derive(Subcommand)]
 pub enum ViewCommand {
-    /// Read the whole outcome log again into a new view, and put it in the old one's place. The service must
-    /// not be running.
+    /// Read the outcome log again into a new view, and put it in the old one's place. The service must not be
+    /// running. Over Redis, whose streams hold only the last outcomes, they are read again over what the view has.
     Rebuild,
 }
 
@@ -29,7 +29,8 @@ pub fn run(command: &ViewCommand, config: &Config) -> anyhow::Result<Done> {
             if shows_progress {
                 eprintln!();
             }
-            println!("rebuilt the view from {done} facts");
+            let over = if done.is_over { ", over what it had" } else { "" };
+            println!("rebuilt the view from {} facts{over}", done.facts);
             Ok(Done::Well)
         }
     }

@@ -11,7 +11,7 @@ use crate::intake::desk::DeskOptions;
 use crate::pipeline::PipelineOptions;
 use crate::pipeline::remote::RemoteOptions;
 use crate::pipeline::retry::Retry;
-use crate::{gateway, journal};
+use crate::{breaker, gateway, journal};
 
 /// Everything the service is built from. `raw` stays for printing.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub pipeline: PipelineOptions,
     /// For a wallet elsewhere.
     pub remote: RemoteOptions,
+    /// What budget and breaker begin with, for a wallet elsewhere.
+    pub breaker: breaker::Settings,
     /// For the Redis intake, if it is the one.
     pub redis: Option<RedisConfig>,
 }
@@ -105,6 +107,7 @@ impl Config {
                 deadline: Duration::from_millis(raw.stored_value.deadline_ms),
                 can_burn: raw.stored_value.burn,
             },
+            breaker: super::breaker::derive(&raw)?,
             redis: redis::derive(&raw, slot_count)?,
             raw,
         })

@@ -2,8 +2,9 @@
 //!
 //! [`raw`] mirrors `config.toml` setting by setting, [`layers`] puts the sources together (flags over
 //! environment over file over defaults) and refuses what it does not know, [`limits`] checks relations and
-//! derives what follows, [`redis`] those of the Redis intake. Nothing here reads the clock or opens a socket.
+//! derives what follows, [`redis`] those of the Redis intake, [`breaker`] those of budget and breaker. Nothing here reads the clock or opens a socket.
 
+pub mod breaker;
 pub mod layers;
 pub mod limits;
 pub mod raw;

@@ -15,6 +15,7 @@ pub struct Raw {
     pub intake: Intake,
     pub pipeline: Pipeline,
     pub shaping: Shaping,
+    pub breaker: Breaker,
     pub parking: Parking,
     pub stored_value: StoredValue,
     pub outcome: Outcome,
@@ -207,6 +208,49 @@ impl Default for Pipeline {
 #[serde(deny_unknown_fields, default)]
 pub struct Shaping {
     pub transfers_per_s: u64,
+    pub calls_max: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    pub window_ms: u64,
+    pub failure_percent: u64,
+    pub volume_min: u64,
+    pub open_ms: u64,
+    pub open_ms_max: u64,
+    pub permits_max: u64,
+    pub permit_ttl_ms: u64,
+    pub probe_count: u64,
+    pub probes_ok_min: u64,
+    pub ramp_start_permille: u64,
+    pub ramp_step_ms: u64,
+    pub ramp_growth_percent: u64,
+    pub beat_ms: u64,
+    pub lease_ms: u64,
+    pub reserve_ms: u64,
+}
+
+impl Default for Breaker {
+    fn default() -> Breaker {
+        Breaker {
+            window_ms: 500,
+            failure_percent: 50,
+            volume_min: 20,
+            open_ms: 500,
+            open_ms_max: 4_000,
+            permits_max: 3,
+            permit_ttl_ms: 2_000,
+            probe_count: 8,
+            probes_ok_min: 6,
+            ramp_start_permille: 100,
+            ramp_step_ms: 250,
+            ramp_growth_percent: 40,
+            beat_ms: 80,
+            lease_ms: 250,
+            reserve_ms: 10_000,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

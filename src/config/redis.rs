@@ -190,6 +190,15 @@ fn lists(given: &[IntakeRedisList], namespace: &str) -> Result<Vec<ForeignList>,
         if !list.hmac_key.is_empty() && list.hmac_key.len() < 16 {
             return Err(wrong("its hmac_key must be 16 bytes or more".to_owned()));
         }
+        let has_key = |known: &&ForeignList| known.hmac_key.as_deref() == Some(list.hmac_key.as_bytes());
+        if let Some(known) = lists.iter().find(has_key) {
+            let reason = format!(
+                "it has the hmac_key of list {:?}, so that an element signed for the one could be pushed to the other; \
+                 give each a key of its own",
+                known.name
+            );
+            return Err(wrong(reason));
+        }
         lists.push(ForeignList {
             name: list.name.clone(),
             client: list.client.clone(),
@@ -244,6 +253,10 @@ mod tests {
             (r#"intake.redis.lists=[{ name = "a", order = "up" }]"#, "rpush, lpush"),
             (r#"intake.redis.lists=[{ name = "a" }, { name = "a" }]"#, "twice"),
             (r#"intake.redis.lists=[{ name = "a", hmac_key = "short" }]"#, "16 bytes"),
+            (
+                r#"intake.redis.lists=[{ name = "a", hmac_key = "0123456789abcdef" }, { name = "b", hmac_key = "0123456789abcdef" }]"#,
+                "a key of its own",
+            ),
             (r#"intake.redis.lists=[{ name = "a", client = "x y" }]"#, "client"),
             (r#"intake.redis.lists=[{ nam = "a" }]"#, "nam"),
             (r#"intake.redis.lists=[{ name = "hongbao:3" }]"#, "a shard"),

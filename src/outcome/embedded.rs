@@ -43,7 +43,7 @@ impl OutcomeLog for EmbeddedOutcomeLog {
         false
     }
 
-    fn append(&self, outcomes: &[u8], _requests: &[Bytes]) -> Result<(), OutcomeError> {
+    fn append(&self, outcomes: &[u8], _requests: Vec<Bytes>) -> Result<(), OutcomeError> {
         let count = entries(outcomes).count() as u32;
         let bytes = outcomes.to_vec();
         // Held across the append: whoever sees the frame in the journal must see it in `appended_end` as well.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::stream::{Position, StreamError, StreamId, StreamSource, Stretch, Tail};
 use super::view::{Lag, Progress};
+use crate::request::rfc3339::Rfc3339;
 
 /// How often streams are looked at whole: for how far they go, and whether anything was lost.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -57,6 +58,22 @@ impl Following {
 
     fn look(&mut self, streams: Vec<String>) -> Result<(), StreamError> {
         let tails = self.source.tails(&streams)?;
+        let new = |stream: &String| self.positions.get(stream).is_some_and(is_new);
+        let begun = streams
+            .iter()
+            .zip(&tails)
+            .filter(|(stream, _)| new(stream))
+            .filter_map(|(_, tail)| tail.as_ref());
+        if let Some(Begun { missed, from_ms }) = begun_late(begun) {
+            let from = Rfc3339(from_ms).to_string();
+            tracing::warn!(
+                missed,
+                from,
+                "this outcome view begins with what the streams still hold: outcomes from before then are unknown to \
+                 it, and a request that it does not know may be settled (send it again under its id to learn; a copy \
+                 of another instance's view, put in place before the start, knows more)"
+            );
+        }
         for (stream, tail) in streams.into_iter().zip(tails) {
             let Some(tail) = tail else { continue };
             if let Some(position) = self.positions.get_mut(&stream) {
@@ -116,9 +133,35 @@ impl Following {
     }
 }
 
+fn is_new(position: &Position) -> bool {
+    position.id == StreamId::default() && position.frame_count == 0
+}
+
+/// What a reader cannot have read that begins now.
+#[derive(Debug, PartialEq, Eq)]
+struct Begun {
+    missed: u64,
+    /// When the first entry was written that it finds; where it finds none, the last one.
+    from_ms: u64,
+}
+
+/// Of the streams that are read from their beginning.
+fn begun_late<'t>(tails: impl Iterator<Item = &'t Tail>) -> Option<Begun> {
+    let cut: Vec<&Tail> = tails.filter(|tail| tail.trimmed_count > 0).collect();
+    let first =
+        |tail: &&Tail| if tail.first_id == StreamId::default() { tail.id.ms } else { tail.first_id.ms };
+    let from_ms = cut.iter().map(first).max()?;
+    Some(Begun { missed: cut.iter().map(|tail| tail.trimmed_count).sum(), from_ms })
+}
+
 /// Says so if entries are gone that were never read, or all of them are.
 fn compare(position: &mut Position, tail: &Tail) {
     let stream = position.stream.clone();
+    if is_new(position) {
+        // What it missed is said of all streams together.
+        position.frame_count = tail.trimmed_count;
+        return;
+    }
     if tail.id < position.id {
         let (read_to, ends_at) = (position.id, tail.id);
         tracing::error!(
@@ -152,9 +195,15 @@ mod tests {
     fn what_is_lost_is_noticed_and_what_is_not_is_not() {
         let at = |ms| StreamId { ms, number: 0 };
         let position = |ms, frame_count| Position { stream: "s".into(), id: at(ms), frame_count };
-        let tail = |ms, frame_count, trimmed_count| Tail { id: at(ms), frame_count, trimmed_count };
+        let tail = |ms, frame_count, trimmed_count| Tail {
+            id: at(ms),
+            frame_count,
+            trimmed_count,
+            ..Tail::default()
+        };
         let table = [
             ("new to it", position(0, 0), tail(9, 5, 0), position(0, 0)),
+            ("new, and cut before it came", position(0, 0), tail(9, 5, 2), position(0, 2)),
             ("up with it", position(9, 5), tail(9, 5, 2), position(9, 5)),
             ("behind what is gone", position(3, 2), tail(9, 5, 4), position(3, 4)),
             ("made anew, later", position(4, 5), tail(9, 2, 0), position(4, 0)),
@@ -164,6 +213,27 @@ mod tests {
         for (name, mut before, tail, after) in table {
             compare(&mut before, &tail);
             assert_eq!(before, after, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_begins_late_is_told_from_when_on() {
+        let at = |ms| StreamId { ms, number: 0 };
+        let tail = |first, last, trimmed_count| Tail {
+            id: at(last),
+            frame_count: 9,
+            trimmed_count,
+            first_id: at(first),
+        };
+        let table = [
+            (vec![], None),
+            (vec![tail(3, 9, 0)], None),
+            (vec![tail(3, 9, 2), tail(5, 8, 0)], Some(Begun { missed: 2, from_ms: 3 })),
+            (vec![tail(3, 9, 2), tail(5, 8, 4)], Some(Begun { missed: 6, from_ms: 5 })),
+            (vec![tail(0, 7, 9)], Some(Begun { missed: 9, from_ms: 7 })),
+        ];
+        for (tails, expected) in table {
+            assert_eq!(begun_late(tails.iter()), expected, "{tails:?}");
         }
     }
 }

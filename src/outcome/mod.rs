@@ -80,7 +80,7 @@ pub trait OutcomeView: Send + Sync + 'static {
 
 pub trait OutcomeLog: Send + Sync + 'static {
     /// Appends encoded outcomes, in order; with the request of each, where the log [wants](Self::wants_requests) them.
-    fn append(&self, outcomes: &[u8], requests: &[Bytes]) -> Result<(), OutcomeError>;
+    fn append(&self, outcomes: &[u8], requests: Vec<Bytes>) -> Result<(), OutcomeError>;
     /// Whether the requests are to be handed over: where they stand nowhere else.
     fn wants_requests(&self) -> bool;
     /// The oldest run that was appended, is durable, and was not taken yet.

@@ -58,6 +58,8 @@ pub struct Tail {
     pub frame_count: u64,
     /// How many of them were given up, from the front.
     pub trimmed_count: u64,
+    /// The first one that is still there; `0-0` if none is.
+    pub first_id: StreamId,
 }
 
 /// Where readers find streams.

@@ -1,7 +1,8 @@
 //! The feed: takes requests from the queues in turn, at the pace, and publishes them into the ring.
 //!
 //! Lanes in order of urgency: control (never paced), realtime, bulk (only when realtime has nothing). Inside a
-//! lane the fair queues are served round-robin, a few requests a turn. What is due in the parking goes first.
+//! lane the fair queues are served round-robin, a few requests a turn. Where the wallet is elsewhere, the pace is its
+//! breaker's ([`super::remote`]), and the feed keeps only a little ahead of it, so that whose turn it is is decided late. What is due in the parking goes first.
 //! A queue that holds its share of the parking is not read, visibly, until it has room; nothing is ever rejected.
 
 use std::collections::VecDeque;
@@ -28,7 +29,6 @@ const LINGER: Duration = Duration::from_millis(2);
 const LINGER_COUNT: u64 = 1_024;
 
 /// What the feed tells others, and is told.
-#[derive(Default)]
 pub struct FeedCounts {
     pub fed: AtomicU64,
     pub committed: AtomicU64,
@@ -39,8 +39,24 @@ pub struct FeedCounts {
     pub paused: AtomicBool,
     /// The wallet has not said who it is: nothing is fed.
     pub wallet_unknown: AtomicBool,
-    /// Requests that the wallet was sent once more: they count against the pace.
-    pub sent_again: AtomicU64,
+    /// Of those fed, how many were sent to a wallet elsewhere, or left; and how far they may be ahead of that.
+    pub sent: AtomicU64,
+    pub ahead_max: AtomicU64,
+}
+
+impl Default for FeedCounts {
+    fn default() -> FeedCounts {
+        FeedCounts {
+            fed: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            lingering: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            wallet_unknown: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+            ahead_max: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 impl FeedCounts {
@@ -48,6 +64,13 @@ impl FeedCounts {
     pub fn in_ring(&self) -> u64 {
         let committed = self.committed.load(Ordering::Acquire);
         self.fed.load(Ordering::Acquire).saturating_sub(committed)
+    }
+
+    /// Requests that may be fed though the wallet has not been sent those before.
+    fn room_ahead(&self) -> u64 {
+        let sent = self.sent.load(Ordering::Acquire);
+        let ahead = self.fed.load(Ordering::Acquire).saturating_sub(sent);
+        self.ahead_max.load(Ordering::Acquire).saturating_sub(ahead)
     }
 }
 
@@ -81,6 +104,7 @@ pub struct Feed {
 impl Feed {
     pub fn new(
         options: &PipelineOptions,
+        transfers_per_s: u64,
         parts: &Parts,
         suspects: Arc<Suspects>,
         counts: Arc<FeedCounts>,
@@ -95,7 +119,7 @@ impl Feed {
             queues,
             suspects,
             counts,
-            pace: Pace::new(options.transfers_per_s),
+            pace: Pace::new(transfers_per_s),
             now_ms: parts.now_ms.clone(),
             started: Instant::now(),
             turn: [0; Lane::ALL.len()],
@@ -211,14 +235,12 @@ impl Feed {
 
 impl Feeder<Slot> for Feed {
     fn step(&mut self, feed: &mut ring::Feed<Slot>) -> bool {
-        // Also while nothing can be fed: an outage's retries must not be charged in one lump after it.
-        let sent_again = self.counts.sent_again.swap(0, Ordering::Relaxed);
-        self.pace.charge(self.now_ns(), sent_again);
         if self.is_held() && self.ready.is_empty() {
             return false;
         }
         let room_in_ring = self.slot_count.saturating_sub(self.counts.in_ring() as usize);
-        let mut room = room_in_ring.min(self.batch_count_max);
+        let room_ahead = usize::try_from(self.counts.room_ahead()).unwrap_or(usize::MAX);
+        let mut room = room_in_ring.min(self.batch_count_max).min(room_ahead);
         if self.suspects.is_isolating() {
             // One part of the blamed batch at a time, alone in the ring.
             let alone = self.counts.in_ring() == 0;
@@ -250,7 +272,8 @@ impl Feeder<Slot> for Feed {
     }
 
     fn has_work(&mut self) -> bool {
-        if self.is_held() || self.counts.in_ring() as usize >= self.slot_count {
+        let is_full = self.counts.in_ring() as usize >= self.slot_count || self.counts.room_ahead() == 0;
+        if self.is_held() || is_full {
             return false;
         }
         if self.suspects.is_isolating() && self.counts.in_ring() > 0 {

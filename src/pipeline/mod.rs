@@ -51,7 +51,7 @@ pub struct PipelineOptions {
     pub thread_count: usize,
     /// Slots a stage takes at once.
     pub batch_count_max: usize,
-    /// Transfers a second, 0 for unlimited.
+    /// Transfers a second of a wallet in this process, 0 for unlimited.
     pub transfers_per_s: u64,
     /// When a parked request is tried again.
     pub retry: Retry,
@@ -120,6 +120,8 @@ impl Pipeline {
             Wallet::Elsewhere(wallet) => {
                 let is_unknown = wallet.identity.get().is_none();
                 counts.wallet_unknown.store(is_unknown, std::sync::atomic::Ordering::Release);
+                // Nothing ahead, until the stage says how much.
+                counts.ahead_max.store(1, std::sync::atomic::Ordering::Release);
                 let window = Arc::new(Window::new(options.slot_count));
                 let dispatch = wallet.dispatch(options, &parts, teller, &window, &counts, &remote, &bells);
                 stages.push(Box::new(dispatch));
@@ -127,7 +129,12 @@ impl Pipeline {
             }
         }
         let chain = Chain::new(options.slot_count, Slot::default, stages);
-        let feeder = Box::new(Feed::new(options, &parts, suspects, counts.clone()));
+        let pace = match &parts.wallet {
+            Wallet::Here(_) => options.transfers_per_s,
+            // The breaker's lease is the pace.
+            Wallet::Elsewhere(_) => 0,
+        };
+        let feeder = Box::new(Feed::new(options, pace, &parts, suspects, counts.clone()));
         let threads = Threads::start(chain, feeder, bells.clone(), poison, on_poison)?;
         Ok(Pipeline { threads, bells, counts, settled, remote })
     }

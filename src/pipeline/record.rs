@@ -127,7 +127,9 @@ impl Stage<Slot> for Record {
             }
         }
         crate::crash::point("record::before_append");
-        self.outcomes.append(&self.bytes, &self.requests).map_err(|error| StageError(error.to_string()))?;
+        self.outcomes
+            .append(&self.bytes, std::mem::take(&mut self.requests))
+            .map_err(|error| StageError(error.to_string()))?;
         crate::crash::point("record::after_append");
         Ok(())
     }

@@ -49,6 +49,8 @@ pub(super) struct Cluster {
     failed: String,
     /// No node at all could be asked, since.
     lost_since: Option<Instant>,
+    /// Commands that another node than the one they were sent to had to be asked for.
+    redirected_count: u64,
 }
 
 impl Cluster {
@@ -61,7 +63,12 @@ impl Cluster {
             renewed_at: None,
             failed: String::new(),
             lost_since: None,
+            redirected_count: 0,
         }
+    }
+
+    pub fn redirected_count(&self) -> u64 {
+        self.redirected_count
     }
 
     /// Since when some master that is in the map has not been reached.
@@ -218,12 +225,16 @@ impl Cluster {
                     moved.push((slot, to));
                     None
                 }
-                Some(Again::Ask(to)) => Some(to),
+                Some(Again::Ask(to)) => {
+                    self.redirected_count += 1;
+                    Some(to)
+                }
                 Some(Again::Script) | None => continue,
             };
             steps.push(Step { at: *at, ask });
         }
         self.is_stale |= !moved.is_empty();
+        self.redirected_count += moved.len() as u64;
         moved.iter().for_each(|(slot, to)| self.map.set(*slot, to));
         let may = again::in_order(steps.iter().map(|step| step.at).collect(), commands, results);
         steps.retain(|step| may.binary_search(&step.at).is_ok());

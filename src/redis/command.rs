@@ -81,6 +81,14 @@ impl Command {
         args.take(count.unwrap_or(0)).chain(own)
     }
 
+    pub fn last_arg(&self) -> Option<&[u8]> {
+        let args = self.cmd.args_iter().filter_map(|arg| match arg {
+            Arg::Simple(bytes) => Some(bytes),
+            _ => None,
+        });
+        args.last()
+    }
+
     pub fn script_of(&self) -> Option<&'static Script> {
         self.script
     }

@@ -123,6 +123,15 @@ impl Link {
         self.access.connects.get()
     }
 
+    /// How many commands were sent on to another node of a Cluster than the one that had their slot, so far. A WAIT
+    /// that was sent to the first one says nothing of them.
+    pub fn redirected_count(&self) -> u64 {
+        match &self.hub {
+            Hub::One(_) => 0,
+            Hub::Many(cluster) => cluster.redirected_count(),
+        }
+    }
+
     /// Since when it has not been reached, or, for a Cluster, some node of it. Known by trying only.
     pub fn down_since(&self) -> Option<Instant> {
         match &self.hub {

@@ -7,36 +7,59 @@
 /// The longest time whose unspent share may be spent at once.
 const BURST_NS: u64 = 10_000_000;
 
-/// The longest time that a charge may stop everything else for.
-const CHARGED_NS_MAX: u64 = 1_000_000_000;
+/// How late after the time told it may be asked without losing anything.
+const LATE_NS: u64 = 5_000_001;
+
+/// How fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    Unlimited,
+    /// Transfers a second; of 0, nothing goes.
+    PerS(u64),
+}
 
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// Transfers a second; 0: unlimited.
+    /// Transfers a second; 0: unlimited, or nothing at all if stopped.
     rate_per_s: u64,
+    is_stopped: bool,
+    burst_ns: u64,
     /// The instant up to which the rate is spent, in units of 1/rate ns so that it stays exact.
     spent_until_ns: u64,
     remainder: u64,
 }
 
 impl Pace {
+    /// `rate_per_s`: as configured, 0 for no limit.
     pub fn new(rate_per_s: u64) -> Pace {
-        Pace { rate_per_s, spent_until_ns: 0, remainder: 0 }
+        Pace { rate_per_s, is_stopped: false, burst_ns: BURST_NS, spent_until_ns: 0, remainder: 0 }
+    }
+
+    /// Another burst, as time at the rate.
+    #[must_use]
+    pub fn with_burst(self, burst_ns: u64) -> Pace {
+        Pace { burst_ns, ..self }
     }
 
     pub fn rate_per_s(&self) -> u64 {
         self.rate_per_s
     }
 
-    pub fn set_rate(&mut self, rate_per_s: u64) {
-        self.rate_per_s = rate_per_s;
-        self.remainder = 0;
+    /// Another rate from now on: the lease's, or the limit's. What was spent stays spent.
+    pub fn set_rate(&mut self, rate: Rate) {
+        let (rate_per_s, is_stopped) = match rate {
+            Rate::Unlimited => (0, false),
+            Rate::PerS(rate_per_s) => (rate_per_s, rate_per_s == 0),
+        };
+        if (rate_per_s, is_stopped) != (self.rate_per_s, self.is_stopped) {
+            (self.rate_per_s, self.is_stopped, self.remainder) = (rate_per_s, is_stopped, 0);
+        }
     }
 
     /// How many of `want` may go now; they count as gone.
     pub fn take(&mut self, now_ns: u64, want: u64) -> u64 {
         if self.rate_per_s == 0 {
-            return want;
+            return if self.is_stopped { 0 } else { want };
         }
         self.forget_unspent(now_ns);
         let free_ns = u128::from(now_ns.saturating_sub(self.spent_until_ns));
@@ -47,17 +70,26 @@ impl Pace {
         granted
     }
 
-    /// Counts as gone what went unasked: `take` grants less until it is made up for, at most for a second.
-    pub fn charge(&mut self, now_ns: u64, count: u64) {
-        if let (true, Some(ns)) = (count > 0, (count * 1_000_000_000).checked_div(self.rate_per_s)) {
-            self.forget_unspent(now_ns);
-            self.spent_until_ns = (self.spent_until_ns + ns).min(now_ns + CHARGED_NS_MAX);
+    /// The same, once as many as `least` may go together; until then, when that will be.
+    pub fn take_at_least(&mut self, now_ns: u64, want: u64, least: u64) -> Result<u64, u64> {
+        if self.rate_per_s == 0 {
+            return if self.is_stopped { Err(u64::MAX) } else { Ok(want) };
         }
+        self.forget_unspent(now_ns);
+        let needed_ns = u128::from(least) * 1_000_000_000 / u128::from(self.rate_per_s);
+        let at_ns = self
+            .spent_until_ns
+            .saturating_add(u64::try_from(needed_ns).unwrap_or(u64::MAX))
+            .saturating_add(1);
+        if now_ns < at_ns {
+            return Err(at_ns);
+        }
+        Ok(self.take(now_ns, want))
     }
 
     fn forget_unspent(&mut self, now_ns: u64) {
-        // A slow pace must be able to save up one whole transfer.
-        let floor = now_ns.saturating_sub(BURST_NS.max(1_000_000_000 / self.rate_per_s + 1));
+        // A slow pace must be able to save up one whole transfer, and lose nothing when it is asked a little late.
+        let floor = now_ns.saturating_sub(self.burst_ns.max(1_000_000_000 / self.rate_per_s + LATE_NS));
         if self.spent_until_ns < floor {
             (self.spent_until_ns, self.remainder) = (floor, 0);
         }
@@ -70,9 +102,11 @@ impl Pace {
         }
     }
 
-    /// When `take` would grant a worthwhile step: a millisecond's worth, at least one transfer.
+    /// When `take` would grant a worthwhile step: a millisecond's worth, at least one transfer. Never, while
+    /// stopped.
     pub fn next_at_ns(&self) -> u64 {
         match 1_000_000_000u64.checked_div(self.rate_per_s) {
+            None if self.is_stopped => u64::MAX,
             None => 0,
             Some(interval_ns) => self.spent_until_ns + interval_ns.max(1_000_000) + 1,
         }
@@ -91,24 +125,25 @@ mod tests {
     }
 
     #[test]
-    fn charging_nothing_costs_a_slow_pace_nothing() {
-        let mut pace = Pace::new(2);
-        let mut granted = 0;
-        for ms in 0..3_000 {
-            pace.charge(S + ms * 1_000_000, 0);
-            granted += pace.take(S + ms * 1_000_000, 1);
+    fn a_step_is_waited_for_and_no_less_of_the_rate_goes() {
+        for rate in [10, 700, 50_000] {
+            let mut pace = Pace::new(rate).with_burst(16_000_000);
+            let (mut granted, mut calls) = (0, 0);
+            let least = (rate / 200).max(1);
+            for ms in 0..2_000 {
+                if let Ok(count) = pace.take_at_least(10 * S + ms * 1_000_000, 1_000_000, least) {
+                    assert!(count >= least);
+                    (granted, calls) = (granted + count, calls + 1);
+                }
+            }
+            assert!(granted.abs_diff(2 * rate) <= rate / 50 + 1, "{rate}: {granted}");
+            assert!(calls <= 500, "{rate}: {calls} calls");
         }
-        assert!((6..=7).contains(&granted), "{granted}");
-    }
-
-    #[test]
-    fn what_was_charged_is_made_up_for() {
         let mut pace = Pace::new(1_000);
-        assert!(pace.take(S, 100) > 0);
-        pace.charge(S, 500);
-        assert_eq!(greedy(&mut pace, S, 499).iter().sum::<u64>(), 0);
-        let after: u64 = greedy(&mut pace, S + S / 2, 500).iter().sum();
-        assert!((495..=505).contains(&after), "{after}");
+        pace.take(S, 1_000);
+        assert_eq!(pace.take_at_least(S, 5, 5), Err(S + 5_000_001));
+        pace.set_rate(Rate::PerS(0));
+        assert_eq!(pace.take_at_least(2 * S, 5, 1), Err(u64::MAX));
     }
 
     #[test]
@@ -126,6 +161,15 @@ mod tests {
     }
 
     #[test]
+    fn a_pace_that_is_asked_a_little_late_loses_nothing() {
+        for rate in [3, 80, 128, 190] {
+            let mut pace = Pace::new(rate);
+            let total: u64 = (0..2_000).map(|tick| pace.take(10 * S + tick * 5_000_000, 1_000)).sum();
+            assert!(total >= rate * 10, "{rate}: {total}");
+        }
+    }
+
+    #[test]
     fn a_pause_does_not_save_up_a_spike() {
         let mut pace = Pace::new(1_000);
         assert_eq!(pace.take(100 * S, 1_000_000), 10);
@@ -138,7 +182,9 @@ mod tests {
         let mut pace = Pace::new(0);
         assert_eq!(pace.take(0, 7), 7);
         assert_eq!(pace.next_at_ns(), 0);
-        pace.set_rate(100);
+        pace.set_rate(Rate::PerS(0));
+        assert_eq!((pace.take(S, 7), pace.next_at_ns()), (0, u64::MAX), "a share of nothing is not no limit");
+        pace.set_rate(Rate::PerS(100));
         assert_eq!(pace.take(S, 100), 1);
         pace.give_back(1);
         assert_eq!(pace.take(S, 100), 1);

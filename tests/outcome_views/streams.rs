@@ -94,7 +94,12 @@ impl StreamSource for Streams {
                 .map(|(_, frame)| frame)
                 .collect();
             let id = own.last().map_or(StreamId::default(), |frame| frame.id);
-            Some(Tail { id, frame_count: own.len() as u64, trimmed_count: 0 })
+            Some(Tail {
+                id,
+                frame_count: own.len() as u64,
+                trimmed_count: 0,
+                first_id: own.first().map_or(StreamId::default(), |frame| frame.id),
+            })
         };
         Ok(streams.iter().map(tail).collect())
     }

@@ -153,6 +153,76 @@ async fn an_entry_that_cannot_be_read_stops_decisions_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_lost_is_noticed_though_another_goes_on_and_a_deleted_entry_stops_nobody() {
+    let world = World::new();
+    let (one, two) = (world.instance(), world.instance());
+    one.campaign("c", 100).await;
+    one.campaign("d", 100).await;
+    two.registry.catch_up().unwrap();
+    // The last entry is deleted by hand: whoever has read it goes on.
+    let last = world.server.cli(&["XREVRANGE", "h:campaigns", "+", "-", "COUNT", "1"]);
+    let last = last.lines().next().unwrap().trim().to_owned();
+    world.server.cli(&["XDEL", "h:campaigns", &last]);
+    one.campaign("e", 100).await;
+    two.registry.catch_up().unwrap();
+    assert!(two.registry.get("s", "e").is_some() && two.registry.failure().is_none());
+    // The end is lost with a server, and an instance that comes anew appends where it was.
+    let dump: Vec<u8> =
+        redis::cmd("DUMP").arg("h:campaigns").query(&mut world.server.connect()).expect("a dump");
+    one.campaign("f", 100).await;
+    two.registry.catch_up().unwrap();
+    let restore = |dump: &[u8]| {
+        redis::cmd("RESTORE")
+            .arg("h:campaigns")
+            .arg(0)
+            .arg(dump)
+            .arg("REPLACE")
+            .exec(&mut world.server.connect())
+            .expect("restored");
+    };
+    restore(&dump);
+    let three = world.instance();
+    three.registry.catch_up().unwrap();
+    three.campaign("g", 100).await;
+    for instance in [&one, &two] {
+        let refused = instance.change("c", CampaignChange::Pause).await.unwrap_err();
+        assert!(refused.detail.contains("has lost campaigns"), "{}", refused.detail);
+        assert!(instance.registry.failure().is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn funding_that_was_reserved_and_never_asked_for_is_asked_for_again() {
+    let world = World::new();
+    let one = world.instance();
+    one.campaign("c", 1_000).await;
+    let reserve = |id: &str, at: u64| {
+        let record = fund(Kind::Fund, id, 3).record;
+        let request = Request::decode(&record).unwrap();
+        let funding = hongbao::intake::redis::campaigns::Funding::of(&request, at).unwrap();
+        assert_eq!(one.registry.reserve(&funding), Ok(true));
+    };
+    // More than are looked at in one turn, of a door that died long ago.
+    for n in 0..120 {
+        reserve(&format!("f-{n}"), 1_000 + n);
+    }
+    await_until("all to be asked for", PATIENCE, || {
+        let mut ids = world.appended_ids();
+        ids.sort();
+        ids.dedup();
+        (ids.len() == 120).then_some(())
+    });
+    assert_eq!(world.appended_ids().len(), 120, "each once");
+    for n in 0..120 {
+        world.view.put(&Request { kind: Kind::Fund, party: "", ..pay(&format!("f-{n}"), 3) }, Status::Failed);
+    }
+    await_until("the room to be given back", PATIENCE, || {
+        (one.registry.committed("s", "c") == 0).then_some(())
+    });
+    assert_eq!(world.appended_ids().len(), 120);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ids_of_a_closed_campaign_are_forgotten_after_their_retention() {
     let world = World::new();
     let one = world.instance();

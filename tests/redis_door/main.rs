@@ -3,6 +3,7 @@
 
 mod batches;
 mod campaigns;
+mod repeats;
 mod speed;
 #[path = "../support/mod.rs"]
 mod support;
@@ -15,6 +16,7 @@ use hongbao::domain::{Lane, Request, Status};
 use hongbao::gateway::port::{Accepting, Looking, Verdict};
 use hongbao::intake::redis::door::{DoorOptions, Replicas};
 
+use support::redis::cluster::ClusterSet;
 use support::redis::{Fsync, RedisServer, Setup};
 use world::{World, cancel, owner_mode, pay, state, submission, word};
 
@@ -198,4 +200,38 @@ async fn the_202_says_how_many_replicas_confirmed_it() {
         (world.server.cli(&["WAIT", "1", "100"]) == "1").then_some(())
     });
     assert_eq!(durability("followed").await, "replicated:1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirected_append_does_not_claim_the_replicas_of_another_server() {
+    let nodes = ClusterSet::start(&Setup::new(Fsync::NoFile), 3, true);
+    let hosts: Vec<String> = nodes.nodes[..3].iter().map(|node| node.address().to_string()).collect();
+    let url = format!("redis+cluster://{}", hosts.join(","));
+    let world = World { url: Some(url), ..World::new() };
+    let replicas = Some(Replicas { count: 1, timeout_ms: 500 });
+    let options = DoorOptions { replicas, thread_count: 1, ..DoorOptions::default() };
+    let one = world.instance_with(options);
+    one.campaign("c", 1_000).await;
+    let durability = async |id: &str| {
+        let Verdict::Accepted { guarantee, .. } = one.submit(submission(pay(id, 5))).await else {
+            panic!("{id}")
+        };
+        guarantee.durability.unwrap().to_string()
+    };
+    support::await_until("the replicas to follow", support::PATIENCE, || {
+        nodes.nodes[..3].iter().all(|node| node.cli(&["WAIT", "1", "100"]) == "1").then_some(())
+    });
+    assert_eq!(durability("before").await, "replicated:1");
+    // The list of another id goes to a slot that is on its way; it is empty, so that the append is asked for elsewhere.
+    let shard = |id: &str| {
+        let record = submission(pay(id, 5)).record;
+        world::keys().units().shard_of(Request::decode(&record).unwrap().key_hash)
+    };
+    let id = (0..100).map(|n| format!("r-{n}")).find(|id| shard(id) != shard("before")).unwrap();
+    let slot = nodes.slot_of(&world::keys().owner(shard(&id)));
+    let from = nodes.owner(slot, 0).unwrap();
+    let migration = nodes.begin_migration(slot, from, (from + 1) % 3);
+    assert_eq!(durability(&id).await, "fsync", "what was asked elsewhere is not known to follow");
+    while migration.move_keys(100) > 0 {}
+    migration.finish();
 }

@@ -120,6 +120,8 @@ impl OutcomeView for MapView {
 
 pub struct World {
     pub server: RedisServer,
+    /// Where instances go in its place, if anywhere.
+    pub url: Option<String>,
     pub view: Arc<MapView>,
 }
 
@@ -129,11 +131,14 @@ impl World {
     }
 
     pub fn with(setup: Setup) -> World {
-        World { server: RedisServer::start(setup), view: Arc::default() }
+        World { server: RedisServer::start(setup), url: None, view: Arc::default() }
     }
 
     pub fn target(&self) -> Target {
-        Target { response_timeout: Duration::from_secs(1), ..Target::new(self.server.url()) }
+        Target {
+            response_timeout: Duration::from_secs(1),
+            ..Target::new(self.url.clone().unwrap_or_else(|| self.server.url()))
+        }
     }
 
     pub fn link(&self) -> Link {
@@ -166,6 +171,7 @@ impl World {
         let accepting = Arc::new(AtomicBool::new(true));
         let (view, clock) = (self.view.clone(), Arc::new(now_ms));
         let office = RedisOffice::new(door.clone(), registry.clone(), view, accepting.clone(), clock);
+        registry.on_stuck(office.resend());
         let following = registry.start(office.funding_look(), Arc::new(now_ms)).unwrap();
         Instance { door, office, registry, outlook, releases, accepting, threads: Some((threads, following)) }
     }
@@ -223,6 +229,11 @@ impl Instance {
     pub async fn change(&self, id: &str, change: CampaignChange) -> Result<Campaign, Refused> {
         let standing = self.office.change_campaign("s".to_owned(), id.to_owned(), change).await;
         standing.map(|standing| standing.campaign)
+    }
+
+    /// In one call; the verdicts in words.
+    pub async fn office_submit(&self, submissions: Vec<Submission>) -> Vec<String> {
+        self.office.submit(submissions).await.iter().map(word).collect()
     }
 
     pub async fn submit(&self, submission: Submission) -> Verdict {

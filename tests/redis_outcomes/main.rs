@@ -27,7 +27,7 @@ const PAID: Status = Status::Succeeded;
 
 fn append(opened: &Opened, items: &[(&str, u16, Status)]) {
     let (outcomes, requests) = run(items);
-    opened.log.append(&outcomes, &requests).unwrap();
+    opened.log.append(&outcomes, requests.clone()).unwrap();
 }
 
 fn take(opened: &Opened) -> Appended {
@@ -186,11 +186,11 @@ fn what_cannot_be_read_stops_the_service() {
     let server = start();
     let opened = open(&server);
     let (outcomes, _) = run(&[("a", 0, PAID)]);
-    opened.log.append(&outcomes, &[vec![0u8; 8].into()]).unwrap();
+    opened.log.append(&outcomes, vec![vec![0u8; 8].into()]).unwrap();
     let reason = await_until("the poison", PATIENCE, || opened.poison.reason());
     assert!(reason.contains("scribe"), "{reason}");
     let (outcomes, requests) = run(&[("b", 0, PAID)]);
-    assert!(opened.log.append(&outcomes, &requests).is_err());
+    assert!(opened.log.append(&outcomes, requests.clone()).is_err());
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn outcomes_a_second() {
     let (mut appended, mut taken) = (0, 0);
     while taken < 2_000 {
         while appended < 2_000 && appended - taken < 64 {
-            opened.log.append(&outcomes, &requests).unwrap();
+            opened.log.append(&outcomes, requests.clone()).unwrap();
             appended += 1;
         }
         while opened.log.take_durable().is_some() {

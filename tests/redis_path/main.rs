@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod doors;
 mod fleet;
 mod lists;
 mod load;
@@ -19,4 +20,5 @@ mod poison;
 mod redis_down;
 mod sets;
 mod torn;
+mod views;
 mod world;

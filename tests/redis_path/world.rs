@@ -1,7 +1,7 @@
 //! A wallet, instances of the service that pay from it over one Redis, and the check of ids and money at the end.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::postgres::{self, Postgres};
 use crate::support::redis::RedisServer;
-use crate::support::{PATIENCE, Server, Setup, await_until, call, hongbao, run};
+use crate::support::{PATIENCE, Said, Server, Setup, await_until, call, hongbao, run};
 
 /// What the campaign `k` has.
 const FUNDED: u64 = 1 << 50;
@@ -112,6 +112,20 @@ impl World {
 
     pub fn start_again(&mut self, n: usize) {
         self.instances[n] = Some(self.setups[n].start());
+    }
+
+    /// Where an instance keeps what is its own.
+    pub fn data(&self, n: usize) -> &Path {
+        &self.setups[n].data
+    }
+
+    /// Runs a command of the binary with the settings of an instance.
+    pub fn run(&self, n: usize, words: &[&str]) -> Said {
+        let data = format!("data.dir={}", self.data(n).display());
+        let sets = self.setups[n].sets.iter().map(String::as_str);
+        let sets = sets.chain([data.as_str()]).flat_map(|set| ["--set", set]);
+        let args: Vec<&str> = words.iter().copied().chain(sets).collect();
+        run(&args)
     }
 
     pub fn addresses(&self) -> Vec<String> {

@@ -1,19 +1,20 @@
 //! What this machine could do at the most, part by part, and how near hongbao comes to it.
 //!
 //! ```text
-//! rows: disk · memory · queues · a bare HTTP server · hongbao itself        each measured once in every round
-//! ratios: hongbao's HTTP singles and batches ÷ the rows above them          told as median and spread over the rounds
+//! rows: disk · memory · queues · a bare HTTP server · Redis · hongbao itself  each measured once in every round
+//! ratios: hongbao's HTTP and list paths ÷ the rows above them                 told as median and spread over the rounds
 //! ```
 //!
 //! What holds: rows are taken in interleaved rounds, so that a machine that others share slows all of them alike; the
 //! bare server and hongbao are processes of their own, under the same generator. Another row is another entry in
-//! [`rows`]: a name, a unit and a function that measures it once.
+//! `rows`: a name, a unit and a function that measures it once.
 
 pub mod bare;
 mod disk;
 mod doors;
 mod memory;
 mod queues;
+mod redis;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct Options {
     /// Where files are written; on the disk that is to be measured.
     pub folder: PathBuf,
     pub connections: u32,
+    /// Only rows whose name has one of these words; none: all.
+    pub only: Vec<String>,
 }
 
 impl Options {
@@ -39,17 +42,23 @@ impl Options {
     }
 }
 
+type Measure = Box<dyn Fn(&Options) -> anyhow::Result<f64>>;
+
 /// One thing that is measured.
 struct Row {
     name: &'static str,
     unit: &'static str,
-    measure: fn(&Options) -> anyhow::Result<f64>,
+    measure: Measure,
 }
 
 /// All of them, in the order in which a round takes them.
 fn rows() -> Vec<Row> {
-    let row = |name, unit, measure| Row { name, unit, measure };
-    vec![
+    let row = |name, unit, measure: fn(&Options) -> anyhow::Result<f64>| Row {
+        name,
+        unit,
+        measure: Box::new(measure),
+    };
+    let mut rows = vec![
         row("one fdatasync of 4 KiB, one after the other", "syncs/s", disk::syncs_per_s),
         row("write in sequence, fdatasync at the end", "MB/s", disk::sequential_mb_per_s),
         row("copy in memory", "GB/s", memory::copy_gb_per_s),
@@ -61,14 +70,20 @@ fn rows() -> Vec<Row> {
         row("bare HTTP, batches of 500", "items/s", doors::bare_batches),
         row("bare HTTP, batches of 500, JSON parsed", "items/s", doors::parsed_batches),
         row(HONGBAO_BATCHES, "items/s", doors::hongbao_batches),
-    ]
+    ];
+    rows.extend(redis::rows());
+    rows
 }
 
 const HONGBAO_SINGLES: &str = "hongbao HTTP, singles, durable, settling beside";
 const HONGBAO_BATCHES: &str = "hongbao HTTP, batches of 500, durable, settling beside";
 
 /// What is divided by what.
-const RATIOS: [(&str, &str); 4] = [
+fn ratios() -> Vec<(&'static str, &'static str)> {
+    HTTP_RATIOS.into_iter().chain(redis::ratios()).collect()
+}
+
+const HTTP_RATIOS: [(&str, &str); 4] = [
     (HONGBAO_SINGLES, "bare HTTP, singles"),
     (HONGBAO_SINGLES, "bare HTTP, singles, JSON parsed"),
     (HONGBAO_BATCHES, "bare HTTP, batches of 500"),
@@ -110,13 +125,18 @@ pub struct Ceiling {
     pub rows: Vec<Spread>,
     /// Taken round by round, so that what slows a round slows both.
     pub ratios: Vec<Spread>,
+    /// Why some of it proves nothing.
+    pub void: Vec<String>,
 }
 
 /// Measures all rows in so many rounds; `tell` hears of each measurement.
 pub fn measure(options: &Options, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Ceiling> {
     std::fs::create_dir_all(&options.folder)
         .with_context(|| format!("making {}", options.folder.display()))?;
-    let rows = rows();
+    let mut rows = rows();
+    let is_wanted = |row: &Row| options.only.iter().any(|word| row.name.contains(word.as_str()));
+    rows.retain(|row| options.only.is_empty() || is_wanted(row));
+    anyhow::ensure!(!rows.is_empty(), "no row's name has any of {:?}", options.only);
     let mut values: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
     for round in 1..=options.rounds {
         for (row, values) in rows.iter().zip(&mut values) {
@@ -130,12 +150,17 @@ pub fn measure(options: &Options, tell: &mut dyn FnMut(&str)) -> anyhow::Result<
 
 fn summed_up(rounds: u32, rows: &[Row], values: &[Vec<f64>]) -> Ceiling {
     let of = |name: &str| rows.iter().position(|row| row.name == name).map(|at| &values[at]);
-    let ratios = RATIOS.iter().filter_map(|(above, below)| {
-        let each: Vec<f64> = of(above)?.iter().zip(of(below)?).map(|(a, b)| a / b).collect();
-        Some(Spread::of(&format!("{above} \u{f7} {below}"), "", &each))
-    });
+    let mut found = Ceiling { rounds, rows: Vec::new(), ratios: Vec::new(), void: Vec::new() };
+    for (above, below) in ratios() {
+        let (Some(above_values), Some(below_values)) = (of(above), of(below)) else { continue };
+        let each: Vec<f64> = above_values.iter().zip(below_values).map(|(a, b)| a / b).collect();
+        let spread = Spread::of(&format!("{above} \u{f7} {below}"), "", &each);
+        found.void.extend(redis::void(above, spread.median));
+        found.ratios.push(spread);
+    }
     let spreads = rows.iter().zip(values).map(|(row, values)| Spread::of(row.name, row.unit, values));
-    Ceiling { rounds, ratios: ratios.collect(), rows: spreads.collect() }
+    found.rows = spreads.collect();
+    found
 }
 
 impl Ceiling {
@@ -157,6 +182,7 @@ impl Ceiling {
                 ratio.median, ratio.least, ratio.most, ratio.name
             ));
         }
+        self.void.iter().for_each(|why| text.push_str(&format!("\n  {why}\n")));
         text
     }
 }
@@ -166,14 +192,14 @@ mod tests {
     use super::*;
 
     fn options(folder: PathBuf) -> Options {
-        Options { rounds: 1, for_s: 0.05, folder, connections: 4 }
+        Options { rounds: 1, for_s: 0.05, folder, connections: 4, only: Vec::new() }
     }
 
     #[test]
     fn what_needs_no_server_is_measured() {
         let folder = tempfile::tempdir().unwrap();
         let options = options(folder.path().to_owned());
-        for row in rows().iter().filter(|row| !row.name.contains("HTTP")) {
+        for row in rows().iter().filter(|row| !row.name.contains("HTTP") && !row.name.contains("Redis")) {
             let value = (row.measure)(&options).unwrap();
             assert!(value > 1.0, "{}: {value}", row.name);
         }
@@ -193,11 +219,24 @@ mod tests {
         let ceiling = summed_up(3, &rows, &values);
         let ratio = &ceiling.ratios[0];
         assert_eq!((ratio.median, ratio.least, ratio.most), (0.5, 0.4, 0.5));
-        assert!(
-            RATIOS
-                .iter()
-                .all(|(a, b)| rows.iter().any(|row| row.name == *a) && rows.iter().any(|row| row.name == *b))
-        );
+        let is_row = |name: &str| rows.iter().any(|row| row.name == name);
+        assert!(super::ratios().iter().all(|(above, below)| is_row(above) && is_row(below)));
+        assert!(ceiling.void.is_empty(), "{:?}", ceiling.void);
         assert!(ceiling.words().contains("0.50 (0.40 to 0.50)"));
+    }
+
+    #[test]
+    fn a_client_slower_than_redis_benchmark_voids_what_it_measured() {
+        let rows = rows();
+        let measured = |share: f64| -> Vec<Vec<f64>> {
+            let is_client = |row: &Row| row.name.starts_with("Redis always, RPUSH");
+            rows.iter().map(|row| vec![if is_client(row) { share } else { 1.0 }; 3]).collect()
+        };
+        assert!(summed_up(3, &rows, &measured(0.91)).void.is_empty());
+        let void = summed_up(3, &rows, &measured(0.89));
+        assert_eq!(void.void.len(), 1, "{:?}", void.void);
+        assert!(
+            void.words().contains("void: the client reached 0.89 of redis-benchmark with appendfsync always")
+        );
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use hongbao_loadtest::ceiling::{Options, bare, measure};
 
+use super::VOID;
+
 #[derive(Args)]
 pub struct CeilingArgs {
     /// Rounds over all rows.
@@ -19,6 +21,9 @@ pub struct CeilingArgs {
     /// Connections that carry single requests.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
+    /// Only rows whose name has this word (HTTP, Redis, hongbao, …); may be given more than once.
+    #[arg(long, value_name = "WORD")]
+    only: Vec<String>,
     /// No progress; the last line is JSON.
     #[arg(long)]
     json: bool,
@@ -41,6 +46,7 @@ pub fn ceiling(args: &CeilingArgs) -> anyhow::Result<u8> {
         for_s: args.for_s,
         folder: args.folder.clone(),
         connections: args.connections,
+        only: args.only.clone(),
     };
     let found = measure(&options, &mut |words| {
         if !args.json {
@@ -52,7 +58,7 @@ pub fn ceiling(args: &CeilingArgs) -> anyhow::Result<u8> {
     } else {
         print!("{}", found.words());
     }
-    Ok(0)
+    Ok(if found.void.is_empty() { 0 } else { VOID })
 }
 
 pub fn bare(args: &BareArgs) -> anyhow::Result<u8> {

@@ -7,3 +7,5 @@ pub mod run;
 
 /// Set-up, files or arguments: nothing was measured.
 pub const USAGE: u8 = 2;
+/// What was measured proves nothing.
+pub const VOID: u8 = 3;

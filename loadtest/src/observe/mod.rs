@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+pub use instance::metric;
 pub use process::own_cpu_s;
 
 use crate::target::Target;

@@ -105,7 +105,7 @@ fn counts(result: &RunResult) -> String {
         if items.is_empty() { "none".to_owned() } else { items.join(", ") }
     };
     let late = counts.late as f64 / counts.calls.max(1) as f64 * 100.0;
-    table(&vec![
+    let mut rows = vec![
         pair("requests due", grouped(counts.offered)),
         pair("calls", grouped(counts.calls)),
         pair(
@@ -147,7 +147,16 @@ fn counts(result: &RunResult) -> String {
                 micros(result.settle_resolution.max)
             ),
         ),
-    ])
+    ];
+    if let Some(claims) = &result.claims {
+        let of = |count: u64| grouped(count);
+        let name = "users' claims at the backend, promised, paid";
+        rows.push(pair(name, format!("{}, {}, {}", of(claims.claims), of(claims.promised), of(claims.paid))));
+        let latency = format!("{}, {}", micros(claims.accept.p50), micros(claims.accept.p99));
+        rows.push(pair("claim until promise: half within, 99 % within", latency));
+        rows.push(pair("claims sent again for want of an answer", of(claims.retried)));
+    }
+    table(&rows)
 }
 
 fn environment(result: &RunResult) -> String {

@@ -10,6 +10,7 @@ use anyhow::Context;
 
 use super::{is_list, search};
 use crate::check::Claim;
+use crate::claims::{Claimed, Crowd};
 use crate::follow::{self, FollowLive, Following, Followings};
 use crate::generator::{self, Fate, Interval, LaneReport, Live, Outlets, Pace, Plan};
 use crate::observe::{Watch, own_cpu_s};
@@ -41,6 +42,7 @@ pub(super) struct Rig<'a> {
     pub live: Arc<Live>,
     pub scene: Arc<Scene>,
     pub stop: Arc<AtomicBool>,
+    pub crowd: Option<Crowd<'a>>,
 }
 
 /// What came of it; times in seconds since the epoch.
@@ -56,6 +58,7 @@ pub(super) struct Loaded {
     pub events: Vec<Event>,
     pub search: Vec<SearchStep>,
     pub generator_cores: f64,
+    pub claimed: Option<(Claimed, Vec<Claim>)>,
 }
 
 impl Rig<'_> {
@@ -134,6 +137,7 @@ pub(super) fn carry_out(rig: &Rig<'_>) -> anyhow::Result<Loaded> {
                 std::thread::sleep(LOOK_EVERY);
             }
         });
+        let crowd = rig.crowd.as_ref().map(|crowd| scope.spawn(|| crowd.drive(rig.begin, &rig.stop)));
         let outlets = Outlets { acknowledged: tell_acks, intervals: tell_accept };
         rig.scene.enter("load");
         let cpu_before = own_cpu_s();
@@ -153,6 +157,7 @@ pub(super) fn carry_out(rig: &Rig<'_>) -> anyhow::Result<Loaded> {
         } else {
             end_s.min(begin_s + rig.scenario.arrivals.arrivals().map_or(0.0, |arrivals| arrivals.length_s()))
         };
+        let claimed = crowd.map(|crowd| crowd.join());
         let drained_s = drain(rig, &follow_live, load_end_s);
         std::thread::sleep(TAIL);
         follow_stop.store(true, Ordering::Relaxed);
@@ -173,6 +178,7 @@ pub(super) fn carry_out(rig: &Rig<'_>) -> anyhow::Result<Loaded> {
             followings: followings.map_err(panicked("the follower"))?,
             events: events.map_err(panicked("the fault timeline"))?,
             generator_cores: cores,
+            claimed: claimed.transpose().map_err(panicked("the crowd"))?.transpose()?,
         })
     })
 }

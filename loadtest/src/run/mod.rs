@@ -22,6 +22,7 @@ pub use interrupt::on_interrupt;
 
 use self::load::{Loaded, Rig};
 use crate::check::{self, Books, Sources};
+use crate::claims::{self, Crowd};
 use crate::environment;
 use crate::generator::{Counts, Live};
 use crate::observe::{Observed, Watch};
@@ -38,6 +39,8 @@ use crate::verdict;
 
 /// Between the first look at the processes and the first call.
 const LEAD_IN: Duration = Duration::from_millis(500);
+/// Nothing is open at hongbao; the backend has only to look it up.
+const CLAIMS_SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -118,6 +121,20 @@ fn run_at(options: &Options, stop: &Arc<AtomicBool>, target: &Arc<Target>) -> an
     let live = Arc::new(Live::default());
     let scene = Arc::new(Scene { live: live.clone(), ..Scene::default() });
     let screen = (!options.quiet).then(|| Screen::open(scenario.name.clone(), scene.clone()));
+    let crowd = match (&scenario.claims, target.backend) {
+        (Some(settings), Some(backend)) => {
+            let crowd = Crowd::new(backend, &run, scenario, settings).map_err(anyhow::Error::msg)?;
+            crowd.prepare()?;
+            Some(crowd)
+        }
+        (Some(_), None) => {
+            eprintln!(
+                "  [claims] is left out: no backend of the campaign is started for what runs elsewhere"
+            );
+            None
+        }
+        (None, _) => None,
+    };
     let rig = Rig {
         scenario,
         target: target.clone(),
@@ -131,9 +148,10 @@ fn run_at(options: &Options, stop: &Arc<AtomicBool>, target: &Arc<Target>) -> an
         live,
         scene: scene.clone(),
         stop: stop.clone(),
+        crowd,
     };
-    let loaded = load::carry_out(&rig)?;
-    let observed = rig.watch.finish();
+    let mut loaded = load::carry_out(&rig)?;
+    let (crowd, observed) = (rig.crowd, rig.watch.finish());
     describe_load(&mut result, &loaded, &observed);
 
     scene.enter("checking");
@@ -147,6 +165,14 @@ fn run_at(options: &Options, stop: &Arc<AtomicBool>, target: &Arc<Target>) -> an
     };
     // Other generators pay from campaigns of their own, so the accounts are ours alone in any case.
     let mut check = checked(target, &traffic, &loaded, books, &scene)?;
+    if let (Some(crowd), Some((mut claimed, claims))) = (crowd, loaded.claimed.take()) {
+        claimed.paid = crowd.settled(Instant::now() + CLAIMS_SETTLED_WITHIN)?;
+        let wallet = target.wallet.map(|address| target.caller(address));
+        let hongbao = target.caller(target.instances[0]);
+        claims::check(&mut claimed, &claims, wallet, hongbao, &target.access.client, &mut check)
+            .context("the check of every claim at the campaign's backend")?;
+        result.claims = Some(claimed);
+    }
     if !target.is_external() && scenario.needs().is_none() {
         if scenario.setup.wallet == WalletKind::Embedded {
             target.servers.iter().for_each(|server| server.stop());

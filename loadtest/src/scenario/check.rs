@@ -154,6 +154,9 @@ fn faults(scenario: &Scenario) -> Result<(), String> {
     if scenario.setup.intake == IntakeKind::Redis {
         processes.push("redis".to_owned());
     }
+    if scenario.claims.is_some() {
+        processes.push("backend".to_owned());
+    }
     for fault in &scenario.faults {
         within("fault.at_s", fault.at_s, 0.0..=1e6)?;
         within("fault.for_s", fault.for_s, 0.0..=1e6)?;
@@ -163,7 +166,7 @@ fn faults(scenario: &Scenario) -> Result<(), String> {
                 return Err("fault wallet_down needs setup.wallet = \"reference\"".to_owned());
             }
             (Some(_), FaultKind::WalletDown) => return Err("fault wallet_down takes no `on`".to_owned()),
-            (Some(on), FaultKind::Cut) if on.starts_with("instance-") => {
+            (Some(on), FaultKind::Cut) if on.starts_with("instance-") || on == "backend" => {
                 return Err(
                     "fault cut is on `wallet` or `redis`; for an instance use freeze or kill".to_owned()
                 );
@@ -194,6 +197,16 @@ fn rest(scenario: &Scenario) -> Result<(), String> {
     within("generator.waiting_max", f64::from(generator.waiting_max), 1.0..=1e8)?;
     within("follow.poll_ms", scenario.follow.poll_ms as f64, 10.0..=60_000.0)?;
     within("follow.ids_max", f64::from(scenario.follow.ids_max), 1.0..=1_000_000.0)?;
+    if let Some(claims) = &scenario.claims {
+        within("claims.share", claims.share, 1e-6..=1.0)?;
+        within("claims.packet_shares", f64::from(claims.packet_shares), 1.0..=100_000.0)?;
+        within("claims.connections", f64::from(claims.connections), 1.0..=1_000.0)?;
+        if scenario.search.is_some() {
+            return Err(
+                "[claims] and [search] do not go together: a search has no arrivals to follow".to_owned()
+            );
+        }
+    }
     if let Some(search) = &scenario.search {
         within("search.step_s", search.step_s, 1.0..=3_600.0)?;
         within("search.factor", search.factor, 1.05..=10.0)?;

@@ -56,6 +56,8 @@ pub struct Scenario {
     /// What they are.
     #[serde(default)]
     pub load: Load,
+    /// Users at the campaign's own backend, beside the load; only where the set-up is started here.
+    pub claims: Option<Claims>,
     #[serde(default)]
     pub wallet: Wallet,
     #[serde(default, rename = "fault")]
@@ -183,6 +185,23 @@ pub enum Law {
     #[default]
     Uniform,
     Zipf,
+}
+
+/// Claims of red packets over HTTP, by one user each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Claims {
+    /// Of the arrivals, at each moment; these come on top.
+    pub share: f64,
+    /// Shares of each red packet.
+    pub packet_shares: u32,
+    pub connections: u32,
+}
+
+impl Default for Claims {
+    fn default() -> Claims {
+        Claims { share: 0.01, packet_shares: 100, connections: 32 }
+    }
 }
 
 /// The reference wallet's faults, by the names that its `GET /faults` lists.

@@ -40,6 +40,9 @@ fn what_is_refused_and_why() {
         ("[load]\ndoor = \"list\"", "redis"),
         ("[generator]\nconnections = 0", "connections"),
         ("[search]\nstep_s = 1", "accept_p99_ms"),
+        ("[claims]\nshare = 2", "from 0.000001 to 1"),
+        ("[claims]\nshares = 2", "did you mean `share`"),
+        ("[[fault]]\nat_s = 1\nfor_s = 1\nkind = \"kill\"\non = \"backend\"", "instance-0, wallet"),
     ];
     parse(GOOD).expect("good as it is");
     for (added, says) in table {

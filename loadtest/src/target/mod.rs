@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! generator ──> instance-0 … instance-n ──(proxy, where a cut is planned)──> wallet
-//!                      └──(proxy)──> redis
+//!     claims ──> backend ──^   └──(proxy)──> redis
 //! ```
 //!
 //! What holds: every process started here ends with its guard; each listens on a port of its own, kept over restarts.
 //! Absent: campaigns and money (`treasury`), faults on a timeline (`timeline`).
 
+mod backend;
 mod binary;
 mod proxy;
+mod redis;
 mod server;
 
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ use serde_json::{Map, Value};
 
 pub use binary::find_hongbao;
 pub use proxy::Proxy;
+pub use redis::start_redis;
 pub use server::{Server, ServerSpec};
 
 use crate::http::{self, Caller, HttpError};
@@ -38,6 +41,10 @@ pub enum TargetError {
         "redis-server is not installed; this scenario needs it (Debian, Ubuntu: apt-get install redis-server)"
     )]
     NoRedis,
+    #[error(
+        "the campaign's backend, an example of hongbao, is not in `examples` beside it, nor in HONGBAO_CAMPAIGN_BIN, nor on PATH; build it (cargo build --release --example campaign_backend)"
+    )]
+    NoBackend,
     #[error("{name} did not start: {detail}{hint}")]
     Start { name: String, detail: String, hint: &'static str },
     #[error("{what}: {error}")]
@@ -65,6 +72,8 @@ pub struct Target {
     pub proxies: Vec<(String, Arc<Proxy>)>,
     /// Redis, where requests may be pushed to a list.
     pub redis: Option<SocketAddr>,
+    /// The campaign's own backend, where users claim.
+    pub backend: Option<SocketAddr>,
     /// Data folders of the instances.
     pub data: Vec<PathBuf>,
     pub hongbao: Option<PathBuf>,
@@ -91,6 +100,7 @@ impl Target {
             servers: Vec::new(),
             proxies: Vec::new(),
             redis: None,
+            backend: None,
             data: Vec::new(),
             hongbao: None,
             settings: Vec::new(),
@@ -125,6 +135,11 @@ impl Target {
         }
         for number in 0..scenario.setup.instances {
             target.start_instance(&hongbao, number, &settings, scenario.needs().is_some(), folder)?;
+        }
+        if scenario.claims.is_some() {
+            let server = backend::start(&hongbao, target.instances[0], folder)?;
+            target.backend = Some(server.address);
+            target.servers.push(Arc::new(server));
         }
         target.settings = settings;
         target.hongbao = Some(hongbao);
@@ -161,29 +176,11 @@ impl Target {
     }
 
     fn start_redis(&mut self, appendfsync: &str, folder: &Path) -> Result<SocketAddr, TargetError> {
-        let data = folder.join("data-redis");
-        std::fs::create_dir_all(&data)
-            .map_err(|error| TargetError::Io { what: format!("making {}", data.display()), error })?;
-        let args =
-            ["--appendonly", "yes", "--save", "", "--aof-load-truncated", "no", "--appendfsync", appendfsync];
-        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        args.extend(["--dir".to_owned(), data.display().to_string()]);
-        let spec = ServerSpec {
-            name: "redis".to_owned(),
-            program: binary::on_path("redis-server").ok_or(TargetError::NoRedis)?,
-            args,
-            listen: |args, address| {
-                let (host, port) = address.rsplit_once(':').expect("an address has a port");
-                args.extend(["--bind", host, "--port", port].iter().map(|arg| (*arg).to_owned()));
-            },
-            log: folder.join("redis.log"),
-            ready: "Ready to accept connections",
-            hint: "",
-        };
-        let server = Server::start(spec)?;
-        self.redis = Some(server.address);
+        let server = redis::start_redis(appendfsync, folder, &[])?;
+        let address = server.address;
+        self.redis = Some(address);
         self.servers.push(Arc::new(server));
-        Ok(self.redis.expect("set a line above"))
+        Ok(address)
     }
 
     fn start_instance(

@@ -27,6 +27,17 @@ pub fn hongbao() -> PathBuf {
     path
 }
 
+/// The campaign's backend, where the harness looks for it: among the examples beside hongbao.
+pub fn backend_is_built() {
+    let path = hongbao().with_file_name("examples").join("campaign_backend");
+    if !path.exists() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let args = ["build", "--locked", "-p", "hongbao", "--example", "campaign_backend"];
+        let built = Command::new(cargo).args(args).status();
+        assert!(built.is_ok_and(|status| status.success()), "the campaign's backend could not be built");
+    }
+}
+
 /// All rates times this: from the environment, or small enough for a debug build on a busy machine.
 pub fn scale() -> String {
     std::env::var("HONGBAO_LOADTEST_SCALE").unwrap_or_else(|_| "0.3".to_owned())

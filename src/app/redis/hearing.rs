@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::app::Clock;
+use crate::intake::redis::anomaly::FleetLoad;
 use crate::intake::{Informed, Settled};
 use crate::shaping::DrainRate;
 
@@ -60,6 +61,26 @@ impl Hearing {
     }
 }
 
+/// What waits in the fleet and how long it will take, for an instance that has `own` in the units it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    pub backlog: u64,
+    pub wait_ms: u64,
+}
+
+impl Ahead {
+    /// Units are shared out evenly: what the others have is about as much each. Whoever holds none goes by the board.
+    pub fn of(own: u64, (held, units): (u64, u64), fleet: FleetLoad, wait_ms: impl Fn(u64) -> u64) -> Ahead {
+        match own.saturating_mul(units).checked_div(held) {
+            Some(backlog) => Ahead { backlog, wait_ms: wait_ms(own) },
+            None => {
+                let measured = fleet.depth.saturating_mul(1_000).checked_div(fleet.settled_per_s);
+                Ahead { backlog: fleet.depth, wait_ms: measured.unwrap_or_else(|| wait_ms(fleet.depth)) }
+            }
+        }
+    }
+}
+
 impl Informed for Hearing {
     fn settled(&self, settled: Settled) -> Result<(), Settled> {
         let finished = settled.rows.iter().filter(|row| row.status.is_final()).count() as u64;
@@ -68,5 +89,29 @@ impl Informed for Hearing {
         let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
         drain.done((self.clock)(), finished, has_more);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_without_units_goes_by_what_the_fleet_has() {
+        let fleet = FleetLoad { depth: 5_000, settled_per_s: 100 };
+        let unmeasured = FleetLoad { settled_per_s: 0, ..fleet };
+        let wait_ms = |backlog: u64| backlog / 10;
+        // own, held and all units, the board; backlog and wait
+        let table = [
+            (40, (4, 16), fleet, (160, 4)),
+            (0, (16, 16), fleet, (0, 0)),
+            (0, (0, 16), fleet, (5_000, 50_000)),
+            (0, (0, 16), unmeasured, (5_000, 500)),
+            (0, (0, 16), FleetLoad::default(), (0, 0)),
+        ];
+        for (row, (own, units, fleet, (backlog, expected))) in table.into_iter().enumerate() {
+            let ahead = Ahead::of(own, units, fleet, wait_ms);
+            assert_eq!(ahead, Ahead { backlog, wait_ms: expected }, "row {row}");
+        }
     }
 }

@@ -14,6 +14,7 @@
 
 mod followers;
 mod hearing;
+mod rebuild;
 mod releaser;
 mod sentry;
 mod vitals;
@@ -24,11 +25,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use self::hearing::Hearing;
+use self::hearing::{Ahead, Hearing};
+pub use self::rebuild::rebuild_view;
 use self::releaser::Releaser;
 use self::sentry::{Sentry, SentryOptions, Sight};
 pub use self::vitals::RedisVitals;
 use super::books::Books;
+use super::breaker::{self, BreakerThread, KeeperParts, Made};
 use super::folder::DataFolder;
 use super::redis_office::RedisOffice;
 use super::redis_office::funding::funding_look;
@@ -101,6 +104,7 @@ pub struct RedisService {
     hearing: Arc<Hearing>,
     sight: Sight,
     standing: Arc<Standing>,
+    registry: CampaignRegistry,
     running: Running,
 }
 
@@ -114,6 +118,7 @@ struct Running {
     sentry: Sentry,
     books: Option<Books>,
     link: Option<WalletLink>,
+    breaker: Option<BreakerThread>,
     stopping: Arc<AtomicBool>,
     _folder: DataFolder,
 }
@@ -157,7 +162,7 @@ impl RedisService {
 
     /// Stops in order. What is in the ring is finished within `drain_max`; everything else stays in Redis, for others.
     pub fn stop(self, drain_max: Duration) -> anyhow::Result<()> {
-        let Running { door, owner, loader, registry, sweep, sentry, books, link, stopping, _folder } =
+        let Running { door, owner, loader, registry, sweep, sentry, books, link, breaker, stopping, _folder } =
             self.running;
         self.accepting.store(false, Ordering::Release);
         door.stop();
@@ -170,6 +175,9 @@ impl RedisService {
         }
         if let Some(pipeline) = Arc::into_inner(self.pipeline) {
             pipeline.stop();
+        }
+        if let Some(breaker) = breaker {
+            breaker.stop();
         }
         stopping.store(true, Ordering::Release);
         self.intake.stop();
@@ -192,6 +200,11 @@ impl RedisService {
         let open = accepted.saturating_sub(self.hearing.finished()).saturating_sub(parked);
         let backlog = self.intake.backlog().requests.max(open);
         Load { accepted, backlog, parked, drain_per_s: self.hearing.per_s() }
+    }
+
+    /// How the breaker stands, where the wallet is elsewhere.
+    pub fn breaker(&self) -> Option<breaker::Sight> {
+        self.running.breaker.as_ref().map(|breaker| breaker.sight.clone())
     }
 
     pub fn vitals(&self) -> RedisVitals {
@@ -228,8 +241,10 @@ impl Builder<'_> {
         let view = self.view(&folder, &hearing)?;
         let log = self.log(&shelf, books.as_ref(), &view, &news)?;
         let suspects = Arc::new(Suspects::none(Arc::new(RedisSuspects::new(&self.redis.board, &self.keys)?)));
-        let pipeline =
-            self.pipeline(&intake, &shelf, &hearing, &registry, &log, &suspects, (&link, &books))?;
+        let made = link.as_ref().map(|_| breaker::make(self.config, self.held.incarnation()));
+        let wallet = self.wallet(link.as_ref().zip(made.as_ref()), &books)?;
+        let pipeline = self.pipeline(&intake, &shelf, &hearing, &registry, &log, &suspects, wallet)?;
+        let breaker = made.map(|made| self.breaker(made, &intake, &pipeline)).transpose()?;
         let ring = pipeline.on_sync();
         news.0.get_or_init(|| Box::new(ring));
         let stopping = Arc::new(AtomicBool::new(false));
@@ -255,7 +270,7 @@ impl Builder<'_> {
         let sweep = self.sweeper(&registry)?.start(self.clock.clone())?;
         let identity = wallet_identity(&link, &books);
         let (owner, standing, cell) =
-            self.owner(identity, &view, (&intake, &shelf, &registry, &suspects, &hearing))?;
+            self.owner(identity, &view, &breaker, (&intake, &shelf, &registry, &suspects, &hearing))?;
         let sight = sentry.sight();
         let outlook = self.outlook(&sight, &standing, &registry, (&intake, &shelf, &hearing));
         let (door, door_threads) = self.door(&registry, outlook, &intake)?;
@@ -268,6 +283,7 @@ impl Builder<'_> {
             accepting.clone(),
             self.clock.clone(),
         );
+        registry.on_stuck(office.resend());
         pipeline.ring();
         Ok(RedisService {
             config: self.config.clone(),
@@ -286,6 +302,7 @@ impl Builder<'_> {
             hearing,
             sight,
             standing,
+            registry,
             running: Running {
                 door: door_threads,
                 owner,
@@ -295,6 +312,7 @@ impl Builder<'_> {
                 sentry,
                 books,
                 link,
+                breaker,
                 stopping,
                 _folder: folder,
             },
@@ -474,19 +492,13 @@ impl Builder<'_> {
         Ok(Arc::new(streams.counted_while(Box::new(is_member))))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the composition of one part, called once")]
-    fn pipeline(
+    fn wallet(
         &self,
-        intake: &Arc<RedisIntake>,
-        shelf: &ParkedShelf,
-        hearing: &Arc<Hearing>,
-        registry: &CampaignRegistry,
-        log: &Arc<RedisOutcomeLog>,
-        suspects: &Arc<Suspects>,
-        (link, books): (&Option<WalletLink>, &Option<Books>),
-    ) -> anyhow::Result<Arc<Pipeline>> {
-        let wallet = match (link, books) {
-            (Some(link), _) => Wallet::Elsewhere(Remote {
+        elsewhere: Option<(&WalletLink, &Made)>,
+        books: &Option<Books>,
+    ) -> anyhow::Result<Wallet> {
+        Ok(match (elsewhere, books) {
+            (Some((link, made)), _) => Wallet::Elsewhere(Remote {
                 wallet: link.wallet.clone(),
                 runtime: link.runtime.handle().clone(),
                 // Whoever may have sent a request before is told by the reader.
@@ -496,10 +508,45 @@ impl Builder<'_> {
                 options: self.config.remote.clone(),
                 identity: link.identity.clone(),
                 slots_before: 0,
+                breaker: made.breaker.clone(),
             }),
             (None, Some(books)) => Wallet::Here(books.ledger.clone()),
             (None, None) => anyhow::bail!("there is no wallet"),
+        })
+    }
+
+    /// This instance's side of the fleet's breaker.
+    fn breaker(
+        &self,
+        made: Made,
+        intake: &Arc<RedisIntake>,
+        pipeline: &Arc<Pipeline>,
+    ) -> anyhow::Result<BreakerThread> {
+        let settings = &self.config.breaker;
+        let mut board = breaker::fleet_board(self.redis, &self.keys, settings)?;
+        breaker::agree(&mut *board, settings, &self.config.raw.instance.name);
+        let (depths, counts) = (intake.clone(), pipeline.counts.clone());
+        let parts = KeeperParts {
+            board,
+            orders: None,
+            backlog: Box::new(move || depths.backlog().requests.max(counts.in_ring())),
+            poison: self.poison.clone(),
+            on_poison: self.extras.on_poison.clone(),
         };
+        Ok(BreakerThread::start(made, parts)?)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the composition of one part, called once")]
+    fn pipeline(
+        &self,
+        intake: &Arc<RedisIntake>,
+        shelf: &ParkedShelf,
+        hearing: &Arc<Hearing>,
+        registry: &CampaignRegistry,
+        log: &Arc<RedisOutcomeLog>,
+        suspects: &Arc<Suspects>,
+        wallet: Wallet,
+    ) -> anyhow::Result<Arc<Pipeline>> {
         let parts = Parts {
             intake: intake.clone(),
             shelf: Arc::new(shelf.clone()),
@@ -523,6 +570,7 @@ impl Builder<'_> {
         &self,
         identity: Arc<dyn Fn() -> Option<String> + Send + Sync>,
         view: &ViewParts,
+        breaker: &Option<BreakerThread>,
         (intake, shelf, registry, suspects, hearing): (
             &Arc<RedisIntake>,
             &ParkedShelf,
@@ -534,6 +582,7 @@ impl Builder<'_> {
         let door: Arc<OnceLock<Door>> = Arc::default();
         let (counted, depths, finished) = (door.clone(), intake.clone(), hearing.clone());
         let view_identity = view.identity.clone();
+        let sight = breaker.as_ref().map(|breaker| breaker.sight.clone());
         let vitals = move || owner::Vitals {
             accepted: counted.get().map_or(0, |door| door.counts().accepted.load(Ordering::Relaxed)),
             settled: finished.finished(),
@@ -541,6 +590,7 @@ impl Builder<'_> {
             oldest_at: None,
             wallet: identity(),
             view: view_identity.clone(),
+            is_unwell: sight.as_ref().is_some_and(breaker::Sight::wants_release),
         };
         let (registry, suspects) = (registry.clone(), suspects.clone());
         let on_gained = move |_: &[UnitId]| {
@@ -589,19 +639,20 @@ impl Builder<'_> {
             let seen = sight.seen();
             let own = intake.backlog().requests;
             let parked = shelf.count();
-            // Units are shared out evenly: what the others have is about as much each.
             let held_count = held.count() as u64;
             let of_all = |own: u64| (own * unit_count).checked_div(held_count).unwrap_or(own);
             let control =
                 (0..fair_queue_count).map(|fair| intake.depth(QueueId { lane: Lane::Control, fair }));
+            let fleet = standing.fleet();
+            let ahead = Ahead::of(own, (held_count, unit_count), fleet, |own| hearing.wait_ms(own));
             Outlook {
-                backlog: of_all(own),
+                backlog: ahead.backlog,
                 parked: of_all(parked as u64),
                 control_backlog: of_all(control.sum()),
-                wait_ms: hearing.wait_ms(own),
+                wait_ms: ahead.wait_ms,
                 is_parking_full: parked >= parked_max,
                 is_full: seen.is_full,
-                closed: standing.door_closed().or_else(|| registry.failure()),
+                closed: vitals::door_closed(&standing, &registry),
                 durability: seen.durability,
             }
         })

@@ -14,12 +14,14 @@ use prometheus_client::registry::Registry;
 use super::RedisService;
 use super::hearing::Hearing;
 use super::sentry::{Seen, Sight};
+use crate::app::breaker::Sight as BreakerSight;
 use crate::app::vitals::{Labels, register_wallet, wallet_state};
 use crate::domain::Status;
 use crate::gateway::port::{Readiness, Vitals};
 use crate::intake::redis::anomaly::{Anomaly, Standing};
 use crate::intake::redis::door::Door;
 use crate::intake::redis::parked::ParkedShelf;
+use crate::intake::redis::registry::CampaignRegistry;
 use crate::intake::redis::{Keys, RedisIntake};
 use crate::outcome::redis::RedisOutcomeLog;
 use crate::outcome::view::WorkerHandle;
@@ -40,7 +42,9 @@ pub struct RedisVitals {
     hearing: Arc<Hearing>,
     sight: Sight,
     standing: Arc<Standing>,
+    registry: CampaignRegistry,
     keys: Arc<Keys>,
+    breaker: Option<BreakerSight>,
 }
 
 /// What a 202 says where no append has told yet.
@@ -50,6 +54,11 @@ fn stated(seen: &Seen) -> &'static str {
         "fsync_every_second" => "fsync_every_second",
         _ => "memory",
     }
+}
+
+/// Why the door must refuse everything, for readiness and for the door itself.
+pub fn door_closed(standing: &Standing, registry: &CampaignRegistry) -> Option<String> {
+    standing.door_closed().or_else(|| registry.failure())
 }
 
 impl RedisVitals {
@@ -68,7 +77,9 @@ impl RedisVitals {
             hearing: service.hearing.clone(),
             sight: service.sight.clone(),
             standing: service.standing.clone(),
+            registry: service.registry.clone(),
             keys: service.keys.clone(),
+            breaker: service.breaker(),
         }
     }
 
@@ -79,7 +90,7 @@ impl RedisVitals {
         if !self.accepting.load(Ordering::Acquire) {
             return Some("the service is stopping".to_owned());
         }
-        if let Some(reason) = self.standing.door_closed() {
+        if let Some(reason) = door_closed(&self.standing, &self.registry) {
             return Some(reason);
         }
         if let Some(reason) = &seen.unreachable {
@@ -177,6 +188,9 @@ impl RedisVitals {
         let facts = ConstGauge::new(lag.facts_estimated as i64);
         registry.register("hongbao_view_lag_facts", "About how many facts the view has not read", facts);
         register_wallet(registry, &pipeline, &self.wallet);
+        if let Some(breaker) = &self.breaker {
+            breaker.register(registry);
+        }
     }
 }
 
@@ -187,7 +201,7 @@ impl Vitals for RedisVitals {
         let figures = self.standing.figures();
         let backlog = self.intake.backlog();
         let wallet_state = self.pipeline.upgrade().map_or_else(String::new, |p| wallet_state(&p));
-        let facts = vec![
+        let mut facts = vec![
             ("instance", self.instance.clone()),
             ("durability", seen.durability.to_string()),
             ("intake", "redis".to_owned()),
@@ -200,6 +214,7 @@ impl Vitals for RedisVitals {
             ("parked", self.shelf.count().to_string()),
             ("troubles", self.troubles()),
         ];
+        facts.extend(self.breaker.iter().flat_map(BreakerSight::facts));
         Readiness { ready: reason.is_none(), reason, facts }
     }
 

@@ -7,10 +7,12 @@
 use std::sync::Arc;
 
 use super::RedisOffice;
-use crate::domain::{Refusal, Request, Status};
-use crate::gateway::port::{CampaignChange, Refused, Standing, Submission};
+use crate::digest::Stamper;
+use crate::domain::{Amount, Kind, Lane, Refusal, Request, Status};
+use crate::gateway::port::{Accepting, CampaignChange, Refused, Standing, Submission, Verdict};
 use crate::intake::redis::campaigns::{Funding, Step};
-use crate::intake::redis::registry::FundingLook;
+use crate::intake::redis::door::Dedupe;
+use crate::intake::redis::registry::{FundingLook, Resend};
 use crate::outcome::OutcomeView;
 
 /// How the view sees requests that move funds, for the registry's thread.
@@ -27,6 +29,34 @@ pub fn funding_look(view: Arc<dyn OutcomeView>) -> FundingLook {
 impl RedisOffice {
     pub fn funding_look(&self) -> FundingLook {
         funding_look(self.view.clone())
+    }
+
+    /// Asks again for funding whose caller is gone, as its caller's retry would: the door finds its id, or takes it in.
+    pub fn resend(&self) -> Resend {
+        let office = self.clone();
+        Box::new(move |registry, funding| {
+            let Some(campaign) = registry.get(&funding.client, &funding.campaign) else { return };
+            let Some(amount) = Amount::new(funding.amount) else { return };
+            let kind = if funding.is_defund { Kind::Defund } else { Kind::Fund };
+            let (client, id) = (funding.client.as_str(), funding.id.as_str());
+            let request = Request::new(kind, client, id, &funding.campaign, amount, campaign.currency);
+            let record = Stamper::default().encode(Request { lane: Lane::Control, ..request });
+            let submission = Submission { record, lane_given: true };
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return tracing::warn!(%error, "funding cannot be asked for again for now"),
+            };
+            let Some(Verdict::Refused(refused)) = runtime.block_on(office.submit(vec![submission])).pop()
+            else {
+                return;
+            };
+            let passes = matches!(refused.code, Refusal::BacklogFull | Refusal::NotAccepting);
+            // Without look-ups an earlier one may still be on its way.
+            let is_sure = !refused.accepted_unknown && !passes && office.door.dedupe() == Dedupe::Strict;
+            if is_sure && let Err(error) = registry.conclude(client, id, Step::Failed) {
+                tracing::warn!(reason = error.detail, id, "a reservation is not concluded yet");
+            }
+        })
     }
 
     pub(super) fn funding_of(&self, submission: &Submission) -> Result<Option<Funding>, Refused> {

@@ -2,8 +2,8 @@
 //! view.
 //!
 //! A request is answered from the view, which has every outcome, and where that has none from what its id was
-//! registered with. A repeat of which the view knows nothing is appended again before it is answered: between its
-//! registration and its append a door may have died. Totals of campaigns are as of the view.
+//! registered with. A repeat of which the view knows nothing is appended again before it is answered, unless
+//! it is known to stand in a list: between its registration and its append a door may have died. Totals of campaigns are as of the view.
 
 pub mod funding;
 mod looking;
@@ -24,7 +24,7 @@ use crate::gateway::port::{
     Verdict,
 };
 use crate::intake::embedded::identity::known_id;
-use crate::intake::redis::door::{Door, Finding, place_hash};
+use crate::intake::redis::door::{Door, Finding, Repeat, place_hash};
 use crate::intake::redis::identity::KnownId;
 use crate::intake::redis::registry::CampaignRegistry;
 use crate::outcome::OutcomeView;
@@ -51,9 +51,9 @@ pub struct RedisOffice {
 /// What a known id still needs.
 enum Want {
     Told(Box<Verdict>),
-    /// To be appended again, then told.
+    /// To be appended again unless it was lately, then told.
     Again {
-        record: Vec<u8>,
+        repeat: Repeat,
         verdict: Box<Verdict>,
     },
 }
@@ -113,10 +113,10 @@ impl RedisOffice {
             let row = rows.next().flatten();
             match self.want(&held, row, is_fresh, record) {
                 Want::Told(verdict) => verdicts.push(Some(*verdict)),
-                Want::Again { record, verdict } => {
+                Want::Again { repeat, verdict } => {
                     waiting.push((verdicts.len(), verdict));
                     verdicts.push(None);
-                    again.push(record);
+                    again.push(repeat);
                 }
             }
         }
@@ -169,7 +169,8 @@ impl RedisOffice {
                         estimated_completion_at: now + 1,
                         guarantee: Guarantee::default(),
                     };
-                    Want::Again { record, verdict: Box::new(verdict) }
+                    let repeat = Repeat { record, appended_again_at: None };
+                    Want::Again { repeat, verdict: Box::new(verdict) }
                 }
             };
         }
@@ -184,7 +185,7 @@ impl RedisOffice {
         record.clear();
         registered.encode(&mut record);
         record::set_acceptance(&mut record, before.accepted_at, before.lane, true);
-        Want::Again { record, verdict }
+        Want::Again { repeat: Repeat { record, appended_again_at: held.appended_again_at() }, verdict }
     }
 
     /// Asks the view, on a thread that may block.

@@ -111,6 +111,14 @@ pub struct Figures {
     pub lost: u64,
 }
 
+/// What the live instances together have, by the board: as of their last heartbeats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FleetLoad {
+    /// Requests waiting in all units that somebody owns.
+    pub depth: u64,
+    pub settled_per_s: u64,
+}
+
 /// How the owner's thread stands, for all others. Read, never waited for.
 #[derive(Debug, Default)]
 pub struct Standing {
@@ -120,6 +128,8 @@ pub struct Standing {
     member_count: AtomicUsize,
     acquired: AtomicU64,
     lost: AtomicU64,
+    fleet_depth: AtomicU64,
+    fleet_settled_per_s: AtomicU64,
 }
 
 impl Standing {
@@ -144,6 +154,18 @@ impl Standing {
             acquired: self.acquired.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
         }
+    }
+
+    pub fn fleet(&self) -> FleetLoad {
+        FleetLoad {
+            depth: self.fleet_depth.load(Ordering::Relaxed),
+            settled_per_s: self.fleet_settled_per_s.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn set_fleet(&self, load: FleetLoad) {
+        self.fleet_depth.store(load.depth, Ordering::Relaxed);
+        self.fleet_settled_per_s.store(load.settled_per_s, Ordering::Relaxed);
     }
 
     /// Whether it is another one than before.

@@ -8,11 +8,12 @@
 //!
 //! | bytes of a request | field |
 //! |---|---|
-//! | 0 | version (1) |
+//! | 0 | version (1; 2 where a time stands at the end) |
 //! | 1, 2 | kind, lane |
 //! | 3..19, 19..22 | digest, currency |
 //! | then | varints: amount, accepted at, not before, not after |
 //! | then | each a varint length and its bytes: campaign, party, merchant, agreement, batch, original, remark, metadata |
+//! | last 13 | version 2 only: when a repeat of it was last appended, in Unix ms by the clock of Redis, as digits |
 //!
 //! | bytes of a head | field |
 //! |---|---|
@@ -21,11 +22,15 @@
 //! | 13.. | the head as `intake::embedded::entry::Batch` |
 
 use crate::domain::bytes::EntryError;
-use crate::domain::{Amount, Currency, Kind, Lane, Request, ids};
+use crate::domain::{Amount, Currency, Kind, Lane, Request, UnixMs, ids};
 use crate::intake::embedded::entry::Batch;
 use crate::redis::{Command, Failure, Script, Value, reply};
 
 const VERSION: u8 = 1;
+/// Of an id with a note of when it was appended again ([`NOTE`]).
+const VERSION_NOTED: u8 = 2;
+/// Digits of that time.
+const NOTED_DIGITS: usize = 13;
 /// Pairs in one call of [`REGISTER`]: far below what Lua can unpack.
 pub const REGISTER_COUNT_MAX: usize = 1_000;
 
@@ -56,6 +61,28 @@ pub static WITHDRAW: Script = Script::new(
     "#!lua flags=allow-oom
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 return redis.call('HDEL', KEYS[1], ARGV[1])",
+);
+
+/// Notes that these ids were appended again just now. One HSET at most.
+static NOTE: Script = Script::new(
+    "note-appended",
+    "#!lua
+local time = redis.call('TIME')
+local now = string.format('%013.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local held = redis.call('HMGET', KEYS[1], unpack(ARGV))
+local noted = {}
+for i = 1, #ARGV do
+  local version = held[i] and string.byte(held[i], 1)
+  local known
+  if version == 1 then known = string.sub(held[i], 2) end
+  if version == 2 then known = string.sub(held[i], 2, -14) end
+  if known then
+    noted[#noted + 1] = ARGV[i]
+    noted[#noted + 1] = string.char(2) .. known .. now
+  end
+end
+if #noted > 0 then return redis.call('HSET', KEYS[1], unpack(noted)) end
+return 0",
 );
 
 /// The field of an id.
@@ -134,7 +161,10 @@ pub fn encode_known(request: &Request<'_>, out: &mut Vec<u8>) {
 /// Reads what stands under `client:id`. The key hash is not stored and zero.
 pub fn decode_known<'a>(bytes: &'a [u8], client: &'a str, id: &'a str) -> Result<Request<'a>, EntryError> {
     let mut cut = Cut(bytes);
-    check_version(cut.bytes(1)?[0])?;
+    let version = cut.bytes(1)?[0];
+    if version != VERSION_NOTED {
+        check_version(version)?;
+    }
     let kind = Kind::from_u8(cut.bytes(1)?[0]).ok_or(EntryError::Field("kind"))?;
     let lane = Lane::from_u8(cut.bytes(1)?[0]).ok_or(EntryError::Field("lane"))?;
     let digest = cut.bytes(16)?.try_into().expect("sixteen bytes");
@@ -142,7 +172,7 @@ pub fn decode_known<'a>(bytes: &'a [u8], client: &'a str, id: &'a str) -> Result
     let currency = Currency::from_bytes(currency).ok_or(EntryError::Field("currency"))?;
     let amount = Amount::new(cut.varint()?).ok_or(EntryError::Field("amount"))?;
     let (accepted_at, not_before, not_after) = (cut.varint()?, cut.varint()?, cut.varint()?);
-    Ok(Request {
+    let request = Request {
         lane,
         digest,
         accepted_at,
@@ -157,7 +187,16 @@ pub fn decode_known<'a>(bytes: &'a [u8], client: &'a str, id: &'a str) -> Result
         remark: cut.text()?,
         metadata: cut.text()?,
         ..Request::new(kind, client, id, "", amount, currency)
-    })
+    };
+    if version == VERSION_NOTED {
+        noted_at(cut.bytes(NOTED_DIGITS)?)?;
+    }
+    Ok(request)
+}
+
+fn noted_at(digits: &[u8]) -> Result<UnixMs, EntryError> {
+    let digits = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    digits.ok_or(EntryError::Field("time"))
 }
 
 /// An id that is known: what it was registered with.
@@ -177,6 +216,12 @@ impl KnownId {
 
     pub fn request(&self) -> Request<'_> {
         decode_known(&self.value, &self.client, &self.id).expect("decoded when it was made")
+    }
+
+    /// When a repeat of it was last appended, if one was.
+    pub fn appended_again_at(&self) -> Option<UnixMs> {
+        let digits = self.value.len().checked_sub(NOTED_DIGITS)?;
+        (self.value[0] == VERSION_NOTED).then(|| noted_at(&self.value[digits..]).ok()).flatten()
     }
 }
 
@@ -228,6 +273,14 @@ pub fn registered(value: Value, count: usize) -> Result<Vec<Option<Vec<u8>>>, Fa
         *found.get_mut(number.wrapping_sub(1)).ok_or_else(strange)? = value;
     }
     Ok(found)
+}
+
+/// Notes in one bucket that these ids were appended again, up to [`REGISTER_COUNT_MAX`] of them.
+pub fn note<'a>(key: &str, fields: impl ExactSizeIterator<Item = &'a [u8]>) -> Command {
+    assert!(fields.len() <= REGISTER_COUNT_MAX, "what Lua cannot unpack is sent in several calls");
+    let mut command = Command::script(&NOTE, &[key.as_bytes()]);
+    fields.for_each(|field| command.push(field));
+    command
 }
 
 /// Looks without registering.
@@ -285,6 +338,12 @@ mod tests {
                 let _ = decode_known(&damaged, "s", "r");
             }
         }
+        let mut noted = bytes.clone();
+        noted[0] = VERSION_NOTED;
+        assert_eq!(decode_known(&noted, "shop", "r-1"), Err(EntryError::Truncated));
+        noted.extend_from_slice(b"1700000000007");
+        let known = KnownId::new("shop", "r-1", noted).unwrap();
+        assert_eq!((known.request(), known.appended_again_at()), (sample(), Some(1_700_000_000_007)));
         bytes[0] = 9;
         assert_eq!(decode_known(&bytes, "s", "r"), Err(EntryError::Version { tag: 0, found: 9 }));
         assert!(KnownId::new("s", "r", bytes).is_err());

@@ -52,6 +52,8 @@ pub struct Own<'a> {
     pub wallet: Option<&'a str>,
     pub view: Option<&'a str>,
     pub shards: &'a str,
+    /// It cannot work, and others can.
+    pub is_unwell: bool,
 }
 
 /// What follows.
@@ -103,7 +105,7 @@ impl Membership {
             claims_wallet: is_well && sight.wallet.is_none() && own.wallet.is_some(),
         };
         let is_agreed = sight.shards.is_some() && sight.wallet.is_some() && own.wallet.is_some();
-        judgement.may_own = is_well && is_agreed && !self.is_candidate();
+        judgement.may_own = is_well && is_agreed && !self.is_candidate() && !own.is_unwell;
         self.member_since = match (judgement.may_own, self.member_since) {
             (false, _) => 0,
             (true, 0) => sight.now,
@@ -178,7 +180,7 @@ mod tests {
     }
 
     fn own<'a>(wallet: Option<&'a str>, view: Option<&'a str>) -> Own<'a> {
-        Own { incarnation: "me", wallet, view, shards: "4/2" }
+        Own { incarnation: "me", wallet, view, shards: "4/2", is_unwell: false }
     }
 
     fn sight(wallet: Option<&str>, shards: Option<&str>, peers: Vec<Peer>) -> BoardSight {
@@ -237,6 +239,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_unwell_owns_nothing_until_it_is_well() {
+        let mut membership = Membership::default();
+        let sight = sight(Some("w"), Some("4/2"), vec![peer("me", None, 0)]);
+        let own = own(Some("w"), None);
+        membership.judge(&sight, &own, &keys());
+        assert!(membership.judge(&sight, &own, &keys()).may_own);
+        let judged = membership.judge(&sight, &Own { is_unwell: true, ..own }, &keys());
+        assert_eq!((judged.may_own, judged.anomaly, membership.member_since), (false, None, 0));
+        assert!(membership.judge(&sight, &self::own(Some("w"), None), &keys()).may_own);
+    }
+
+    #[test]
     fn of_two_that_read_a_list_differently_the_later_is_refused() {
         let with = |name: &str, member_since: u64, lists: &[(&str, &str)]| {
             let mut peer = peer(name, None, member_since);
@@ -249,7 +263,13 @@ mod tests {
         let code = |mine: u64, theirs: &[(&str, &str)]| {
             let peers =
                 vec![with("me", mine, &[("a", "client x"), ("b", "client x")]), with("other", 20, theirs)];
-            let own = Own { incarnation: "me", wallet: Some("w"), view: Some("v"), shards: "4/2" };
+            let own = Own {
+                incarnation: "me",
+                wallet: Some("w"),
+                view: Some("v"),
+                shards: "4/2",
+                is_unwell: false,
+            };
             let judged = Membership::default().judge(&sight(Some("w"), Some("4/2"), peers), &own, &keys());
             judged.anomaly.map(|anomaly| (anomaly.code(), anomaly.to_string()))
         };

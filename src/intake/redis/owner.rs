@@ -59,6 +59,8 @@ pub struct Vitals {
     pub wallet: Option<String>,
     /// Identity of the outcome view that the fleet shares; none: the view is this instance's own.
     pub view: Option<String>,
+    /// Its calls to the wallet fail while the others' do not: they should have its units.
+    pub is_unwell: bool,
 }
 
 type Gained = Box<dyn FnMut(&[UnitId]) -> Result<(), String> + Send>;

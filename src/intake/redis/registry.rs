@@ -6,8 +6,9 @@
 //! skipped it would number campaigns in another way than the rest of the fleet. Calls block; they are made from
 //! threads that may.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,22 +25,25 @@ const POLL: Duration = Duration::from_millis(100);
 const RECONCILE: Duration = Duration::from_secs(1);
 /// Whoever asked for it concludes it as a rule; after this long somebody else does.
 const FUNDING_OPEN_MS_MAX: u64 = 2_000;
-/// Open funding looked at in one turn.
+/// Open funding looked at in one turn; the next one goes on behind it.
 const RECONCILE_COUNT_MAX: usize = 100;
+/// Funding of which no outcome is known for so long is asked for again, and then as often.
+const RESEND_MS: u64 = 60_000;
 /// Entries read in one command.
 const PAGE_COUNT: usize = 1_000;
 /// How often a decision is made again because others came first.
 const DECIDE_COUNT_MAX: usize = 64;
 const FIELD: &str = "e";
 
-/// Appends an entry if the stream still ends where the caller has read to. One XADD. A full Redis takes it all the
-/// same: pausing and closing must work then, too.
+/// Appends an entry if the stream still has the one that the caller has read to, unless that was deleted (`ARGV[3]`),
+/// and none behind it. One XADD. A full Redis takes it all the same: pausing and closing must work then, too.
 static DECIDE: Script = Script::new(
     "decide",
     "#!lua flags=allow-oom
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-local at = #last == 0 and '0-0' or last[1][1]
-if at ~= ARGV[1] then return redis.error_reply('BEHIND the stream ends at ' .. at) end
+local rest = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', 2)
+local held = #rest > 0 and rest[1][1] == ARGV[1]
+if not held and ARGV[1] ~= '0-0' and ARGV[3] == '0' then return redis.error_reply('BEHIND ' .. ARGV[1] .. ' is gone') end
+if #rest > (held and 1 or 0) then return redis.error_reply('BEHIND there are entries after ' .. ARGV[1]) end
 return redis.call('XADD', KEYS[1], '*', 'e', ARGV[2])",
 );
 
@@ -48,7 +52,10 @@ return redis.call('XADD', KEYS[1], '*', 'e', ARGV[2])",
 pub enum RegistryError {
     #[error("the campaigns cannot be read: {0}")]
     Redis(#[from] Failure),
-    #[error("entry {id} of {key} cannot be applied, so no campaign is decided here any more: {reason}")]
+    #[error(
+        "entry {id} of {key} cannot be applied, so nothing is decided or accepted here until it can: {reason}. Run the \
+         newer release if one wrote it; if it is no decision of hongbao's, remove it: XDEL {key} {id}"
+    )]
     Entry { key: String, id: String, reason: EntryError },
     #[error(
         "Redis has lost campaigns that were decided: {key} ends before entry {cursor}, which was read here; restore \
@@ -59,17 +66,28 @@ pub enum RegistryError {
 
 /// How requests that move funds stand, by client and ids; `None` if it cannot be told now.
 pub type FundingLook = Arc<dyn Fn(&str, &[String]) -> Option<Vec<Option<Status>>> + Send + Sync>;
+/// Asks again for funding that was reserved and of which nothing is known, as its caller could. May block.
+pub type Resend = Box<dyn Fn(&CampaignRegistry, &Funding) + Send + Sync>;
 /// Told of what may be looked at again. Called on threads of the registry; must not block.
 pub type OnRelease = Box<dyn Fn(&Release) + Send + Sync>;
+
+/// Why nothing is decided.
+struct Failing {
+    reason: String,
+    /// Data is lost: it stays until a restart.
+    is_final: bool,
+}
 
 struct Follower {
     link: Link,
     key: String,
     cursor: String,
+    /// The entry at the cursor was applied, and somebody has deleted it since.
+    is_cursor_deleted: bool,
     is_loaded: bool,
     campaigns: Arc<RwLock<Campaigns>>,
     on_release: OnRelease,
-    failure: Arc<OnceLock<String>>,
+    failure: Arc<Mutex<Option<Failing>>>,
 }
 
 impl Follower {
@@ -80,36 +98,78 @@ impl Follower {
             error
         })?;
         let release = write(&self.campaigns).apply(entry);
-        self.cursor = id;
+        (self.cursor, self.is_cursor_deleted) = (id, false);
         if let (true, Some(release)) = (self.is_loaded, release) {
             (self.on_release)(&release);
         }
         Ok(())
     }
 
-    /// Nothing is decided from here on. Told once.
+    /// Nothing is decided from here on: for good, or until an entry can be applied. Told once.
     fn fail(&mut self, error: &RegistryError) {
-        if self.failure.set(error.to_string()).is_ok() {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = error.to_string();
+        if failure.as_ref().is_none_or(|held| !held.is_final && held.reason != reason) {
             tracing::error!(%error, "the campaigns of the fleet cannot be followed");
+            let is_final = matches!(error, RegistryError::Lost { .. });
+            *failure = Some(Failing { reason, is_final });
         }
+    }
+
+    /// All entries could be applied.
+    fn succeed(&mut self) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.as_ref().is_some_and(|held| !held.is_final) {
+            *failure = None;
+        }
+    }
+
+    /// The last entry that was read is not there: somebody deleted it, or Redis has lost the end of the stream.
+    fn check_deleted(&mut self) -> Result<(), RegistryError> {
+        let info = Command::routed("XINFO", &self.key).arg("STREAM").arg(&self.key);
+        let deleted = match self.link.call(info) {
+            Ok(info) => last_deleted(info)?,
+            // There is no such key.
+            Err(failure) if failure.is_code("ERR") => None,
+            Err(failure) => return Err(failure.into()),
+        };
+        if deleted < id_of(&self.cursor) {
+            let lost = RegistryError::Lost { key: self.key.clone(), cursor: self.cursor.clone() };
+            self.fail(&lost);
+            return Err(lost);
+        }
+        self.is_cursor_deleted = true;
+        tracing::error!(
+            key = self.key,
+            entry = self.cursor,
+            "somebody deleted a decision about a campaign; it holds here and not in instances that start from now on: \
+             decide it again"
+        );
+        Ok(())
     }
 
     /// Reads what was appended since; how many entries that was.
     fn catch_up(&mut self) -> Result<usize, RegistryError> {
         let mut count = 0;
         loop {
-            let from = format!("({}", self.cursor);
-            let from = if self.cursor == "0-0" { "-" } else { &from };
-            let page = Command::new("XRANGE", &self.key).arg(from).arg("+").arg("COUNT").arg(PAGE_COUNT);
+            // From the last one on that was read: it must still be there, or what followed it may be gone too.
+            let page =
+                Command::new("XRANGE", &self.key).arg(&self.cursor).arg("+").arg("COUNT").arg(PAGE_COUNT);
             let page = reply::array("XRANGE", self.link.call(page)?)?;
             let is_last = page.len() < PAGE_COUNT;
+            let mut page = page.into_iter().map(read_entry).collect::<Result<Vec<_>, Failure>>()?;
+            if page.first().is_some_and(|(id, _)| *id == self.cursor) {
+                page.remove(0);
+            } else if self.cursor != "0-0" && !self.is_cursor_deleted {
+                self.check_deleted()?;
+            }
             count += page.len();
-            for entry in page {
-                let (id, json) = read_entry(entry)?;
+            for (id, json) in page {
                 self.take(id, &json)?;
             }
             if is_last {
                 self.is_loaded = true;
+                self.succeed();
                 return Ok(count);
             }
         }
@@ -120,20 +180,16 @@ impl Follower {
         &mut self,
         decide: &mut dyn FnMut(&Campaigns) -> Result<Option<Entry>, Refused>,
     ) -> Result<(), Refused> {
-        let (mut is_unknown, mut is_behind) = (false, false);
+        let mut is_unknown = false;
         for _ in 0..DECIDE_COUNT_MAX {
-            let news = self.catch_up().map_err(|error| refused_by(&error, is_unknown))?;
-            if is_behind && news == 0 {
-                let lost = RegistryError::Lost { key: self.key.clone(), cursor: self.cursor.clone() };
-                self.fail(&lost);
-                return Err(refused_by(&lost, is_unknown));
-            }
+            self.catch_up().map_err(|error| refused_by(&error, is_unknown))?;
             let Some(entry) = decide(&read(&self.campaigns))? else { return Ok(()) };
             let json = entry.encode();
             let command =
                 Command::script(&DECIDE, &[self.key.as_bytes()]).arg(&self.cursor).arg(json.as_slice());
+            let command = command.arg(u8::from(self.is_cursor_deleted));
             let appended = self.link.call(command).and_then(|id| reply::text(DECIDE.name, id));
-            is_behind = appended.as_ref().is_err_and(|failure| failure.is_code("BEHIND"));
+            let is_behind = appended.as_ref().is_err_and(|failure| failure.is_code("BEHIND"));
             match appended {
                 Ok(Some(id)) => return self.take(id, &json).map_err(|error| refused_by(&error, true)),
                 // It may stand in the stream, or still get there. Decided again on top of it, it changes nothing; and
@@ -173,6 +229,23 @@ fn read_entry(entry: Value) -> Result<(String, Vec<u8>), Failure> {
     Ok((id, Vec::new()))
 }
 
+/// `ms-number`, to compare.
+fn id_of(text: &str) -> Option<(u64, u64)> {
+    let (ms, number) = text.split_once('-')?;
+    Some((ms.parse().ok()?, number.parse().ok()?))
+}
+
+/// The largest id that was ever deleted of a stream, by what XINFO says of it.
+fn last_deleted(info: Value) -> Result<Option<(u64, u64)>, Failure> {
+    let mut fields = reply::array("XINFO", info)?.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        if reply::text("XINFO", name)?.as_deref() == Some("max-deleted-entry-id") {
+            return Ok(reply::text("XINFO", value)?.and_then(|id| id_of(&id)));
+        }
+    }
+    Ok(None)
+}
+
 fn refused_by(error: &RegistryError, is_unknown: bool) -> Refused {
     let may_be_done = matches!(error, RegistryError::Redis(failure) if failure.is_unknown()) || is_unknown;
     let code = if may_be_done { Refusal::AppendUnknown } else { Refusal::NotAccepting };
@@ -182,6 +255,18 @@ fn refused_by(error: &RegistryError, is_unknown: bool) -> Refused {
     refused
 }
 
+/// Where looking at open funding stands.
+#[derive(Default)]
+struct Turn {
+    /// The last one that was looked at.
+    last: Option<Funding>,
+    concluded: usize,
+    /// Of these nothing is known.
+    unseen: Vec<Funding>,
+    /// When it was asked for again, by client and id.
+    resent_at: HashMap<(String, String), UnixMs>,
+}
+
 /// The handle.
 #[derive(Clone)]
 pub struct CampaignRegistry {
@@ -189,7 +274,8 @@ pub struct CampaignRegistry {
     follower: Arc<Mutex<Follower>>,
     /// Held for a moment only: whoever must not block reads here.
     campaigns: Arc<RwLock<Campaigns>>,
-    failure: Arc<OnceLock<String>>,
+    failure: Arc<Mutex<Option<Failing>>>,
+    resend: Arc<Mutex<Option<Resend>>>,
     registry: Registry,
 }
 
@@ -198,17 +284,24 @@ impl CampaignRegistry {
     pub fn new(link: Link, keys: &Keys, on_release: OnRelease) -> CampaignRegistry {
         let campaigns = Campaigns::default();
         let registry = campaigns.registry();
-        let (campaigns, failure) = (Arc::new(RwLock::new(campaigns)), Arc::new(OnceLock::new()));
+        let (campaigns, failure) = (Arc::new(RwLock::new(campaigns)), Arc::new(Mutex::new(None)));
         let follower = Follower {
             link,
             key: keys.campaigns(),
             cursor: "0-0".to_owned(),
+            is_cursor_deleted: false,
             is_loaded: false,
             campaigns: campaigns.clone(),
             on_release,
             failure: failure.clone(),
         };
-        CampaignRegistry { follower: Arc::new(Mutex::new(follower)), campaigns, failure, registry }
+        let (follower, resend) = (Arc::new(Mutex::new(follower)), Arc::new(Mutex::new(None)));
+        CampaignRegistry { follower, campaigns, failure, resend, registry }
+    }
+
+    /// Who asks for funding again that came to nothing; until the thread is stopped.
+    pub fn on_stuck(&self, resend: Resend) {
+        *self.resend.lock().unwrap_or_else(PoisonError::into_inner) = Some(resend);
     }
 
     fn lock(&self) -> MutexGuard<'_, Follower> {
@@ -225,9 +318,10 @@ impl CampaignRegistry {
         self.lock().catch_up()
     }
 
-    /// Why nothing can be decided any more, if so. It does not pass by itself.
+    /// Why nothing can be decided, if so. It does not pass by itself.
     pub fn failure(&self) -> Option<String> {
-        self.failure.get().cloned()
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().map(|failing| failing.reason.clone())
     }
 
     pub fn get(&self, client: &str, id: &str) -> Option<Arc<Campaign>> {
@@ -285,22 +379,62 @@ impl CampaignRegistry {
         until: UnixMs,
         look: &FundingLook,
     ) -> Result<usize, Refused> {
-        let open = read(&self.campaigns).open(of, until, RECONCILE_COUNT_MAX);
-        let mut concluded = 0;
-        for funding in open {
+        let mut turn = Turn::default();
+        loop {
+            let count = self.reconcile_some(of, until, look, &mut turn)?;
+            if of.is_none() || count < RECONCILE_COUNT_MAX {
+                return Ok(turn.concluded);
+            }
+        }
+    }
+
+    /// The next few behind those of the turn before; how many those were.
+    fn reconcile_some(
+        &self,
+        of: Option<(&str, &str)>,
+        until: UnixMs,
+        look: &FundingLook,
+        turn: &mut Turn,
+    ) -> Result<usize, Refused> {
+        let open = read(&self.campaigns).open(of, turn.last.as_ref(), until, RECONCILE_COUNT_MAX);
+        // At the end it begins anew.
+        turn.last = if open.len() < RECONCILE_COUNT_MAX { None } else { open.last().cloned() };
+        for funding in &open {
             let asked = [funding.id.clone()];
-            let found = look(&funding.client, &asked).and_then(|found| found.into_iter().next().flatten());
-            let step = match found {
+            let Some(found) = look(&funding.client, &asked) else { continue };
+            let step = match found.into_iter().next().flatten() {
                 Some(Status::Succeeded | Status::Reversed) => Step::Done,
                 Some(Status::Failed | Status::Canceled | Status::Expired) => Step::Failed,
-                Some(Status::Accepted | Status::Queued | Status::Processing | Status::Unknown) | None => {
+                Some(Status::Accepted | Status::Queued | Status::Processing | Status::Unknown) => continue,
+                None => {
+                    turn.unseen.push(funding.clone());
                     continue;
                 }
             };
             self.conclude(&funding.client, &funding.id, step)?;
-            concluded += 1;
+            turn.concluded += 1;
         }
-        Ok(concluded)
+        Ok(open.len())
+    }
+
+    /// Asks again for what was seen to be stuck, each now and then.
+    fn resend(&self, turn: &mut Turn, now: UnixMs) {
+        let unseen = std::mem::take(&mut turn.unseen);
+        let resend = self.resend.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.resent_at.retain(|_, at| now.saturating_sub(*at) < RESEND_MS);
+        for funding in unseen {
+            let name = (funding.client.clone(), funding.id.clone());
+            let is_stuck = now.saturating_sub(funding.at) >= RESEND_MS && !turn.resent_at.contains_key(&name);
+            if let (true, Some(resend)) = (is_stuck, &*resend) {
+                tracing::warn!(
+                    client = funding.client,
+                    id = funding.id,
+                    "funding was reserved and nothing came of it; it is asked for again under its id"
+                );
+                turn.resent_at.insert(name, now);
+                resend(self, &funding);
+            }
+        }
     }
 
     /// Follows the stream on a thread of its own.
@@ -313,12 +447,16 @@ impl CampaignRegistry {
         let (told, registry) = (stop.clone(), self.clone());
         let handle = std::thread::Builder::new().name("campaigns".to_owned()).spawn(move || {
             let (mut was_well, mut reconciled_at) = (true, Instant::now());
+            let mut turn = Turn::default();
             while !told.load(Ordering::Acquire) {
                 let mut followed = registry.catch_up().map(drop).map_err(|error| error.to_string());
                 if followed.is_ok() && reconciled_at.elapsed() >= RECONCILE {
                     reconciled_at = Instant::now();
-                    let until = now_ms().saturating_sub(FUNDING_OPEN_MS_MAX);
-                    followed = registry.reconcile(None, until, &look).map(drop).map_err(|r| r.detail);
+                    let now = now_ms();
+                    let until = now.saturating_sub(FUNDING_OPEN_MS_MAX);
+                    let looked = registry.reconcile_some(None, until, &look, &mut turn);
+                    followed = looked.map(drop).map_err(|refused| refused.detail);
+                    registry.resend(&mut turn, now);
                 }
                 match &followed {
                     Err(error) if was_well => tracing::warn!(error, "campaigns are not followed for now"),
@@ -329,7 +467,7 @@ impl CampaignRegistry {
                 std::thread::park_timeout(POLL);
             }
         })?;
-        Ok(RegistryThread { stop, handle })
+        Ok(RegistryThread { stop, handle, resend: self.resend.clone() })
     }
 }
 
@@ -337,6 +475,7 @@ impl CampaignRegistry {
 pub struct RegistryThread {
     stop: Arc<AtomicBool>,
     handle: JoinHandle<()>,
+    resend: Arc<Mutex<Option<Resend>>>,
 }
 
 impl RegistryThread {
@@ -345,5 +484,7 @@ impl RegistryThread {
         self.handle.thread().unpark();
         // It holds nothing that is not in the stream.
         let _ = self.handle.join();
+        // Who resends knows the registry: let go, lest they keep each other.
+        self.resend.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

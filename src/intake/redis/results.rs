@@ -1,59 +1,67 @@
 //! Result streams: final states for producers that speak Redis only.
 //!
-//! Whoever owns a foreign list finds in `keys.results(client)` what became of its requests, however they came in:
-//! entries with one field `results`, a JSON array of up to [`RESULTS_MAX`] objects
-//! `{"id":…,"status":…,"code":…,"amount":…,"currency":…,"at":…}`, `code` only where there is one. An id that was
-//! canceled is told by its cancel, without an amount. What holds: a result is told after it is durable, and may come
-//! twice, so readers go by the id. Best effort: a stream keeps about as many entries as are configured, and what
-//! cannot be written, because Redis is full or away, is counted and not tried again; the API has it all the same.
-//! Absent: what waits, and what moves between a campaign's own accounts.
-
-use serde::Serialize;
+//! Whoever owns a foreign list finds in `keys.results(client)` what became of its requests, however they came in. An
+//! entry is one state and the ids that reached it: `status`, `code` where there is one, `at`, and `ids`, a JSON array of
+//! up to [`RESULTS_MAX`]. An id that was canceled is told by its cancel. Another request under an id that is taken is
+//! told as [`REJECTED`], which is no state of the id: what was told of the first one stands. What holds: a result is told
+//! after it is durable, and may come twice, so readers go by the id. Best effort: a stream keeps about as many entries
+//! as are configured, and what cannot be written, because Redis is full or away, is counted and not tried again; the
+//! API has it all the same. Absent: what waits, and what moves between a campaign's own accounts.
 
 use super::keys::Keys;
-use crate::domain::{Kind, Outcome, Request, Status};
+use crate::domain::{Kind, Outcome, PayoutCode, Request, Status, UnixMs};
 use crate::redis::Command;
 use crate::request::rfc3339::Rfc3339;
 
-/// Results in one entry.
+/// Ids in one entry.
 pub const RESULTS_MAX: usize = 1_000;
+/// The status of a request that was refused because its id is another's.
+pub const REJECTED: &str = "REJECTED";
+/// How many of the entries that are being gathered an outcome is looked for in: neighbours share their state.
+const LOOK_BACK: usize = 8;
 
-/// One result, as told.
-#[derive(Debug, Serialize)]
-struct Told<'a> {
-    id: &'a str,
+/// What the ids of an entry have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    /// Whose stream, by position.
+    position: usize,
     status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    amount: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    currency: Option<&'a str>,
-    at: Rfc3339,
+    code: Option<PayoutCode>,
+    at: UnixMs,
 }
 
-impl<'a> Told<'a> {
-    /// Nothing of what is not final, nor of what is nobody's payout.
-    fn new(outcome: &Outcome<'_>, request: &'a Request<'_>) -> Option<Told<'a>> {
-        if !outcome.status.is_final() {
-            return None;
+/// The id that is told of, and its state. Nothing of what is not final, nor of what is nobody's payout.
+fn told<'a>(outcome: &Outcome<'_>, request: &'a Request<'_>, position: usize) -> Option<(&'a str, State)> {
+    if !outcome.status.is_final() {
+        return None;
+    }
+    let status = match outcome.code {
+        Some(PayoutCode::IdConflict) => REJECTED,
+        _ => outcome.status.as_str(),
+    };
+    let state = State { position, status, code: outcome.code, at: outcome.at };
+    match request.kind {
+        Kind::Disbursement | Kind::Collection | Kind::Reversal => Some((request.id, state)),
+        Kind::Cancel if outcome.status == Status::Succeeded => {
+            Some((request.original, State { status: Status::Canceled.as_str(), code: None, ..state }))
         }
-        let told = Told {
-            id: request.id,
-            status: outcome.status.as_str(),
-            code: outcome.code.map(|code| code.as_str()),
-            amount: Some(request.amount.minor_units()),
-            currency: Some(request.currency.as_str()),
-            at: Rfc3339(outcome.at),
-        };
-        match request.kind {
-            Kind::Disbursement | Kind::Collection | Kind::Reversal => Some(told),
-            Kind::Cancel if outcome.status == Status::Succeeded => {
-                let status = Status::Canceled.as_str();
-                Some(Told { id: request.original, status, code: None, amount: None, currency: None, ..told })
-            }
-            Kind::Cancel | Kind::Fund | Kind::Defund => None,
-        }
+        Kind::Cancel | Kind::Fund | Kind::Defund => None,
+    }
+}
+
+/// An entry that is being gathered.
+struct Gathered {
+    state: State,
+    ids: Vec<u8>,
+    count: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, id: &str) {
+        self.ids.push(if self.count == 0 { b'[' } else { b',' });
+        // Ids have nothing to escape.
+        [b"\"", id.as_bytes(), b"\""].iter().for_each(|part| self.ids.extend_from_slice(part));
+        self.count += 1;
     }
 }
 
@@ -63,13 +71,6 @@ pub struct Results {
     /// Clients and their streams.
     streams: Vec<(String, String)>,
     count_max: u64,
-}
-
-/// Results of one client that are being gathered.
-#[derive(Default)]
-struct Gathered {
-    json: Vec<u8>,
-    count: usize,
 }
 
 impl Results {
@@ -84,35 +85,38 @@ impl Results {
         Results { streams, count_max }
     }
 
-    /// Commands that tell of these, in order: one XADD for up to [`RESULTS_MAX`] results of a client.
+    /// Commands that tell of these.
     pub fn commands<'a>(
         &self,
         settled: impl Iterator<Item = (&'a Outcome<'a>, &'a Request<'a>)>,
     ) -> Vec<Command> {
-        let mut commands = Vec::new();
-        let mut gathered: Vec<Gathered> = self.streams.iter().map(|_| Gathered::default()).collect();
+        let mut gathered: Vec<Gathered> = Vec::new();
         for (outcome, request) in settled {
             let position = self.streams.iter().position(|(client, _)| client == request.client);
-            let told = position.and_then(|position| Some((position, Told::new(outcome, request)?)));
-            let Some((position, told)) = told else { continue };
-            let open = &mut gathered[position];
-            open.json.push(if open.count == 0 { b'[' } else { b',' });
-            serde_json::to_writer(&mut open.json, &told).expect("strings and numbers are JSON");
-            open.count += 1;
-            if open.count == RESULTS_MAX {
-                commands.push(self.entry(position, std::mem::take(open)));
+            let Some((id, state)) = position.and_then(|position| told(outcome, request, position)) else {
+                continue;
+            };
+            let is_open = |open: &&mut Gathered| open.state == state && open.count < RESULTS_MAX;
+            match gathered.iter_mut().rev().take(LOOK_BACK).find(is_open) {
+                Some(open) => open.add(id),
+                None => {
+                    let mut open = Gathered { state, ids: Vec::new(), count: 0 };
+                    open.add(id);
+                    gathered.push(open);
+                }
             }
         }
-        let rest = gathered.into_iter().enumerate().filter(|(_, open)| open.count > 0);
-        commands.extend(rest.map(|(position, open)| self.entry(position, open)));
-        commands
+        gathered.into_iter().map(|entry| self.entry(entry)).collect()
     }
 
-    fn entry(&self, position: usize, gathered: Gathered) -> Command {
-        let mut json = gathered.json;
-        json.push(b']');
-        let command = Command::new("XADD", &self.streams[position].1).arg("MAXLEN").arg("~");
-        command.arg(self.count_max).arg("*").arg("results").arg(json)
+    fn entry(&self, Gathered { state, mut ids, .. }: Gathered) -> Command {
+        ids.push(b']');
+        let mut command = Command::new("XADD", &self.streams[state.position].1).arg("MAXLEN").arg("~");
+        command = command.arg(self.count_max).arg("*").arg("status").arg(state.status);
+        if let Some(code) = state.code {
+            command = command.arg("code").arg(code.as_str());
+        }
+        command.arg("at").arg(&Rfc3339(state.at).text()).arg("ids").arg(ids)
     }
 }
 
@@ -120,7 +124,7 @@ impl Results {
 mod tests {
     use super::super::units::{ForeignList, Order, Units};
     use super::*;
-    use crate::domain::{Amount, Currency, Lane, PayoutCode};
+    use crate::domain::{Amount, Currency, Lane};
 
     fn results(count_max: u64) -> Results {
         let list = |name: &str, client: &str| ForeignList {
@@ -184,17 +188,20 @@ mod tests {
             (ok, request("shop", Cancel, "r-9")),
             (failed, request("shop", Cancel, "r-9")),
             (ok, request("shop", Reversal, "v-1")),
+            (outcome(Status::Failed, Some(PayoutCode::IdConflict)), request("shop", Disbursement, "r-1")),
+            (Outcome { at: ok.at + 1, ..ok }, request("shop", Disbursement, "r-8")),
         ];
         let commands = results(7).commands(settled.iter().map(|(outcome, request)| (outcome, request)));
-        let at = r#""at":"2026-01-01T00:00:00.007Z""#;
-        let money = r#""amount":88,"currency":"CNY""#;
-        let shop = format!(
-            r#"hongbao:results:shop MAXLEN ~ 7 * results [{{"id":"r-1","status":"SUCCEEDED",{money},{at}}},{{"id":"r-9","status":"CANCELED",{at}}},{{"id":"v-1","status":"SUCCEEDED",{money},{at}}}]"#
-        );
-        let mall = format!(
-            r#"hongbao:results:mall MAXLEN ~ 7 * results [{{"id":"r-1","status":"FAILED","code":"payee_frozen",{money},{at}}}]"#
-        );
-        assert_eq!(words(&commands), [shop, mall]);
+        let (head, at) = ("MAXLEN ~ 7 * status", "at 2026-01-01T00:00:00.007Z ids");
+        let later = at.replace("007", "008");
+        let expected = [
+            format!(r#"hongbao:results:shop {head} SUCCEEDED {at} ["r-1","v-1"]"#),
+            format!(r#"hongbao:results:mall {head} FAILED code payee_frozen {at} ["r-1"]"#),
+            format!(r#"hongbao:results:shop {head} CANCELED {at} ["r-9"]"#),
+            format!(r#"hongbao:results:shop {head} REJECTED code id_conflict {at} ["r-1"]"#),
+            format!(r#"hongbao:results:shop {head} SUCCEEDED {later} ["r-8"]"#),
+        ];
+        assert_eq!(words(&commands), expected);
         assert!(results(0).commands(settled.iter().map(|(outcome, request)| (outcome, request))).is_empty());
         assert!(results(7).commands(std::iter::empty()).is_empty());
     }
@@ -204,7 +211,7 @@ mod tests {
         let (outcome, request) = (outcome(Status::Succeeded, None), request("shop", Kind::Disbursement, "r"));
         let commands = results(9).commands((0..2_001).map(|_| (&outcome, &request)));
         let counts: Vec<usize> =
-            words(&commands).iter().map(|words| words.matches("\"id\"").count()).collect();
+            words(&commands).iter().map(|words| words.matches("\"r\"").count()).collect();
         assert_eq!(counts, [1_000, 1_000, 1]);
     }
 }

@@ -78,13 +78,12 @@ fn used(hash: u64) -> u64 {
 
 /// Changes as bytes, with version and checksum.
 pub fn encode_changes(changes: &[Change]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(changes.len() * CHANGE_BYTES);
-    for change in changes {
-        for word in [change.key, change.place, change.new_place] {
+    let write = |body: &mut Vec<u8>| {
+        for word in changes.iter().flat_map(|change| [change.key, change.place, change.new_place]) {
             body.extend_from_slice(&word.to_le_bytes());
         }
-    }
-    saved::wrap(RUN_MAGIC, changes.len() as u64, &body)
+    };
+    saved::wrap(RUN_MAGIC, changes.len() as u64, changes.len() * CHANGE_BYTES, write)
 }
 
 /// The changes in bytes that [`encode_changes`] made.

@@ -52,6 +52,12 @@ impl PlaceIndex {
         self.partitions[partition_of(hash)].places(tag_of(hash)).map(place_of)
     }
 
+    /// Reads what is going to be looked up soon. Look-ups wait for memory one after another, and these do so at once.
+    pub fn touch(&self, hashes: impl Iterator<Item = u64>) {
+        let read = hashes.fold(0, |all, hash| all ^ self.partitions[partition_of(hash)].touch(tag_of(hash)));
+        std::hint::black_box(read);
+    }
+
     /// Adds a place; `false` where it was there. The place is a multiple of 8, at most [`PLACE_MAX`].
     pub fn insert(&mut self, hash: u64, place: u64) -> bool {
         let added = self.partitions[partition_of(hash)].insert(slot(hash, place));
@@ -124,7 +130,12 @@ impl PlaceIndex {
 
     /// The changes since the last call, in order; empty where they are not recorded.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
+        // As many again are likely; to grow a list of millions by doubling is to copy it under the ledger's nose.
+        let taken = self.changes.as_mut().map(|changes| {
+            let room = Vec::with_capacity(changes.len());
+            std::mem::replace(changes, room)
+        });
+        taken.unwrap_or_default()
     }
 
     /// Applies changes taken elsewhere, in order. They are not recorded again.

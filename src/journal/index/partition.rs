@@ -25,6 +25,11 @@ impl Partition {
             .filter(move |slot| slot & !(PLACE_UNITS - 1) == tag)
     }
 
+    /// Reads the slot where a tag would be, so that it is near when it is looked up soon.
+    pub fn touch(&self, tag: u64) -> u64 {
+        self.slots.get(self.home(tag)).copied().unwrap_or(0)
+    }
+
     pub fn count(&self) -> u32 {
         self.count
     }

@@ -64,10 +64,16 @@ pub(super) fn wrong(reason: &'static str) -> JournalError {
     JournalError::Index { reason }
 }
 
-pub(super) fn wrap(magic: [u8; 8], count: u64, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+/// An envelope and a body of so many bytes, which are written into it.
+pub(super) fn wrap(
+    magic: [u8; 8],
+    count: u64,
+    body_bytes: usize,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + body_bytes);
     bytes.resize(HEADER_BYTES, 0);
-    bytes.extend_from_slice(body);
+    write(&mut bytes);
     seal(magic, count, &mut bytes);
     bytes
 }

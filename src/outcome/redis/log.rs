@@ -180,20 +180,21 @@ impl OutcomeLog for RedisOutcomeLog {
         true
     }
 
-    fn append(&self, outcomes: &[u8], requests: &[Bytes]) -> Result<(), OutcomeError> {
+    fn append(&self, outcomes: &[u8], requests: Vec<Bytes>) -> Result<(), OutcomeError> {
         if let Some(reason) = self.poison.reason() {
             return Err(OutcomeError::Stopped(reason));
         }
         let count = entries(outcomes).count();
         assert_eq!(count, requests.len(), "every outcome comes with its request");
         let mark = self.barrier.mark();
+        let bytes = outcomes.to_vec();
         let mut runs = self.shared.runs();
         runs.item_count += count;
         assert!(runs.item_count <= self.items_max, "more outcomes under way than the ring has slots");
         let place = runs.end;
         runs.end += outcomes.len() as u64;
-        let appended = Appended { bytes: outcomes.to_vec(), count: count as u32, place, end: runs.end };
-        runs.waiting.push_back(Run { appended, requests: requests.to_vec(), mark });
+        let appended = Appended { bytes, count: count as u32, place, end: runs.end };
+        runs.waiting.push_back(Run { appended, requests, mark });
         drop(runs);
         self.shared.bell.ring();
         Ok(())

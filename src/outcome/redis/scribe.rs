@@ -34,7 +34,11 @@ const FRAME_BYTES_MAX: usize = 256 * 1024;
 /// How long to wait for the barrier without being woken.
 const BARRIER_LOOK: Duration = Duration::from_millis(5);
 
-/// One entry of a stream. Writes even when memory is full: acknowledging what is recorded is what frees it.
+/// For how long a server that was full is taken to be so.
+const FULL: Duration = Duration::from_secs(1);
+
+/// One entry of a stream, even when memory is full: acknowledging what is recorded is what frees it. Not used before
+/// it must be, as a script reads every byte of its arguments twice.
 static RECORD: Script =
     Script::new("record", "#!lua flags=allow-oom\nreturn redis.call('XADD', KEYS[1], '*', 'f', ARGV[1])");
 
@@ -48,6 +52,8 @@ struct Scribe {
     /// Which unit a key of the steps is of.
     units: HashMap<Vec<u8>, UnitId>,
     writers: Vec<FrameWriter>,
+    /// The server said that its memory is full.
+    full_until: Option<Instant>,
 }
 
 /// It was told to stop before a step worked.
@@ -64,7 +70,7 @@ pub(super) fn start(
     let keys_of =
         |unit| [parts.keys.outcomes(unit), parts.keys.parked(unit)].map(|key| (key.into_bytes(), unit));
     let units = parts.keys.units().ids().flat_map(keys_of).collect();
-    let mut scribe = Scribe { shared, link, options, parts, streams, units, writers };
+    let mut scribe = Scribe { shared, link, options, parts, streams, units, writers, full_until: None };
     Builder::new().name("scribe".to_owned()).spawn(move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scribe.run())) {
             scribe.parts.poison.set(format!("the scribe panicked: {}", panic_text(&*panic)));
@@ -163,7 +169,18 @@ impl Scribe {
         let frame = self.writers[usize::from(unit.0)].finish();
         self.shared.frame_count.fetch_add(1, Ordering::Relaxed);
         self.shared.frame_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
-        Command::script(&RECORD, &[self.streams[usize::from(unit.0)].as_bytes()]).arg(frame)
+        let stream = &self.streams[usize::from(unit.0)];
+        if self.full_until.is_some_and(|until| Instant::now() < until) {
+            return Command::script(&RECORD, &[stream.as_bytes()]).arg(frame);
+        }
+        Command::new("XADD", stream).arg("*").arg("f").arg(frame)
+    }
+
+    /// The same entry, whether memory is full or not.
+    fn record_anyway(&mut self, refused: &Command) -> Command {
+        self.full_until = Some(Instant::now() + FULL);
+        let frame = refused.last_arg().expect("an entry ends with its frame");
+        Command::script(&RECORD, &[refused.key()]).arg(frame)
     }
 
     /// Sends commands until each was executed; those that failed again, after a while.
@@ -177,6 +194,9 @@ impl Scribe {
                 match result {
                     Ok(_) => {}
                     Err(failure) if is_done_with(&failure) => {}
+                    Err(failure) if failure.is_code("OOM") && command.script_of().is_none() => {
+                        left.push(self.record_anyway(&command));
+                    }
                     Err(failure) if self.gives_up(&command, &failure) => {}
                     Err(failure) => {
                         reason = Some(format!("{}: {failure}", String::from_utf8_lossy(command.key())));

@@ -157,6 +157,17 @@ fn frames(value: Value) -> Result<Vec<StreamFrame>, Failure> {
     reply::array("XRANGE", value)?.into_iter().map(frame).collect()
 }
 
+/// Of the first entry; none is there in an empty stream.
+fn first_id(entry: Value) -> Result<StreamId, Failure> {
+    if entry == Value::Nil {
+        return Ok(StreamId::default());
+    }
+    let id =
+        reply::array("XINFO", entry)?.into_iter().next().map(|id| reply::text("XINFO", id)).transpose()?;
+    let strange = Failure::Strange { command: "XINFO".to_owned(), expected: STRANGE };
+    id.flatten().and_then(|id| StreamId::parse(&id)).ok_or(strange)
+}
+
 fn tail_of(value: Value) -> Result<Tail, Failure> {
     let mut tail = Tail::default();
     let mut length = 0;
@@ -170,6 +181,7 @@ fn tail_of(value: Value) -> Result<Tail, Failure> {
                 let expected = "the id of a stream's entry";
                 tail.id = id.ok_or(Failure::Strange { command: "XINFO".to_owned(), expected })?;
             }
+            Some("first-entry") => tail.first_id = first_id(value)?,
             _ => {}
         }
     }

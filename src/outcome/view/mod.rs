@@ -10,7 +10,8 @@
 //! by its id ([`View::apply_streams`]); never both into one file.
 //!
 //! It may lag in a burst, and money never depends on it. Over the journal it can be deleted and rebuilt at any time.
-//! Streams are trimmed once they were read: what is older than they reach is known to the view alone.
+//! Streams are trimmed once they were read: what is older than they reach is known to the view alone, so that a rebuild
+//! reads them over a copy of it ([`rebuild_over`]).
 //! Absent: what was accepted and has not arrived here yet; whoever answers callers looks at the intake's index first.
 
 mod apply;
@@ -47,7 +48,7 @@ pub use cursor::CursorError;
 pub(super) use cursor::filters;
 pub(super) use query::is_payout;
 use readers::Readers;
-pub use rebuild::rebuild;
+pub use rebuild::{rebuild, rebuild_over};
 pub use row::{BatchRow, LIMIT_MAX, ListRows, PageRows, Progress, StandingRow, TallyRow, WaitingRow};
 pub use streams::FollowStreams;
 pub(super) use streams::{FACT_BYTES, collect_facts};

@@ -1,4 +1,5 @@
-//! Reads the whole log again into a new file beside the old one, and puts it in the old one's place.
+//! Reads the log again into a new file beside the old one, and puts it in the old one's place: the whole journal into an
+//! empty file, or what streams still hold over a copy of the old one, which alone knows what they gave up.
 //!
 //! Until the last step the old view is untouched. The last step removes the old file before its write-ahead
 //! log, and both before the new one takes the name, so that a log never meets a file it does not belong to; a
@@ -9,9 +10,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Progress, View, ViewError, schema};
 use crate::outcome::FactSource;
+use crate::outcome::following::Following;
+use crate::outcome::stream::StreamSource;
 
 const FACTS_PER_CHUNK: usize = 50_000;
 
@@ -33,7 +37,41 @@ pub fn rebuild(
     while view.apply(source, FACTS_PER_CHUNK)?.advanced {
         progress(view.progress());
     }
-    let done = view.progress();
+    replace(path, view)
+}
+
+/// Reads all that `streams` still hold again, over what the view at `path` has: a fact that comes twice changes
+/// nothing. Refuses a path without a view, whose outcomes could not be had again.
+pub fn rebuild_over(
+    path: &Path,
+    streams: Arc<dyn StreamSource>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Progress, ViewError> {
+    let old = schema::open_reader(path)?;
+    let fresh = beside(path, ".rebuild");
+    remove_all(&fresh)?;
+    old.execute("VACUUM INTO ?1", [fresh.to_string_lossy()])?;
+    drop(old);
+    let view = View::open(&fresh)?;
+    let before = view.progress().facts;
+    view.with_writer(|conn| {
+        conn.pragma_update(None, "synchronous", "OFF")?;
+        conn.execute("DELETE FROM streams", [])
+    })?;
+    let mut following = Following::new(streams);
+    while view.apply_streams(&mut following, FACTS_PER_CHUNK)?.advanced {
+        progress(read_since(before, view.progress()));
+    }
+    Ok(read_since(before, replace(path, view)?))
+}
+
+fn read_since(before: u64, progress: Progress) -> Progress {
+    Progress { facts: progress.facts - before, ..progress }
+}
+
+/// Puts a finished view in the place of the one at `path`.
+fn replace(path: &Path, view: View) -> Result<Progress, ViewError> {
+    let (done, fresh) = (view.progress(), view.path().to_owned());
     view.with_writer(|conn| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))?;
     drop(view);
     sync(&fresh)?;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::gate::{Gate, GateState, backoff};
 use super::pulse::Pulse;
+use super::sluice::Sluice;
 use crate::domain::{PayoutCode, TransferStatus};
 use crate::stored_value::remote::{Answer, CallError};
 
@@ -126,6 +127,9 @@ pub struct Calls<T> {
     early_credit: f64,
     pulse: Pulse,
     gate: Gate,
+    sluice: Sluice,
+    /// Requests of the call that is being made, at most: the bound above, or what the breaker lets go.
+    call_count_max: usize,
     number_next: u64,
     /// Whether the last call was of requests sent before.
     last_was_again: bool,
@@ -151,12 +155,20 @@ impl<T> Calls<T> {
             early_credit: EARLY_CREDIT_MAX / 4.0,
             pulse: Pulse::default(),
             gate: Gate::new(options.calls_max),
+            sluice: Sluice::default(),
+            call_count_max: 0,
             number_next: 0,
             last_was_again: false,
             fitted: 0,
             dice: seed | 1,
             options,
         }
+    }
+
+    /// Asks a breaker before each call from now on.
+    #[must_use]
+    pub fn with_sluice(self, sluice: Sluice) -> Calls<T> {
+        Calls { sluice, ..self }
     }
 
     pub fn gate(&self) -> &Gate {
@@ -250,13 +262,37 @@ impl<T> Calls<T> {
         }
     }
 
+    /// Requests that were taken over and not yet sent for the first time.
+    pub fn unsent(&self) -> usize {
+        self.fresh.len() + self.burns.len() + self.solo.len()
+    }
+
+    /// Requests that may be taken out of the queues and not yet be sent.
+    pub fn ahead_max(&self) -> u64 {
+        self.sluice.ahead_max()
+    }
+
+    /// Requests that could go now, up to a call's worth.
+    fn waiting(&self, now: Instant) -> usize {
+        let again = self.again.first_key_value().filter(|((at, _), _)| *at <= now);
+        let again = again.map_or(0, |(_, group)| group.sequences.len());
+        (self.unsent() + again).min(self.batch_count_max)
+    }
+
     /// The next call to be made, if one may be made now.
     pub fn next(&mut self, now: Instant, done: &mut Vec<Done<T>>) -> Option<Call> {
         let late = self.flying.values().filter(|flight| flight.is_late).count();
-        if !self.gate.admits(now, self.flying.len(), late) {
+        let waiting = self.waiting(now);
+        if waiting == 0 || !self.gate.admits(now, self.flying.len(), late) {
             return None;
         }
-        let (errand, sequences, is_solo) = self.pick(now, done)?;
+        let ticket = self.sluice.admit(now, waiting).ok()?;
+        let admitted = ticket.map_or(usize::MAX, |ticket| ticket.count as usize);
+        self.call_count_max = self.batch_count_max.min(admitted);
+        let Some((errand, sequences, is_solo)) = self.pick(now, done) else {
+            self.sluice.unused(ticket);
+            return None;
+        };
         let mut is_repeat = false;
         for sequence in &sequences {
             let entry = self.entry(*sequence).expect("picked a moment ago");
@@ -268,6 +304,7 @@ impl<T> Calls<T> {
         }
         self.number_next += 1;
         let id = self.number_next;
+        self.sluice.sent(ticket, id, sequences.len());
         self.solo_flying += usize::from(is_solo);
         let flight = Flight { errand, sequences: sequences.clone(), sent_at: now, is_late: false, is_solo };
         self.flying.insert(id, flight);
@@ -298,8 +335,8 @@ impl<T> Calls<T> {
             for sequence in &sequences {
                 self.entry(*sequence).expect("retained").places -= 1;
             }
-            if sequences.len() > self.batch_count_max {
-                let rest = sequences.split_off(self.batch_count_max);
+            if sequences.len() > self.call_count_max {
+                let rest = sequences.split_off(self.call_count_max);
                 self.send_again(group.errand, rest, now);
             }
             if !sequences.is_empty() {
@@ -315,7 +352,7 @@ impl<T> Calls<T> {
         done: &mut Vec<Done<T>>,
     ) -> Option<(Errand, Vec<u64>, bool)> {
         if !self.burns.is_empty() {
-            let count = self.burns.len().min(self.batch_count_max);
+            let count = self.burns.len().min(self.call_count_max);
             return Some((Errand::Burn, self.burns.drain(..count).collect(), false));
         }
         if self.solo_flying < SOLO_CALLS_MAX
@@ -330,11 +367,11 @@ impl<T> Calls<T> {
         let first = *self.fresh.front()?;
         let since = self.entry(first).map_or(now, |entry| entry.since);
         let lingers = !self.flying.is_empty() && now < since + LINGER;
-        if lingers && self.fresh.len() < self.batch_count_max {
+        if lingers && self.fresh.len() < self.call_count_max {
             return None;
         }
-        let mut sequences = Vec::with_capacity(self.fresh.len().min(self.batch_count_max));
-        while sequences.len() < self.batch_count_max
+        let mut sequences = Vec::with_capacity(self.fresh.len().min(self.call_count_max));
+        while sequences.len() < self.call_count_max
             && let Some(sequence) = self.fresh.pop_front()
         {
             let party = self.entry(sequence).expect("fresh ones are in the table").party;
@@ -372,6 +409,7 @@ impl<T> Calls<T> {
         done: &mut Vec<Done<T>>,
     ) {
         let Some(flight) = self.flying.remove(&id) else { return };
+        self.sluice.answered(now, id, flight.sequences.len(), &reply);
         self.solo_flying -= usize::from(flight.is_solo);
         for sequence in &flight.sequences {
             if let Some(entry) = self.entry(*sequence) {
@@ -431,8 +469,7 @@ impl<T> Calls<T> {
         } else {
             CallError::Unknown("the wallet answered unknown for a whole batch".to_owned())
         };
-        let jitter = self.roll();
-        self.gate.failed(&error, now, jitter);
+        self.gate.failed(&error, now);
     }
 
     /// Each is sent again alone or with its like. One that is refused again and again while others are paid waits
@@ -485,7 +522,6 @@ impl<T> Calls<T> {
     }
 
     fn take_failure(&mut self, flight: Flight, error: &CallError, now: Instant, done: &mut Vec<Done<T>>) {
-        let jitter = self.roll();
         // One that failed while others succeed says nothing of the wallet.
         let is_its_own = match error {
             CallError::TimedOut { .. } | CallError::Unknown(_) => {
@@ -497,7 +533,7 @@ impl<T> Calls<T> {
             CallError::Unauthorized(_) | CallError::Overloaded { .. } | CallError::TooLarge(_) => false,
         };
         if !is_its_own {
-            self.gate.failed(error, now, jitter);
+            self.gate.failed(error, now);
         }
         if matches!(error, CallError::Unauthorized(_)) {
             for sequence in &flight.sequences {
@@ -533,8 +569,13 @@ impl<T> Calls<T> {
                 self.requeue(errand, sequences, 1, now);
                 self.requeue(errand, rest, 1, now);
             }
-            CallError::Unauthorized(_) | CallError::Overloaded { .. } => {
+            CallError::Unauthorized(_) | CallError::Overloaded { retry_after: None, .. } => {
                 self.requeue(errand, sequences, 1, now);
+            }
+            // The others go on, as fast as the adaptive limit lets them: what was refused is what is to wait.
+            CallError::Overloaded { retry_after: Some(wait), .. } => {
+                let at = now + self.pause(1).max(*wait);
+                self.send_again(errand, sequences, at);
             }
             CallError::TimedOut { .. }
             | CallError::Unknown(_)
@@ -658,6 +699,10 @@ impl<T> Calls<T> {
             Some(at) if at > now => late.into_iter().chain([at]).min(),
             // No room for another call: only an answer changes that.
             _ if !self.gate.admits(now, self.flying.len(), lates) => late,
+            _ if self.sluice.held_until().is_some_and(|at| at > now) => {
+                let asks_again = (waiting || again.is_some()).then_some(self.sluice.held_until()).flatten();
+                late.into_iter().chain(asks_again).min()
+            }
             _ => late.into_iter().chain(again).chain(linger).min(),
         }
     }

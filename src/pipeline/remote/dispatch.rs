@@ -18,6 +18,7 @@ use super::counts::RemoteCounts;
 use super::gate::GateState;
 use super::sender::{Outgoing, Sender};
 use super::sent_before::SentBefore;
+use super::sluice::{Breaker, Sluice};
 use super::window::Window;
 use crate::domain::transfer::Names;
 use crate::domain::{Outcome, PayoutCode, Request, Status, TransferStatus, UnixMs, WaitReason};
@@ -77,6 +78,7 @@ pub struct DispatchParts {
     pub retry: Retry,
     /// Whether the wallet can take an id out of use.
     pub can_burn: bool,
+    pub breaker: Breaker,
 }
 
 pub struct Dispatch {
@@ -97,7 +99,7 @@ impl Dispatch {
     pub fn new(parts: DispatchParts) -> Dispatch {
         let seed = (parts.now_ms)();
         Dispatch {
-            calls: Calls::new(parts.calls.clone(), seed),
+            calls: Calls::new(parts.calls.clone(), seed).with_sluice(Sluice::new(parts.breaker.clone())),
             parts,
             sequence_next: 0,
             done: Vec::new(),
@@ -196,10 +198,18 @@ impl Dispatch {
             moved = true;
         }
         self.working_on = NOBODY;
+        self.note_ahead();
         self.parts.remote.note_state(self.calls.flying(), self.calls.gate().state());
         moved |= self.record()?;
         moved |= self.tell()?;
         Ok(moved)
+    }
+
+    /// Lets the feed know how far it is ahead.
+    fn note_ahead(&self) {
+        let sent = self.sequence_next - self.calls.unsent() as u64;
+        self.parts.counts.sent.store(sent, Ordering::Release);
+        self.parts.counts.ahead_max.store(self.calls.ahead_max(), Ordering::Release);
     }
 
     fn send(&mut self, call: &Call) -> Result<(), StageError> {
@@ -220,10 +230,6 @@ impl Dispatch {
         self.working_on = NOBODY;
         crate::crash::point("settle::before_transfer");
         self.parts.remote.note_call(call.sequences.len());
-        if call.is_repeat {
-            // The feed asked the pace for the first time only.
-            self.parts.counts.sent_again.fetch_add(call.sequences.len() as u64, Ordering::Relaxed);
-        }
         let outgoing = match call.errand {
             Errand::Transfer => Outgoing::Transfers(batch),
             Errand::Burn => Outgoing::Burn(ids),
@@ -259,7 +265,7 @@ impl Dispatch {
             if self.parts.outcomes.wants_requests() {
                 self.requests.extend(run.iter().map(|finished| finished.item.record.clone()));
             }
-            let appended = self.parts.outcomes.append(&self.bytes, &self.requests);
+            let appended = self.parts.outcomes.append(&self.bytes, std::mem::take(&mut self.requests));
             appended.map_err(|error| StageError(error.to_string()))?;
             crate::crash::point("record::after_append");
             self.appended.push_back(run.iter().map(|finished| finished.item.sequence).collect());

@@ -1,14 +1,16 @@
-//! How many calls may be under way: all while the wallet answers, one careful try at a time while it does not.
+//! How many calls of this instance may be under way, and what its own answers say: whether the wallet is well, and
+//! whether somebody must mend something first.
 //!
-//! A single failure is nothing: networks lose replies. After [`FAILURES_MAX`] in a row, or as soon as the wallet
-//! asks to be spared, new calls wait for a backoff and then go one at a time; each success doubles how many. Pure:
-//! time is passed in. It never fails or parks anything: what waits here waits in the ring, and the feed behind it.
+//! Whether the wallet is to be called at all is the breaker's to say ([`super::sluice`]). Here is the case that it knows
+//! nothing of: nothing will succeed until somebody mends our settings; then calls go one at a time, and each success
+//! doubles how many. Pure: time is passed in. It never fails or parks anything: what waits here waits in the ring, and
+//! the feed behind it.
 
 use std::time::{Duration, Instant};
 
 use crate::stored_value::remote::CallError;
 
-/// Calls in a row that may fail before the others are held back.
+/// Calls in a row that fail before the wallet is said not to answer.
 const FAILURES_MAX: u32 = 3;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
@@ -78,34 +80,28 @@ impl Gate {
         self.limit = (self.limit * 2).min(self.calls_max);
     }
 
-    /// `jitter` is between 0 and 1.
-    pub fn failed(&mut self, error: &CallError, now: Instant, jitter: f64) {
+    pub fn failed(&mut self, error: &CallError, now: Instant) {
         self.failures += 1;
-        let backoff = backoff(self.failures.saturating_sub(FAILURES_MAX), jitter);
-        let (state, wait) = match error {
+        let state = match error {
             CallError::TimedOut { .. } | CallError::Unknown(_) => {
                 if self.failures < FAILURES_MAX {
                     return;
                 }
-                self.limit = 1;
-                (GateState::HeldBack(error.to_string()), backoff)
+                GateState::HeldBack(error.to_string())
             }
-            CallError::Overloaded { retry_after, .. } => {
-                self.limit = (self.limit / 2).max(1);
-                (GateState::HeldBack(error.to_string()), retry_after.unwrap_or(backoff))
-            }
+            CallError::Overloaded { .. } => GateState::HeldBack(error.to_string()),
             CallError::Unauthorized(_) | CallError::Rejected(_) => {
                 self.limit = 1;
-                (GateState::Stopped(error.to_string()), STOPPED_RETRY)
+                self.resume_at = Some(now + STOPPED_RETRY);
+                GateState::Stopped(error.to_string())
             }
             // Mended by sending less at a time.
             CallError::TooLarge(_) => return,
         };
-        self.resume_at = Some(now + wait);
         if std::mem::discriminant(&self.state) != std::mem::discriminant(&state) {
             match &state {
                 GateState::Stopped(reason) => tracing::error!(reason, "nothing is sent to the wallet"),
-                GateState::HeldBack(reason) => tracing::warn!(reason, "the wallet is spared"),
+                GateState::HeldBack(reason) => tracing::warn!(reason, "the wallet does not answer"),
                 GateState::Open => {}
             }
         }
@@ -129,43 +125,36 @@ mod tests {
     }
 
     #[test]
-    fn a_few_failures_are_nothing_many_hold_back_and_success_opens_by_doubling() {
+    fn a_few_failures_are_nothing_many_are_told_and_none_holds_back() {
         let start = Instant::now();
         let mut gate = Gate::new(8);
-        gate.failed(&unknown(), start, 0.5);
-        gate.failed(&unknown(), start, 0.5);
-        assert!(gate.admits(start, 7, 0) && !gate.admits(start, 8, 0));
-        assert!(gate.admits(start, 8, 1), "one that is late is made up for");
-        gate.failed(&unknown(), start, 0.5);
-        assert!(!gate.admits(start, 0, 0));
-        let later = start + BACKOFF_MAX;
-        assert!(gate.admits(later, 0, 0) && !gate.admits(later, 1, 0), "one try");
-        for limit in [2, 4, 8, 8] {
-            gate.succeeded(later);
-            assert!(gate.admits(later, limit - 1, 0) && !gate.admits(later, limit, 0), "{limit}");
-        }
+        gate.failed(&unknown(), start);
+        gate.failed(&unknown(), start);
         assert_eq!(gate.state(), &GateState::Open);
-    }
-
-    #[test]
-    fn overload_halves_at_once_and_waits_as_told() {
-        let start = Instant::now();
-        let mut gate = Gate::new(8);
-        let wait = Duration::from_secs(7);
-        let error = CallError::Overloaded { reason: "429".to_owned(), retry_after: Some(wait) };
-        gate.failed(&error, start, 0.0);
-        assert!(!gate.admits(start + wait / 2, 0, 0));
-        assert!(gate.admits(start + wait, 3, 0) && !gate.admits(start + wait, 4, 0));
+        gate.failed(&unknown(), start);
+        assert!(matches!(gate.state(), GateState::HeldBack(reason) if reason.contains("reset")));
+        assert!(gate.admits(start, 7, 0) && !gate.admits(start, 8, 0), "whether is the breaker's to say");
+        assert!(gate.admits(start, 8, 1), "one that is late is made up for");
+        gate.succeeded(start);
+        assert_eq!(gate.state(), &GateState::Open);
+        gate.failed(&CallError::Overloaded { reason: "429".to_owned(), retry_after: None }, start);
+        assert!(matches!(gate.state(), GateState::HeldBack(reason) if reason.contains("429")));
+        assert!(gate.admits(start, 7, 0));
     }
 
     #[test]
     fn a_refused_credential_stops_and_says_so() {
         let start = Instant::now();
         let mut gate = Gate::new(8);
-        gate.failed(&CallError::Unauthorized("401".to_owned()), start, 0.0);
+        gate.failed(&CallError::Unauthorized("401".to_owned()), start);
         assert!(matches!(gate.state(), GateState::Stopped(reason) if reason.contains("credentials")));
         assert!(!gate.admits(start, 0, 0));
-        assert!(gate.admits(start + STOPPED_RETRY, 0, 0));
+        let later = start + STOPPED_RETRY;
+        assert!(gate.admits(later, 0, 0) && !gate.admits(later, 1, 0), "one try");
+        for limit in [2, 4, 8, 8] {
+            gate.succeeded(later);
+            assert!(gate.admits(later, limit - 1, 0) && !gate.admits(later, limit, 0), "{limit}");
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@
 //!                              the wallet        ──> outcome log (durable) ──> desk, window
 //! ```
 //!
-//! [`calls`] decides what is sent when, and is pure; [`gate`] how much; [`sender`] makes the calls; [`dispatch`] is
-//! the stage that joins them to the ring and the outcome log; [`window`] is the side array of done slots that
-//! [`acknowledge`] takes the prefix from; [`sent_before`] knows what an earlier process may have sent. A wallet's
-//! failure stops the feed by way of a full ring; it never fails or parks anything.
+//! [`calls`] decides what is sent when, and is pure; [`sluice`] asks the breaker whether it may go, and how much of it;
+//! [`gate`] knows what the answers say of this instance; [`sender`] makes the calls; [`dispatch`] is the stage that joins
+//! them to the ring and the outcome log; [`window`] is the side array of done slots that [`acknowledge`] takes the
+//! prefix from; [`sent_before`] knows what an earlier process may have sent. A wallet's failure stops the feed by way of a full ring; it never fails or parks anything.
 
 pub mod acknowledge;
 pub mod calls;
@@ -20,6 +20,7 @@ pub mod gate;
 mod pulse;
 pub mod sender;
 pub mod sent_before;
+pub mod sluice;
 pub mod window;
 
 use std::collections::HashSet;
@@ -31,6 +32,7 @@ use self::counts::RemoteCounts;
 use self::dispatch::{Dispatch, DispatchParts};
 use self::sender::Sender;
 use self::sent_before::SentBefore;
+use self::sluice::Breaker;
 use self::window::Window;
 use super::commit::Teller;
 use super::feed::FeedCounts;
@@ -62,6 +64,8 @@ pub struct Remote {
     pub began_at: u64,
     /// Unacknowledged requests that have their final outcome, by place.
     pub settled: HashSet<u64>,
+    /// What says whether it is called, and how fast.
+    pub breaker: Breaker,
 }
 
 impl Remote {
@@ -109,6 +113,7 @@ impl Remote {
             now_ms: parts.now_ms.clone(),
             retry: options.retry,
             can_burn: self.options.can_burn,
+            breaker: self.breaker.clone(),
         })
     }
 }

@@ -107,6 +107,7 @@ impl State {
         self.fresh_places.clear();
         self.repeated.clear();
         results.clear();
+        self.ids.touch(batch.iter().map(|transfer| transfer.key_hash));
         for (position, transfer) in batch.iter().enumerate() {
             let found = self.find(transfer.key_hash, transfer.id, records)?;
             if found.is_some() {

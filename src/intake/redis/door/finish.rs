@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use super::gather::{Call, Fate, Ids, taken_of};
 use super::push::{Lists, Pushed, durability};
 use super::queue::Push;
+use super::repeats::{self, Course};
 use super::rounds::Clerk;
 use super::{Dedupe, Finding, Outlook, refusal};
 use crate::crash;
 use crate::domain::{Request, UnixMs};
-use crate::intake::desk::{Guarantee, Refused};
+use crate::intake::desk::Guarantee;
 use crate::intake::redis::identity::{KnownId, WITHDRAW, decode_head, encode_head, items_field};
 use crate::redis::{Command, Failure, Value};
 
@@ -20,6 +21,9 @@ struct Note {
     call: usize,
     is_needed: bool,
 }
+
+/// What is promised of an accepted record.
+type GuaranteeOf<'a> = &'a dyn Fn(&[u8]) -> Guarantee;
 
 impl Clerk {
     pub fn finish(
@@ -30,6 +34,7 @@ impl Clerk {
         (now, outlook): (UnixMs, &Outlook),
     ) {
         let is_registered = self.options.dedupe == Dedupe::Strict;
+        self.know_connection(now);
         let (notes, mut commands): (Vec<Note>, Vec<Command>) = self.notes(&calls).into_iter().unzip();
         let mut lists = Lists::new(&self.keys, &self.options);
         let mut placed = Vec::new();
@@ -40,21 +45,30 @@ impl Clerk {
                 }
             }
         }
-        // Nothing is appended through a closed door, not even again.
-        let open = pushes.iter().filter(|_| outlook.closed.is_none());
-        let again: Vec<Vec<usize>> = open
-            .map(|push| push.records.iter().map(|record| lists.add(push.place_hash, record, true)).collect())
-            .collect();
+        let courses = self.repeats(&pushes, &mut lists, now, outlook);
         if !lists.is_empty() {
             crash::point("accept::before_append");
         }
         commands.extend(lists.commands());
+        let redirected = self.link.redirected_count();
         let mut results = self.link.round(&commands);
+        let is_redirected = self.link.redirected_count() != redirected;
         if !lists.is_empty() {
             crash::point("accept::after_append");
         }
-        let pushed = lists.pushed(results.split_off(notes.len()));
+        let mut pushed = lists.pushed(results.split_off(notes.len()));
+        if is_redirected {
+            // The replicas that were asked follow another server than the one that has it.
+            pushed.replicas = None;
+        }
         drop(lists);
+        self.know_connection(now);
+        let stands = |list: usize| pushed.of(list).is_none();
+        let new = placed.iter().filter(|(_, _, list)| stands(*list));
+        self.lately.enter(new.map(|(call, item, _)| calls[*call].items[*item].record.as_slice()));
+        let again = pushes.iter().zip(&courses).flat_map(|(push, courses)| push.repeats.iter().zip(courses));
+        let again = again.filter(|(_, course)| matches!(course, Course::Again(list) if stands(*list)));
+        self.lately.enter(again.map(|(repeat, _)| repeat.record.as_slice()));
         for (note, result) in notes.into_iter().zip(results) {
             read_note(&mut calls, &note, result);
         }
@@ -66,8 +80,29 @@ impl Clerk {
             durability: Some(durability(&outlook.durability, pushed.replicas)),
             is_duplicate_check_deferred: !is_registered,
         };
-        self.answer(calls, ids, &pushed, (now, guarantee));
-        answer_pushes(pushes, &again, &pushed, outlook);
+        let guarantee = |record: &[u8]| Guarantee {
+            is_duplicate_check_deferred: !is_registered || self.is_listed(record),
+            ..guarantee.clone()
+        };
+        self.answer(calls, ids, &pushed, (now, &guarantee));
+        if courses.iter().flatten().any(|course| matches!(course, Course::Again(_))) {
+            self.note_appended(&pushes, &courses, &pushed);
+        }
+        repeats::answer(pushes, courses, &pushed);
+    }
+
+    fn is_listed(&self, record: &[u8]) -> bool {
+        Request::decode(record).is_ok_and(|request| self.listed.is_listed(request.client))
+    }
+
+    /// What was appended is known for as long as the connections last.
+    fn know_connection(&mut self, now: UnixMs) {
+        let connects = self.link.connects();
+        let before = std::mem::replace(&mut self.connects, connects);
+        // The first connection of a thread tells nothing of those of the others.
+        if before != connects && before != 0 {
+            self.lately.forget(now);
+        }
     }
 
     /// What is written down about the batches: their items, or that nothing came of them.
@@ -100,7 +135,13 @@ impl Clerk {
         notes
     }
 
-    fn answer(&self, calls: Vec<Call>, ids: &Ids, pushed: &Pushed, (now, guarantee): (UnixMs, Guarantee)) {
+    fn answer(
+        &self,
+        calls: Vec<Call>,
+        ids: &Ids,
+        pushed: &Pushed,
+        (now, guarantee): (UnixMs, GuaranteeOf<'_>),
+    ) {
         let list = |item: &super::gather::Item| match item.fate {
             Fate::New { list } => list,
             Fate::Undecided | Fate::Known(_) | Fate::Behind(..) | Fate::Refused(_) => None,
@@ -116,6 +157,8 @@ impl Clerk {
                 continue;
             }
             let mut findings = Vec::with_capacity(items.len());
+            // All requests of a call are one client's.
+            let guarantee = items.first().map(|item| guarantee(&item.record)).unwrap_or_default();
             for item in items {
                 let of_list = |list: Option<usize>| list.and_then(|list| pushed.of(list)).cloned();
                 let finding = match (item.fate, &item.fit) {
@@ -172,17 +215,5 @@ fn read_note(calls: &mut [Call], note: &Note, result: Result<Value, Failure>) {
     } else if let Some(state) = &calls[note.call].batch {
         let batch = &state.head.id;
         tracing::warn!(%failure, batch, "a batch that was refused keeps its id: it can be sent again unchanged only");
-    }
-}
-
-fn answer_pushes(pushes: Vec<Push>, again: &[Vec<usize>], pushed: &Pushed, outlook: &Outlook) {
-    let shut =
-        outlook.closed.as_deref().map(|reason| Refused { accepted_unknown: true, ..refusal::closed(reason) });
-    for (number, push) in pushes.into_iter().enumerate() {
-        let told = match (&shut, again.get(number)) {
-            (None, Some(lists)) => lists.iter().map(|list| pushed.of(*list).cloned()).collect(),
-            (shut, _) => vec![shut.clone(); push.records.len()],
-        };
-        push.answer.send(told).unwrap_or(());
     }
 }

@@ -137,8 +137,21 @@ fn admit(
         let detail = format!("it would be settled in about {wait_ms} ms, after its not_after");
         return Err(Refused::new(Refusal::Expired, detail));
     }
-    let waiting = outlook.backlog + outlook.parked + accepted;
     let parks = request.not_before > now + wait_ms && outlook.is_parking_full;
+    room(is_control, parks, outlook, accepted, options)?;
+    Ok(Fit { lane, estimated_completion_at: (now + wait_ms.max(1)).max(request.not_before) })
+}
+
+/// Refuses what there is no room for. `parks`: it would have to wait on a shelf that is full.
+pub fn room(
+    is_control: bool,
+    parks: bool,
+    outlook: &Outlook,
+    accepted: u64,
+    options: &DoorOptions,
+) -> Result<(), Refused> {
+    let wait_ms = if is_control { 0 } else { outlook.wait_ms };
+    let waiting = outlook.backlog + outlook.parked + accepted;
     let is_over = if is_control {
         outlook.control_backlog + accepted >= options.control_backlog_max
     } else {
@@ -155,7 +168,7 @@ fn admit(
     if outlook.is_full && !is_control {
         return Err(super::refusal::full(false));
     }
-    Ok(Fit { lane, estimated_completion_at: (now + wait_ms.max(1)).max(request.not_before) })
+    Ok(())
 }
 
 #[cfg(test)]

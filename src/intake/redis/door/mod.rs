@@ -14,6 +14,8 @@
 //!   gets its state whatever the backlog or the campaign;
 //! - registered comes before pushed, and pushed before answered: a crash in between is mended by the caller's retry,
 //!   which finds the id and pushes it again (a list that holds a request twice is harmless, one that lost it is not);
+//! - what is known to stand in a list is not appended again before it should have been settled, nor where there is no
+//!   room: repeats bring no more work than the requests did, but for one append where an instance cannot know;
 //! - "not accepted" is said only where nothing of the request can be in a list or stand registered.
 //!
 //! The door knows no outcome: what a known id has come to is for its caller to look up, who then has it pushed again
@@ -23,9 +25,12 @@ mod finish;
 mod gather;
 mod heads;
 mod judge;
+mod lately;
+mod listed;
 mod push;
 mod queue;
 mod refusal;
+mod repeats;
 mod rounds;
 mod thread;
 
@@ -160,6 +165,15 @@ pub enum Finding {
     Refused(Refused),
 }
 
+/// A request whose id is known and of which no outcome is.
+#[derive(Clone, Debug)]
+pub struct Repeat {
+    /// Its acceptance is set.
+    pub record: Vec<u8>,
+    /// When a repeat of it was last appended, as its id says.
+    pub appended_again_at: Option<UnixMs>,
+}
+
 /// A batch as it stands registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownBatch {
@@ -193,16 +207,16 @@ impl Door {
         decided.await.unwrap_or_else(|_| Err(refusal::gone()))
     }
 
-    /// Appends requests whose ids are known, acceptance set, all to the shard of `place_hash`. One answer each:
-    /// `None` where it is appended.
+    /// Appends requests whose ids are known, all to the shard of `place_hash`, unless they were lately. One answer
+    /// each: `None` where it stands in a list.
     pub async fn push_again(
         &self,
         place_hash: u64,
-        records: Vec<Vec<u8>>,
+        repeats: Vec<Repeat>,
     ) -> Result<Vec<Option<Refused>>, Refused> {
         let (answer, pushed) = oneshot::channel();
-        let bytes = records.iter().map(Vec::len).sum();
-        self.send(Op::Push(queue::Push { place_hash, records, answer }), bytes)?;
+        let bytes = repeats.iter().map(|repeat| repeat.record.len()).sum();
+        self.send(Op::Push(queue::Push { place_hash, repeats, answer }), bytes)?;
         pushed.await.map_err(|_| refusal::gone())
     }
 

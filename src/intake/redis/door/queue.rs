@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::{Finding, KnownBatch};
+use super::{Finding, KnownBatch, Repeat};
 use crate::intake::desk::{BatchHead, Refused};
 use crate::intake::redis::identity::KnownId;
 
@@ -22,7 +22,7 @@ pub struct Submit {
 
 pub struct Push {
     pub place_hash: u64,
-    pub records: Vec<Vec<u8>>,
+    pub repeats: Vec<Repeat>,
     pub answer: Answer<Vec<Option<Refused>>>,
 }
 
@@ -51,7 +51,7 @@ impl Op {
     fn count(&self) -> usize {
         match self {
             Op::Submit(submit) => submit.requests.len(),
-            Op::Push(push) => push.records.len(),
+            Op::Push(push) => push.repeats.len(),
             Op::Look(look) => look.ids.len(),
             Op::Batch(_) => 1,
         }

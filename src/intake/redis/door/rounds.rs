@@ -9,6 +9,8 @@ use std::sync::Arc;
 use super::gather::{Call, Fate, Found, Ids, Item, decide_all, undecodable};
 use super::heads::head_state;
 use super::judge::{Book, judge};
+use super::lately::Lately;
+use super::listed::Listed;
 use super::queue::{Look, LookBatch, Op, Push, Submit};
 use super::{Dedupe, DoorCounts, DoorOptions, Outlook, place_hash, refusal};
 use crate::domain::{Refusal, Request, UnixMs, record};
@@ -25,6 +27,11 @@ pub struct Clerk {
     pub options: DoorOptions,
     pub book: Book,
     pub counts: Arc<DoorCounts>,
+    /// Of all threads.
+    pub lately: Arc<Lately>,
+    /// Connections that the link had made when it was asked last.
+    pub connects: u64,
+    pub listed: Listed,
 }
 
 /// Everything gathered, by what it wants.
@@ -117,7 +124,10 @@ impl Clerk {
             identity::register(&self.key_of(ids, numbers), numbers.iter().map(pair))
         }));
         commands.extend(look.iter().map(|numbers| self.look_command(ids, numbers)));
-        let mut results = self.link.round(&commands).into_iter();
+        let asked = self.listed.ask(&self.keys, &mut commands);
+        let mut results = self.link.round(&commands);
+        self.listed.learn(results.split_off(results.len() - asked));
+        let mut results = results.into_iter();
         let mut refused_for_memory = Vec::new();
         for numbers in register {
             let told = results.next().unwrap_or_else(no_reply);

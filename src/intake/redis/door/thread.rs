@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use super::judge::Book;
+use super::lately::Lately;
+use super::listed::Listed;
 use super::queue::Waiting;
 use super::rounds::Clerk;
 use super::{Door, DoorOptions, Outlook};
@@ -83,6 +85,7 @@ impl Door {
         }
         let waiting = Arc::new(Waiting::new(options.ops_max, options.ops_bytes_max));
         let counts = Arc::new(DoorCounts::default());
+        let lately = Arc::new(Lately::new((parts.now_ms)()));
         let mut threads = DoorThreads { waiting: waiting.clone(), handles: Vec::new() };
         for number in 0..options.thread_count.max(1) {
             let clerk = Clerk {
@@ -91,6 +94,9 @@ impl Door {
                 options: options.clone(),
                 book: Book::new(parts.registry.clone()),
                 counts: counts.clone(),
+                lately: lately.clone(),
+                connects: 0,
+                listed: Listed::new(&parts.keys),
             };
             let guard = Guard {
                 waiting: waiting.clone(),

@@ -2,7 +2,7 @@
 //!
 //! The fast reader takes what is in order; the diagnosing one reads again what it refuses, and says why.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 
 use super::super::contents::{Contents, Dead, DeadReason, Decoded};
@@ -20,17 +20,21 @@ use crate::request::{diagnose, wire};
 /// Faults of one payout that are told; the rest are counted.
 const FAULTS_TOLD_MAX: usize = 5;
 
+/// Records are kept in pieces of memory of this size. One that waits long keeps its neighbours' memory.
+const ROOM_BYTES: usize = 32 << 10;
+
 /// Reads for one client; keeps its buffers between elements.
 pub struct JsonReader {
     judge: Judge<'static>,
     lanes: Lanes,
     fair_queue_count: u8,
+    room: BytesMut,
 }
 
 impl JsonReader {
     pub fn new(client: String, registry: Registry, fair_queue_count: u8) -> JsonReader {
         let lanes = Lanes::new(client.clone(), registry);
-        JsonReader { judge: Judge::new(client), lanes, fair_queue_count }
+        JsonReader { judge: Judge::new(client), lanes, fair_queue_count, room: BytesMut::new() }
     }
 
     /// Adds what is in a payload. A dead item is kept as its own text, signed if its array was, so that it can be
@@ -89,7 +93,16 @@ impl JsonReader {
         };
         record::set_acceptance(&mut bytes, now, lane, true);
         let queue = QueueId::of(lane, campaign, self.fair_queue_count);
-        Some(Decoded { queue, record: Bytes::from(bytes) })
+        Some(Decoded { queue, record: self.keep(&bytes) })
+    }
+
+    /// Records that are read together lie together, and are given back together.
+    fn keep(&mut self, record: &[u8]) -> Bytes {
+        if self.room.capacity() < record.len() {
+            self.room = BytesMut::with_capacity(ROOM_BYTES.max(record.len()));
+        }
+        self.room.extend_from_slice(record);
+        self.room.split().freeze()
     }
 }
 

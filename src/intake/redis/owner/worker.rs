@@ -262,6 +262,7 @@ impl Worker {
             wallet: self.vitals.wallet.as_deref(),
             view: self.vitals.view.as_deref(),
             shards: &shards,
+            is_unwell: self.vitals.is_unwell,
         };
         let mut judgement = self.membership.judge(board, &own, &self.keys);
         match &judgement.anomaly {

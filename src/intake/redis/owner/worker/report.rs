@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::super::Vitals;
 use super::super::observe::{Found, LeaseSight};
 use super::Worker;
-use crate::intake::redis::anomaly::Anomaly;
+use crate::intake::redis::anomaly::{Anomaly, FleetLoad};
 use crate::intake::redis::board::{self, Entry, FORMAT, UnknownFormat};
 use crate::intake::redis::membership::BoardSight;
 use crate::intake::redis::units::UnitId;
@@ -108,6 +108,12 @@ impl Worker {
     }
 
     pub(super) fn tell(&mut self, sight: &BoardSight) {
+        let entries = sight.peers.live.iter().filter_map(|peer| peer.entry.as_ref().ok());
+        let load = entries.fold(FleetLoad::default(), |load, entry| FleetLoad {
+            depth: load.depth.saturating_add(entry.depth),
+            settled_per_s: load.settled_per_s.saturating_add(entry.settled_per_s),
+        });
+        self.standing.set_fleet(load);
         let own = self.held.incarnation();
         let others = sight.peers.live.iter().filter(|peer| peer.incarnation != own && peer.is_member());
         let members = others.count() + usize::from(self.membership.member_since > 0);

@@ -1,0 +1,30 @@
+//! A Redis server under a guard.
+
+use std::path::Path;
+
+use super::server::{Server, ServerSpec};
+use super::{TargetError, binary};
+
+/// Starts one with an append-only file, its data below the folder; `more` are further settings.
+pub fn start_redis(appendfsync: &str, folder: &Path, more: &[&str]) -> Result<Server, TargetError> {
+    let data = folder.join("data-redis");
+    std::fs::create_dir_all(&data)
+        .map_err(|error| TargetError::Io { what: format!("making {}", data.display()), error })?;
+    let data = data.display().to_string();
+    let mut args = vec!["--appendonly", "yes", "--save", "", "--aof-load-truncated", "no"];
+    args.extend(["--appendfsync", appendfsync, "--dir", &data]);
+    args.extend(more);
+    let spec = ServerSpec {
+        name: "redis".to_owned(),
+        program: binary::on_path("redis-server").ok_or(TargetError::NoRedis)?,
+        args: args.into_iter().map(str::to_owned).collect(),
+        listen: |args, address| {
+            let (host, port) = address.rsplit_once(':').expect("an address has a port");
+            args.extend(["--bind", host, "--port", port].iter().map(|arg| (*arg).to_owned()));
+        },
+        log: folder.join("redis.log"),
+        ready: "Ready to accept connections",
+        hint: "",
+    };
+    Server::start(spec)
+}

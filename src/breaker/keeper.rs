@@ -1,0 +1,271 @@
+//! Keeps one instance and its board in step: sends the beats, takes the orders, writes what the policy decides, and
+//! says so in the log with the numbers that decided it.
+//!
+//! One loop owns the time and the connection and calls [`Keeper::step`] when [`Keeper::due_at_ns`] has come; the
+//! stage that sends batches shares the [`Governor`] behind a mutex, which is never held while the board is asked.
+//! A board that cannot be reached is asked again with each beat, and logged once.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::board::{Board, BoardError};
+use super::gate::{Governor, HELD_KINDS, Status, Tally};
+use super::policy::{Change, Phase, State};
+
+pub type Shared = Arc<Mutex<Governor>>;
+
+/// The governor, whatever became of whoever held it: each of its methods leaves it whole or panics on a bug.
+pub fn lock(governor: &Shared) -> MutexGuard<'_, Governor> {
+    governor.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+pub struct Keeper {
+    governor: Shared,
+    board: Box<dyn Board>,
+    instance: String,
+    /// Why the board is not heard, while it is not.
+    lost: Option<String>,
+    is_alone: bool,
+    version_told: u64,
+    /// Of the last change that was told, by the board's clock.
+    told_at_ms: u64,
+    /// What was last told of this instance: why nothing goes, and its tries.
+    told: Told,
+}
+
+/// Why nothing goes ([`HELD_KINDS`]); tries that succeeded and failed.
+type Told = (Option<usize>, (u64, u64));
+
+impl Keeper {
+    /// `instance`: the governor's.
+    pub fn new(governor: Shared, board: Box<dyn Board>, instance: &str) -> Keeper {
+        let instance = instance.to_owned();
+        Keeper {
+            governor,
+            board,
+            instance,
+            lost: None,
+            is_alone: false,
+            version_told: 0,
+            told_at_ms: 0,
+            told: Told::default(),
+        }
+    }
+
+    pub fn due_at_ns(&self) -> u64 {
+        lock(&self.governor).beat_at_ns()
+    }
+
+    /// Why the board is not heard, if it is not.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
+    /// One beat, whether it is due or not. `now_ns` is asked anew when the answer is there: it may have taken time.
+    pub fn step(&mut self, now_ns: &dyn Fn() -> u64, backlog: u64) {
+        let report = lock(&self.governor).beat(now_ns(), backlog);
+        match self.board.beat(&report) {
+            Ok(orders) => {
+                self.found();
+                let proposal = lock(&self.governor).ordered(now_ns(), orders);
+                if let Some((seen, next)) = proposal {
+                    match self.board.replace(&seen, &next) {
+                        Ok(true) => lock(&self.governor).heard(now_ns(), &next),
+                        // Somebody was faster, and the next beat shows what it is now.
+                        Ok(false) => {}
+                        Err(error) => self.lose(&error),
+                    }
+                }
+            }
+            Err(error) => self.lose(&error),
+        }
+        self.tell(now_ns());
+    }
+
+    /// Gives lease and permit back. Nothing may be sent after it.
+    pub fn leave(&mut self) {
+        if let Err(error) = self.board.leave(&self.instance) {
+            tracing::info!(%error, "the share of the budget is not given back, and lapses by itself");
+        }
+    }
+
+    fn found(&mut self) {
+        if self.lost.take().is_some() {
+            tracing::info!("the fleet's board answers again");
+        }
+    }
+
+    fn lose(&mut self, error: &BoardError) {
+        let reason = error.to_string();
+        if self.lost.is_none() {
+            match error {
+                BoardError::Unreachable(_) => {
+                    tracing::warn!(reason, "this instance goes on with its part of its last share");
+                }
+                BoardError::Unreadable(_) => {
+                    tracing::error!(reason, "this instance goes on with its part of its last share");
+                }
+            }
+        }
+        self.lost = Some(reason);
+    }
+
+    fn tell(&mut self, now_ns: u64) {
+        let governor = lock(&self.governor);
+        let (is_alone, status) = (governor.wants_release(now_ns), governor.status(now_ns));
+        let state = (governor.state().version > self.version_told).then(|| governor.state().clone());
+        drop(governor);
+        if let Some(state) = state {
+            self.tell_changes(&state);
+            self.version_told = state.version;
+        }
+        self.tell_own(&status);
+        if is_alone != self.is_alone {
+            self.is_alone = is_alone;
+            let (failed, of) = status.failing;
+            match is_alone {
+                true => tracing::error!(
+                    failed,
+                    of,
+                    "this instance's calls to the wallet fail while the fleet's do not: look at its network; it \
+                     tries one batch at a time, and leaves its units to others"
+                ),
+                false => tracing::info!("this instance's calls to the wallet succeed again"),
+            }
+        }
+    }
+
+    /// Every change since the last one that was told; at first, only the last, and the ramp's steps as they come.
+    fn tell_changes(&mut self, state: &State) {
+        let settings = &state.settings;
+        if let Phase::Ramp { cap_permille, .. } = state.phase {
+            let (cap_per_s, budget_per_s) = (state.terms().cap_rate_per_s, settings.rate_per_s);
+            tracing::info!(cap_permille, cap_per_s, budget_per_s, "the ramp");
+        }
+        let is_first = self.version_told == 0;
+        let new = state.history.iter().filter(|change| change.at_ms > self.told_at_ms);
+        let new: Vec<_> = new.collect();
+        let from = if is_first { new.len().saturating_sub(1) } else { 0 };
+        for change in &new[from..] {
+            let Change { at_ms, epoch, from, to, by, reason } = change;
+            match to.as_str() {
+                "open" => {
+                    tracing::warn!(
+                        epoch,
+                        by,
+                        reason,
+                        from,
+                        "the breaker is open: nothing is sent to the wallet"
+                    );
+                }
+                _ => tracing::info!(epoch, by, reason, from, to, "the breaker"),
+            }
+            self.told_at_ms = *at_ms;
+        }
+    }
+
+    /// What this instance tries, and that it begins or ceases to send nothing.
+    fn tell_own(&mut self, status: &Status) {
+        let Tally { holds, probes_ok, probes_failed, .. } = status.tally;
+        let (held_before, (ok_before, failed_before)) = self.told;
+        if (probes_ok, probes_failed) != (ok_before, failed_before) {
+            let (ok, failed) = (probes_ok - ok_before, probes_failed - failed_before);
+            tracing::info!(ok, failed, "tried whether the wallet is well");
+        }
+        // Pace and calls under way hold each call a little.
+        let holds = holds.filter(|kind| !matches!(HELD_KINDS[*kind], "paced" | "full"));
+        if holds != held_before {
+            let (failed, of) = status.failing;
+            let share_per_s = status.lease.rate_per_s;
+            match holds {
+                Some(kind) => {
+                    tracing::info!(reason = HELD_KINDS[kind], share_per_s, failed, of, "holds what it has")
+                }
+                None => tracing::info!(share_per_s, "sends again"),
+            }
+        }
+        self.told = (holds, (probes_ok, probes_failed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::board::{self, Orders, Report, View};
+    use super::super::classify::{Class, Counts};
+    use super::super::local::LocalBoard;
+    use super::super::policy::{Settings, Wish};
+    use super::*;
+
+    /// A board that can be cut off.
+    struct Cut(LocalBoard, Arc<AtomicU64>);
+
+    impl Cut {
+        fn reached(&mut self) -> Result<&mut LocalBoard, BoardError> {
+            match self.1.load(Ordering::Relaxed) {
+                0 => Ok(&mut self.0),
+                _ => Err(BoardError::Unreachable("cut".to_owned())),
+            }
+        }
+    }
+
+    impl Board for Cut {
+        fn beat(&mut self, report: &Report) -> Result<Orders, BoardError> {
+            self.reached()?.beat(report)
+        }
+
+        fn replace(&mut self, seen: &View, next: &State) -> Result<bool, BoardError> {
+            self.reached()?.replace(seen, next)
+        }
+
+        fn leave(&mut self, instance: &str) -> Result<(), BoardError> {
+            self.reached()?.leave(instance)
+        }
+
+        fn look(&mut self) -> Result<View, BoardError> {
+            self.reached()?.look()
+        }
+    }
+
+    #[test]
+    fn beats_decides_and_goes_on_without_the_board() {
+        let now_ms = Arc::new(AtomicU64::new(1_000_000));
+        let clock = now_ms.clone();
+        let settings = Settings { rate_per_s: 1_000, calls_max: 4, ..Settings::default() };
+        let mut local = LocalBoard::new(settings.clone(), Arc::new(move || clock.load(Ordering::Relaxed)));
+        let is_cut = Arc::new(AtomicU64::new(0));
+        let governor: Shared = Arc::new(Mutex::new(Governor::new("one", 50, settings)));
+        let cut = Cut(local.clone(), is_cut.clone());
+        let mut keeper = Keeper::new(governor.clone(), Box::new(cut), "one");
+        let now_ns = || now_ms.load(Ordering::Relaxed) * 1_000_000;
+        let pass = |ms| now_ms.fetch_add(ms, Ordering::Relaxed);
+        let phase = || lock(&governor).state().phase;
+
+        keeper.step(&now_ns, 100);
+        while phase() == Phase::Closed {
+            pass(10);
+            let admitted = lock(&governor).admit(now_ns(), 50);
+            if let Ok(ticket) = admitted {
+                lock(&governor).answered(now_ns(), ticket, &Counts::of(Class::Overload, ticket.count));
+            }
+            keeper.step(&now_ns, 100);
+            assert!(now_ns() < 1_005_000_000_000, "it never stopped");
+        }
+        assert_eq!(local.look().expect("local").state, *lock(&governor).state(), "and wrote it");
+        board::wish(&mut local, Wish::Close, "ann", "it was a drill").expect("local");
+        keeper.step(&now_ns, 100);
+        assert_eq!(phase(), Phase::Closed);
+
+        keeper.step(&now_ns, 100);
+        is_cut.store(1, Ordering::Relaxed);
+        pass(400);
+        keeper.step(&now_ns, 100);
+        assert!(keeper.lost().is_some_and(|reason| reason.contains("cut")));
+        assert!(lock(&governor).is_cut_off(now_ns()));
+        is_cut.store(0, Ordering::Relaxed);
+        keeper.step(&now_ns, 100);
+        assert!(keeper.lost().is_none());
+        keeper.leave();
+        assert!(local.look().expect("local").members.is_empty());
+    }
+}

@@ -1,0 +1,332 @@
+//! The adaptive limit below the lease: finds a capacity that nobody configured, and follows it.
+//!
+//! Additive increase, multiplicative decrease (Chiu & Jain 1989, "Analysis of the increase and decrease algorithms
+//! for congestion avoidance"), where many that see the same congestion come to fair shares without talking. As in
+//! TCP Vegas (Brakmo & Peterson 1995) and TIMELY (Mittal et al. 2015), latency well above its floor counts as
+//! congestion: a queue is noticed while it is short, before the wallet has to refuse. It delays every call, so it is the fastest
+//! of a moment that is looked at: what holds up single calls, or loses their replies, is no queue. The step of the increase grows
+//! while nothing is in the way, so that a capacity that came back is found in seconds.
+//!
+//! What holds: at most one decrease a round trip (answers to what was sent before it tell nothing new); no increase
+//! past what is used; never below the floor. Where latency stays high however little is sent, the wallet has become
+//! slower and is not congested: the floor of latency is learnt anew. Absent: clocks; what is done about an outage,
+//! which is the breaker's.
+
+/// Judged this often, and no more often than answers come back.
+const INTERVAL_NS: u64 = 100_000_000;
+/// Latency above this many floors, and this much more, is a queue.
+const LATENCY_FACTOR: f64 = 2.0;
+const LATENCY_SLACK_NS: f64 = 30_000_000.0;
+/// The part of an interval's answers that may be refusals without being congestion.
+const OVERLOADED_SHARE: f64 = 0.005;
+/// What a decrease leaves: of the limit, of what got through, and at least.
+const CUT: f64 = 0.9;
+const CUT_ACHIEVED: f64 = 0.95;
+const CUT_MIN: f64 = 0.5;
+/// Growth of an interval, at first and at most; and how fast the one becomes the other.
+const STEP_MIN: f64 = 0.02;
+const STEP_MAX: f64 = 0.2;
+const STEP_GROWTH: f64 = 1.12;
+/// The part of the limit that must be in use for it to grow.
+const USED_SHARE: f64 = 0.7;
+/// Without any congestion for so long, there is no limit.
+const FORGET_NS: u64 = 60_000_000_000;
+/// The floor of latency is that of the last one to two such spans.
+const FLOOR_SPAN_NS: u64 = 10_000_000_000;
+/// Decreases for latency alone that bring it no lower, after which it is the floor.
+const VAIN_CUTS_MAX: u32 = 6;
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Transfers a second.
+    RatePerS,
+    /// Calls under way.
+    UnderWay,
+}
+
+/// What came of one call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    pub took_ns: u64,
+    /// Transfers that were decided, refused for overload, and not answered.
+    pub healthy: u64,
+    pub overloaded: u64,
+    pub lost: u64,
+    /// It was not answered within its deadline, rather than cut off.
+    pub timed_out: bool,
+    /// Calls under way when it came back, itself among them.
+    pub under_way: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limit {
+    measure: Measure,
+    floor: f64,
+    /// None: nothing was ever in the way.
+    value: Option<f64>,
+    step: f64,
+    started_ns: u64,
+    sum: Sample,
+    /// The shortest latency in the interval, of calls that were decided or waited for in vain: a refusal is fast.
+    latency_ns: Option<u64>,
+    cut_at_ns: u64,
+    latency_floors_ns: [u64; 2],
+    floor_span_ns: u64,
+    latency_at_cut_ns: f64,
+    vain_cuts: u32,
+}
+
+impl Limit {
+    /// `floor`: what is always tried, in what `measure` counts.
+    pub fn new(measure: Measure, floor: u64) -> Limit {
+        Limit {
+            measure,
+            floor: floor.max(1) as f64,
+            value: None,
+            step: STEP_MIN,
+            started_ns: 0,
+            sum: Sample::default(),
+            latency_ns: None,
+            cut_at_ns: 0,
+            latency_floors_ns: [u64::MAX; 2],
+            floor_span_ns: 0,
+            latency_at_cut_ns: 0.0,
+            vain_cuts: 0,
+        }
+    }
+
+    /// What may be used; none: the lease alone says.
+    pub fn value(&self) -> Option<u64> {
+        self.value.map(|value| value as u64)
+    }
+
+    /// Starts over from `value`: after an outage nothing is known, and what was measured in it least of all.
+    pub fn restart(&mut self, now_ns: u64) {
+        let (measure, floor) = (self.measure, self.floor as u64);
+        let latency_floors_ns = self.latency_floors_ns;
+        *self = Limit { started_ns: now_ns, latency_floors_ns, ..Limit::new(measure, floor) };
+    }
+
+    pub fn record(&mut self, now_ns: u64, sample: Sample) {
+        if self.sum.healthy + self.sum.overloaded + self.sum.lost == 0 {
+            // Time in which nothing came back is no measure of what could.
+            self.started_ns = self.started_ns.max(now_ns.saturating_sub(INTERVAL_NS));
+        }
+        if sample.healthy > 0 || sample.timed_out {
+            self.latency_ns = Some(self.latency_ns.map_or(sample.took_ns, |least| least.min(sample.took_ns)));
+        }
+        if sample.healthy > 0 {
+            self.note_floor(now_ns, sample.took_ns);
+        }
+        self.sum.healthy += sample.healthy;
+        self.sum.overloaded += sample.overloaded;
+        self.sum.lost += sample.lost;
+        self.sum.under_way = self.sum.under_way.max(sample.under_way);
+        if now_ns.saturating_sub(self.started_ns) >= INTERVAL_NS {
+            self.judge(now_ns);
+        }
+    }
+
+    fn note_floor(&mut self, now_ns: u64, took_ns: u64) {
+        if now_ns >= self.floor_span_ns + FLOOR_SPAN_NS {
+            self.floor_span_ns = now_ns;
+            self.latency_floors_ns = [u64::MAX, self.latency_floors_ns[0]];
+        }
+        self.latency_floors_ns[0] = self.latency_floors_ns[0].min(took_ns);
+    }
+
+    fn judge(&mut self, now_ns: u64) {
+        let sum = std::mem::take(&mut self.sum);
+        let latency_ns = self.latency_ns.take().unwrap_or(0) as f64;
+        let elapsed_ns = now_ns - self.started_ns;
+        self.started_ns = now_ns;
+        let achieved = match self.measure {
+            Measure::RatePerS => sum.healthy as f64 * 1e9 / elapsed_ns as f64,
+            Measure::UnderWay => sum.under_way as f64,
+        };
+        let total = (sum.healthy + sum.overloaded + sum.lost).max(1) as f64;
+        let refused = sum.overloaded as f64 / total > OVERLOADED_SHARE;
+        let floor_ns = self.latency_floors_ns[0].min(self.latency_floors_ns[1]) as f64;
+        let queued = latency_ns > LATENCY_FACTOR * floor_ns + LATENCY_SLACK_NS;
+        // What was refused or lost was tried, too.
+        let tried = match self.measure {
+            Measure::RatePerS => total * 1e9 / elapsed_ns as f64,
+            Measure::UnderWay => achieved,
+        };
+        if refused || queued {
+            if (now_ns - self.cut_at_ns) as f64 >= latency_ns {
+                self.cut(now_ns, (tried, achieved), latency_ns, refused);
+            }
+        } else {
+            self.grow(now_ns, tried);
+        }
+    }
+
+    fn cut(&mut self, now_ns: u64, (tried, achieved): (f64, f64), latency_ns: f64, is_refused: bool) {
+        let in_vain = !is_refused && latency_ns >= 0.9 * self.latency_at_cut_ns && self.cut_at_ns > 0;
+        self.vain_cuts = if in_vain { self.vain_cuts + 1 } else { 0 };
+        (self.cut_at_ns, self.latency_at_cut_ns, self.step) = (now_ns, latency_ns, STEP_MIN);
+        if self.vain_cuts >= VAIN_CUTS_MAX {
+            self.vain_cuts = 0;
+            self.latency_floors_ns = [latency_ns as u64, u64::MAX];
+            return;
+        }
+        let value = self.value.unwrap_or(tried / CUT_ACHIEVED);
+        let left = (value * CUT).min(achieved * CUT_ACHIEVED).max(value * CUT_MIN);
+        self.value = Some(left.max(self.floor));
+    }
+
+    fn grow(&mut self, now_ns: u64, tried: f64) {
+        self.vain_cuts = 0;
+        let Some(value) = self.value else { return };
+        if now_ns.saturating_sub(self.cut_at_ns) >= FORGET_NS {
+            self.value = None;
+        } else if tried >= USED_SHARE * value.floor() {
+            self.step = (self.step * STEP_GROWTH).min(STEP_MAX);
+            self.value = Some(value + (value * self.step).max(self.least_step()));
+        }
+    }
+
+    fn least_step(&self) -> f64 {
+        match self.measure {
+            Measure::RatePerS => 1.0,
+            Measure::UnderWay => 0.25,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// A wallet with a queue, asked by one sender at the limit's pace; transfers are a fluid.
+    struct Model {
+        queue: f64,
+        offered: f64,
+        refused: f64,
+        served: f64,
+    }
+
+    fn run(limit: &mut Limit, model: &mut Model, from_ms: u64, for_ms: u64, lease: f64, capacity: f64) {
+        (model.offered, model.refused, model.served) = (0.0, 0.0, 0.0);
+        for ms in (from_ms..from_ms + for_ms).step_by(10) {
+            let rate = limit.value().map_or(lease, |value| (value as f64).min(lease));
+            let arriving = rate * 0.01;
+            let room = (capacity * 0.2 - model.queue).max(0.0);
+            let taken = arriving.min(room);
+            model.queue += taken;
+            let served = model.queue.min(capacity * 0.01);
+            model.queue -= served;
+            model.offered += arriving;
+            model.refused += arriving - taken;
+            model.served += served;
+            let took_ns = (5.0 * MS as f64 + model.queue / capacity * 1e9) as u64;
+            let sample = Sample {
+                took_ns,
+                healthy: served.round() as u64,
+                overloaded: (arriving - taken).round() as u64,
+                under_way: 1,
+                ..Sample::default()
+            };
+            limit.record(ms * MS, sample);
+        }
+    }
+
+    #[test]
+    fn finds_a_capacity_that_nobody_configured_down_and_up() {
+        let mut limit = Limit::new(Measure::RatePerS, 10);
+        let mut model = Model { queue: 0.0, offered: 0.0, refused: 0.0, served: 0.0 };
+        run(&mut limit, &mut model, 0, 5_000, 30_000.0, 50_000.0);
+        assert_eq!(limit.value(), None, "nothing is in the way");
+        let mut now = 5_000;
+        for capacity in [10_000.0, 30_000.0, 5_000.0, 20_000.0] {
+            run(&mut limit, &mut model, now, 5_000, 30_000.0, capacity);
+            run(&mut limit, &mut model, now + 5_000, 5_000, 30_000.0, capacity);
+            assert!(model.refused / model.offered < 0.02, "{capacity}: {}", model.refused / model.offered);
+            let used = model.served / 5.0 / capacity;
+            assert!(used > 0.85, "{capacity}: {used}");
+            now += 10_000;
+        }
+    }
+
+    #[test]
+    fn a_wallet_that_is_slower_and_not_congested_is_not_starved() {
+        let mut limit = Limit::new(Measure::UnderWay, 1);
+        for ms in (0..30_000).step_by(10) {
+            let took_ns = if ms < 5_000 { 5 * MS } else { 100 * MS };
+            let under_way = limit.value().unwrap_or(64).min(64);
+            let sample = Sample { took_ns, healthy: 10, under_way, ..Sample::default() };
+            limit.record(ms * MS, sample);
+        }
+        assert!(limit.value().is_none_or(|value| value >= 60), "{:?}", limit.value());
+    }
+
+    #[test]
+    fn a_network_that_loses_a_part_of_everything_does_not_starve_it() {
+        for lost_in_ten in [2, 3] {
+            let (mut limit, mut dice) = (Limit::new(Measure::RatePerS, 1), 7u64);
+            let (mut sent, mut credit) = (0.0, 0.0);
+            for ms in (0..20_000).step_by(10) {
+                let rate = limit.value().unwrap_or(10_000).min(10_000);
+                credit += rate as f64 / 100.0;
+                let count = credit as u64;
+                credit -= count as f64;
+                if count == 0 {
+                    continue;
+                }
+                sent += if ms >= 10_000 { count as f64 } else { 0.0 };
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let is_lost = (dice >> 33) % 10 < lost_in_ten;
+                let (healthy, lost) = if is_lost { (0, count) } else { (count, 0) };
+                let took_ns = if is_lost { 400 * MS } else { 5 * MS };
+                let sample =
+                    Sample { took_ns, healthy, lost, timed_out: is_lost, under_way: 1, ..Sample::default() };
+                limit.record(ms * MS, sample);
+            }
+            assert!(sent > 90_000.0, "{lost_in_ten} of ten lost: {sent} sent in ten seconds");
+        }
+    }
+
+    #[test]
+    fn silence_is_a_queue() {
+        let mut limit = Limit::new(Measure::RatePerS, 1);
+        for ms in (0..3_000).step_by(10) {
+            let is_well = ms < 1_000;
+            let (healthy, lost) = if is_well { (100, 0) } else { (0, 100) };
+            let took_ns = if is_well { 5 * MS } else { 400 * MS };
+            limit.record(
+                ms * MS,
+                Sample { took_ns, healthy, lost, timed_out: !is_well, under_way: 1, ..Sample::default() },
+            );
+        }
+        assert!(limit.value().is_some_and(|value| value < 5_000), "{:?}", limit.value());
+    }
+
+    #[test]
+    fn grows_out_of_a_fraction() {
+        let mut limit = Limit::new(Measure::UnderWay, 1);
+        limit.record(100 * MS, Sample { overloaded: 5, under_way: 2, ..Sample::default() });
+        assert_eq!(limit.value(), Some(1), "1.9, and no more than one can be under way");
+        for step in 2..40 {
+            let under_way = limit.value().unwrap_or(1);
+            limit.record(step * 100 * MS, Sample { took_ns: MS, healthy: 5, under_way, ..Sample::default() });
+        }
+        assert!(limit.value() > Some(8), "{:?}", limit.value());
+    }
+
+    #[test]
+    fn refusals_halve_at_most_and_the_floor_stands() {
+        let mut limit = Limit::new(Measure::UnderWay, 2);
+        for step in 1..40 {
+            let sample = Sample { overloaded: 5, under_way: 16, ..Sample::default() };
+            limit.record(step * 100 * MS, sample);
+            if step == 1 {
+                assert_eq!(limit.value(), Some(15));
+            }
+        }
+        assert_eq!(limit.value(), Some(2));
+    }
+}
