@@ -13,7 +13,8 @@ fn told(results: &Results, count: u64) -> Vec<hongbao::redis::Command> {
     let records: Vec<_> = (0..count).map(|n| request(&format!("r-{n}"), "spring", "shop")).collect();
     let outcomes = records.iter().enumerate().map(|(n, record)| {
         let (outcome, _) = waits(record, units::place(UNIT, n as u64), 0);
-        Outcome { status: Status::Succeeded, reason: None, ..outcome }
+        // All in one millisecond: what reached one state together is one entry.
+        Outcome { status: Status::Succeeded, reason: None, at: 1_767_225_600_007, ..outcome }
     });
     let settled: Vec<(Outcome<'_>, Request<'_>)> =
         outcomes.zip(records.iter().map(|record| Request::decode(record).unwrap())).collect();
@@ -52,8 +53,8 @@ fn a_stream_is_bounded_in_bytes_whatever_is_in_an_entry() {
     let server = server();
     let mut link = link(&server);
     let results = Results::new(&keys(), 100_000);
-    // Some 80 KB an entry.
-    for _ in 0..100 {
+    // Some 8 KB a thousand.
+    for _ in 0..700 {
         assert!(link.round(&told(&results, 1_000)).iter().all(Result::is_ok));
     }
     let number = |args: &[&str]| server.cli(args).parse::<u64>().unwrap();
@@ -62,7 +63,7 @@ fn a_stream_is_bounded_in_bytes_whatever_is_in_an_entry() {
     assert!(before > 4 << 20, "{before} bytes");
     assert_eq!(results_room::trim(&mut link, &keys(), 1 << 30, false), Ok(0), "it has room");
     let gone = results_room::trim(&mut link, &keys(), 2 << 20, false).unwrap();
-    assert!((10..100).contains(&gone) && bytes() < 3 << 20, "{gone} entries, {} bytes left", bytes());
+    assert!(gone > 0 && bytes() < 3 << 20, "{gone} entries, {} bytes left", bytes());
     let cut = bytes();
     results_room::trim(&mut link, &keys(), 2 << 20, true).unwrap();
     assert!(bytes() < cut * 2 / 3, "{} of {cut} bytes left where memory runs short", bytes());
