@@ -160,7 +160,7 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
     within("intake.redis.poll_ms_max", redis.poll_ms_max, 1, 1_000)?;
     within("intake.redis.read_ahead_count_max", redis.read_ahead_count_max as u64, 0, 1 << 24)?;
     within("intake.redis.read_ahead_bytes_max", redis.read_ahead_bytes_max as u64, 1 << 20, 1 << 36)?;
-    within("intake.redis.element_bytes_max", redis.element_bytes_max as u64, 1 << 10, 64 << 20)?;
+    within("intake.redis.element_bytes_max", redis.element_bytes_max as u64, 256 << 10, 64 << 20)?;
     within("intake.redis.dead_count_max", redis.dead_count_max, 1, 1 << 32)?;
     within("intake.redis.results_count_max", redis.results_count_max, 0, 1 << 32)?;
     within("intake.redis.results_bytes_max", redis.results_bytes_max as u64, 1 << 20, 1 << 36)?;

@@ -127,8 +127,9 @@ impl Following {
             return Ok(());
         }
         let positions: Vec<Position> = self.positions.values().cloned().collect();
-        self.source.note(&positions)?;
-        self.noted_at = Some(Instant::now());
+        if self.source.note(&positions)? {
+            self.noted_at = Some(Instant::now());
+        }
         Ok(())
     }
 }

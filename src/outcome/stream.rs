@@ -70,8 +70,9 @@ pub trait StreamSource: Send + Sync + 'static {
     fn read(&self, after: &[Position], bytes_max: usize) -> Result<Vec<Stretch>, StreamError>;
     /// The end of each stream, in order; none where it cannot be told now.
     fn tails(&self, streams: &[String]) -> Result<Vec<Option<Tail>>, StreamError>;
-    /// This reader has these, durably: nothing behind them is given up before it is too old.
-    fn note(&self, positions: &[Position]) -> Result<(), StreamError>;
+    /// This reader has these, durably: nothing behind them is given up before it is too old. `false`: not noted, as this
+    /// instance is not one that counts, or not yet.
+    fn note(&self, positions: &[Position]) -> Result<bool, StreamError>;
 }
 
 /// Why streams could not be read. A retry is safe.

@@ -104,8 +104,8 @@ impl StreamSource for Streams {
         Ok(streams.iter().map(tail).collect())
     }
 
-    fn note(&self, positions: &[Position]) -> Result<(), StreamError> {
+    fn note(&self, positions: &[Position]) -> Result<bool, StreamError> {
         self.state().noted = positions.to_vec();
-        Ok(())
+        Ok(true)
     }
 }

@@ -113,6 +113,13 @@ fn a_redis_that_lost_everything_is_told_of_and_nothing_panics() {
 
 #[test]
 fn what_a_restarted_server_brings_back_is_read_again() {
+    for lost in ["LTRIM", "RENAME"] {
+        brings_back(lost);
+    }
+}
+
+/// What was written from this command on is lost.
+fn brings_back(lost: &str) {
     let mut server = server();
     let keys = keys(1, &[("hongbao:intake", Order::Rpush)]);
     // Each look comes after twice the time of the one before: it first hears of the restart when all is back.
@@ -141,9 +148,9 @@ fn what_a_restarted_server_brings_back_is_read_again() {
         (gap > Duration::from_millis(400) && at.elapsed() < gap).then_some(())
     });
     server.sigkill();
-    // The acks are lost with the file's end.
-    let trim = server.aof_commands().into_iter().find(|command| command.name() == "LTRIM");
-    server.cut_aof_to(trim.expect("an ack").begin);
+    // Lost with the file's end.
+    let first = server.aof_commands().into_iter().find(|command| command.name() == lost);
+    server.cut_aof_to(first.expect("a seal and an ack").begin);
     server.restart();
     assert_eq!(standing(&server, &keys, 1).len(), 100, "they are back");
     await_until("them to be read and acknowledged again", PATIENCE, || {

@@ -93,6 +93,8 @@ fn a_key_of_the_wrong_type_gives_up_its_unit_and_no_other() {
     append(&opened, &[("a", 0, PAID), ("b", 1, PAID), ("c", 2, PAID)]);
     assert_eq!(take(&opened).count, 3);
     assert_eq!(opened.refused.lock().unwrap()[..], [UnitId(1)], "told before it could be acknowledged");
+    let steps = opened.notebook.steps.lock().unwrap().clone();
+    assert_eq!(steps, ["park a,c", "unpark a,c", "done a,c"], "what is not on record goes on waiting");
     assert_eq!(
         (told_in(&server, 0), told_in(&server, 2)),
         (vec!["a SUCCEEDED".into()], vec!["c SUCCEEDED".into()])

@@ -84,7 +84,11 @@ fn a_loss_of_power_takes_no_more_than_two_seconds_and_nothing_that_said_fsync() 
     let gone: Vec<&Ack> = acks.iter().filter(|ack| lost.contains(&ack.id)).collect();
     println!("{cut:?}: {} of {} acknowledged are lost", gone.len(), acks.len());
     for ack in &gone {
-        assert!(ack.at + Duration::from_secs(2) > killed_at && ack.at <= killed_at, "{ack:?} is lost");
+        let (before, after) =
+            (killed_at.saturating_duration_since(ack.at), ack.at.saturating_duration_since(killed_at));
+        // Redis postpones a write while it syncs; an answer may be on its way while Redis dies.
+        let may_be = before < Duration::from_secs(2) && after < Duration::from_millis(200);
+        assert!(may_be, "{ack:?} is lost, told {before:?} before or {after:?} after the kill");
         assert_ne!(ack.durability, "fsync", "{ack:?} is lost");
     }
     assert!(acks.iter().all(|ack| ack.durability != "fsync"), "nothing was synced before it was told");

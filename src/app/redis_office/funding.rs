@@ -68,7 +68,7 @@ impl RedisOffice {
     pub(super) async fn fund(&self, funding: Funding, submission: Submission) -> Result<Standing, Refused> {
         self.check_open()?;
         let is_reserved_here = self.reserve(&funding).await?;
-        let told = self.accept_and_wait(submission).await;
+        let mut told = self.accept_and_wait(submission).await;
         let step = match &told {
             Ok(standing) => match standing.status {
                 Status::Succeeded | Status::Reversed => Some(Step::Done),
@@ -89,6 +89,10 @@ impl RedisOffice {
                     id = funding.id,
                     "a reservation is not concluded yet"
                 );
+                // And may well carry it out: a definite no would have the caller take another id.
+                if let Err(told) = &mut told {
+                    (told.code, told.accepted_unknown) = (Refusal::AppendUnknown, true);
+                }
             }
         } else if told.is_ok() && !is_reserved_here {
             // Whoever had reserved it may have given up meanwhile; this call did not.

@@ -102,6 +102,8 @@ pub struct Window {
     /// By side: a seal into it or an append may be executed until then without our being told; then one more look
     /// tells. It is not trimmed before, as its length would prove nothing.
     look_again_at: [Option<UnixMs>; 2],
+    /// The live list may hold what a restart brought back: what is sealed next may have been sent before.
+    may_be_restored: bool,
     /// An ack that was not executed when we looked may be, and have what is read since begin too late. So a length
     /// that another ack would explain is not explained by it.
     is_ack_late: bool,
@@ -127,15 +129,16 @@ impl Window {
             under_way: 0,
             not_before: [0; 2],
             look_again_at: [None; 2],
+            may_be_restored: false,
             is_ack_late: false,
         }
     }
 
     /// A fresh one of the same list and epoch. Commands of the old one may still be on their way.
     pub fn renewed(&self) -> Window {
-        let Window { not_before, look_again_at, .. } = *self;
+        let Window { not_before, look_again_at, may_be_restored, .. } = *self;
         let is_ack_late = self.is_ack_late || self.ack.is_some();
-        Window { not_before, look_again_at, is_ack_late, ..Window::new() }
+        Window { not_before, look_again_at, may_be_restored, is_ack_late, ..Window::new() }
     }
 
     /// Whether the lengths are known; if not, [`learn`](Window::learn) comes first.
@@ -146,6 +149,12 @@ impl Window {
     /// Something may have happened that we were not told of: look before anything else.
     pub fn doubt(&mut self) {
         self.is_known = false;
+    }
+
+    /// The server may have been restarted, and have taken back what it did last.
+    pub fn restored(&mut self) {
+        self.may_be_restored = true;
+        self.doubt();
     }
 
     /// Takes in the lengths as they are, of `a` and `b`. Of two that nothing is known of, `a` is read first.
@@ -361,6 +370,7 @@ impl Window {
             let last = self.generations.back_mut().expect("a generation that was appended to");
             assert_eq!(last.side, side, "appended to another than the last");
             last.end += count;
+            last.is_inherited |= self.may_be_restored;
         }
     }
 
@@ -386,7 +396,8 @@ impl Window {
 
     /// The live list was sealed into a side.
     pub fn sealed(&mut self, side: Side, count: u64) {
-        self.append(side, count, false);
+        let is_inherited = std::mem::take(&mut self.may_be_restored);
+        self.append(side, count, is_inherited);
     }
 
     /// Nothing is known of that is not acknowledged.

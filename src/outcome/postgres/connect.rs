@@ -34,7 +34,7 @@ impl From<tokio_postgres::Error> for Failure {
         };
         match error.code().map(|code| code.code()) {
             // Serialization failure, deadlock, lock timeout; a key that two made at the same moment.
-            Some("40001" | "40P01" | "55P03" | "23505") => Failure::Again(reason),
+            Some("40001" | "40P01" | "55P03" | "23505" | "42P07" | "42710") => Failure::Again(reason),
             Some("42P01" | "42703") => {
                 let advice = "the view's tables are not there; run `hongbao migrate`";
                 Failure::View(ViewError::Database(format!("{reason}: {advice}")))

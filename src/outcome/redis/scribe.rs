@@ -10,7 +10,7 @@
 //! A key of the wrong type is mended by nobody but a person, and concerns one unit: that unit is given up, which voids
 //! what was read of it, and its outcomes are passed over; the wallet is asked again when it is read again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,6 +52,8 @@ struct Scribe {
     /// Which unit a key of the steps is of.
     units: HashMap<Vec<u8>, UnitId>,
     writers: Vec<FrameWriter>,
+    /// Units given up in this turn: nothing more is done for them in it.
+    given_up: HashSet<UnitId>,
     /// The server said that its memory is full.
     full_until: Option<Instant>,
 }
@@ -70,7 +72,8 @@ pub(super) fn start(
     let keys_of =
         |unit| [parts.keys.outcomes(unit), parts.keys.parked(unit)].map(|key| (key.into_bytes(), unit));
     let units = parts.keys.units().ids().flat_map(keys_of).collect();
-    let mut scribe = Scribe { shared, link, options, parts, streams, units, writers, full_until: None };
+    let (given_up, full_until) = (HashSet::new(), None);
+    let mut scribe = Scribe { shared, link, options, parts, streams, units, writers, given_up, full_until };
     Builder::new().name("scribe".to_owned()).spawn(move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scribe.run())) {
             scribe.parts.poison.set(format!("the scribe panicked: {}", panic_text(&*panic)));
@@ -131,10 +134,14 @@ impl Scribe {
     }
 
     fn turn(&mut self, runs: Vec<Run>, listener: &Listener) -> Result<(), Stopped> {
-        let items = items_of(&runs);
+        self.given_up.clear();
+        let mut items = items_of(&runs);
         let records = self.records(&items);
         self.until_done(records, listener)?;
+        // What is not on record must go on waiting where it waits.
+        items.retain(|item| !self.given_up.contains(&item.unit));
         self.until_done(self.parts.parker.park(&items), listener)?;
+        items.retain(|item| !self.given_up.contains(&item.unit));
         self.until_done(self.parts.parker.unpark(&items), listener)?;
         self.parts.parker.done(&items);
         let announcements = self.parts.announcer.announce(&items);
@@ -221,13 +228,14 @@ impl Scribe {
     }
 
     /// Whether the failure is of one unit's key alone, which is given up then.
-    fn gives_up(&self, command: &Command, failure: &Failure) -> bool {
-        let unit =
-            command.keys().find_map(|key| self.units.get(key)).filter(|_| failure.is_code("WRONGTYPE"));
+    fn gives_up(&mut self, command: &Command, failure: &Failure) -> bool {
+        let unit = command.keys().find_map(|key| self.units.get(key)).copied();
+        let unit = unit.filter(|_| failure.is_code("WRONGTYPE"));
         if let Some(unit) = unit {
+            self.given_up.insert(unit);
             let key = String::from_utf8_lossy(command.key()).into_owned();
             tracing::error!(key, "is not what it must be: rename it, or remove it; its unit stands still");
-            (self.parts.on_refused)(*unit);
+            (self.parts.on_refused)(unit);
         }
         unit.is_some()
     }

@@ -133,12 +133,13 @@ impl StreamSource for RedisStreams {
         self.round(&commands).into_iter().map(tail).collect()
     }
 
-    fn note(&self, positions: &[Position]) -> Result<(), StreamError> {
+    fn note(&self, positions: &[Position]) -> Result<bool, StreamError> {
         if !(self.counts)() {
-            return Ok(());
+            return Ok(false);
         }
         let commands = trim::note(&self.keys, &self.reader, positions);
-        self.round(&commands).into_iter().try_for_each(|result| result.map(|_| ()).map_err(failed))
+        let noted = self.round(&commands).into_iter().try_for_each(|result| result.map(|_| ()));
+        noted.map(|()| true).map_err(failed)
     }
 }
 

@@ -6,7 +6,7 @@
 //! short, already after minutes. Trimming is safe whoever does it, so that it is not fenced. What holds: bounded work a
 //! call, but enough of it to keep up with what is written; a unit whose stream cannot be trimmed holds up no other.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::UnixMs;
@@ -78,9 +78,11 @@ pub(super) fn note(keys: &Keys, reader: &str, positions: &[Position]) -> Vec<Com
     positions.chunks(NOTED_MAX).map(command).collect()
 }
 
-/// Everything below this may go: of one unit, at `now`. The second are the readers that were not waited for.
+/// Everything below this may go: of one unit, at `now`, which is trimmed here since `since`; a reader that was away
+/// together with everybody has as long again to say that it is there. The second are the readers that were not waited
+/// for.
 pub fn bound<'n>(
-    now: UnixMs,
+    (now, since): (UnixMs, UnixMs),
     unit: &str,
     noted: &'n [Noted],
     options: TrimOptions,
@@ -88,7 +90,7 @@ pub fn bound<'n>(
     let mut bound = StreamId { ms: now.saturating_sub(options.retention_ms), number: 0 };
     let mut silent = Vec::new();
     for noted in noted.iter().filter(|noted| noted.unit == unit) {
-        if now.saturating_sub(noted.seen_at) > options.silent_ms_max {
+        if now.saturating_sub(noted.seen_at.max(since)) > options.silent_ms_max {
             silent.push(noted);
         } else {
             bound = bound.min(noted.id);
@@ -103,11 +105,13 @@ pub struct Trimmer {
     options: TrimOptions,
     /// Readers that were named as silent.
     named: HashSet<String>,
+    /// By unit: since when it is trimmed here, without a break.
+    since: HashMap<UnitId, UnixMs>,
 }
 
 impl Trimmer {
     pub fn new(keys: Arc<Keys>, options: TrimOptions) -> Trimmer {
-        Trimmer { keys, options, named: HashSet::new() }
+        Trimmer { keys, options, named: HashSet::new(), since: HashMap::new() }
     }
 
     /// From now on, what all readers have is kept this long, and who is silent for this long is waited for no more.
@@ -125,8 +129,10 @@ impl Trimmer {
         let noted = noted_of(answer()?)?;
         let now = time_of(answer()?)?;
         let mut commands = Vec::new();
+        self.since.retain(|unit, _| units.contains(unit));
         for unit in units {
-            let (bound, silent) = bound(now, &self.keys.unit_name(*unit), &noted, self.options);
+            let since = *self.since.entry(*unit).or_insert(now);
+            let (bound, silent) = bound((now, since), &self.keys.unit_name(*unit), &noted, self.options);
             self.name(now, &silent);
             let trim = Command::new("XTRIM", self.keys.outcomes(*unit)).arg("MINID").arg("~");
             commands.push(trim.arg(bound.to_string()).arg("LIMIT").arg(TRIMMED_MAX));
@@ -247,8 +253,12 @@ mod tests {
             (vec![noted("view", "u", 500, 8_999), noted("other", "u", 600, 9_000)], at(600, 3), 1),
         ];
         for (row, (noted, expected, silent)) in table.iter().enumerate() {
-            let (found, left_out) = bound(10_000, "u", noted, options);
+            let (found, left_out) = bound((10_000, 0), "u", noted, options);
             assert_eq!((found, left_out.len()), (*expected, *silent), "row {row}");
+            let waited_for = noted.iter().filter(|noted| noted.unit == "u").map(|noted| noted.id).min();
+            let (found, left_out) = bound((10_000, 9_500), "u", noted, options);
+            let all = waited_for.map_or(at(9_900, 0), |id| id.min(at(9_900, 0)));
+            assert_eq!((found, left_out.len()), (all, 0), "row {row}: who could not yet have said so");
         }
     }
 

@@ -53,8 +53,9 @@ impl From<Error> for Failure {
         };
         let rejected = |advice: &str| Failure::Call(CallError::Rejected(format!("{reason}: {advice}")));
         match code.code() {
-            // Serialization failure, deadlock, lock timeout; a key that two statements made at the same moment.
-            "40001" | "40P01" | "55P03" | "23505" => Failure::Again(reason),
+            // Serialization failure, deadlock, lock timeout; a key, or a table and its type, that two statements made
+            // at the same moment.
+            "40001" | "40P01" | "55P03" | "23505" | "42P07" | "42710" => Failure::Again(reason),
             // A CHECK that does not hold, a number out of range.
             "23514" | "22003" => Failure::Unfit(reason),
             // The statement timeout that was set from the deadline.

@@ -72,7 +72,7 @@ impl Clerk {
         let is_control = record::lane(&repeat.record) == Lane::Control;
         match judge::room(is_control, false, outlook, 0, &self.options) {
             Ok(()) => None,
-            Err(_) if here.is_some() || noted.is_some() => Some(None),
+            Err(_) if here.is_some() || noted.is_some_and(|at| self.lately.believes(at)) => Some(None),
             Err(refused) => unknown(refused),
         }
     }

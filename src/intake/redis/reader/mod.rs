@@ -142,8 +142,9 @@ impl Reader {
     /// Behind a new connection may be a server that restarted, and brought back what was trimmed last.
     fn doubt_if_reconnected(&mut self) {
         let connects = self.link.connects();
-        if connects != std::mem::replace(&mut self.connects, connects) {
-            self.lists.iter_mut().for_each(|list| list.window.doubt());
+        let before = std::mem::replace(&mut self.connects, connects);
+        if before != 0 && before != connects {
+            self.lists.iter_mut().for_each(|list| list.window.restored());
         }
     }
 
