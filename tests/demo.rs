@@ -97,17 +97,53 @@ fn turn_a_bit(journal: &Path) {
 fn the_wallet_in_a_second_process_agrees() {
     let temp = tempfile::tempdir().unwrap();
     let data = temp.path().join("demo");
-    let arguments =
-        ["demo", "--wallet", "http", "--count", "3000", "--wallet-tps", "2000", "--json", "--data"];
-    let run = hongbao(&[&arguments[..], &[data.to_str().unwrap()]].concat());
+    let arguments = ["demo", "--wallet", "http", "--outage", "0", "--count", "3000", "--wallet-tps", "2000"];
+    let run = hongbao(&[&arguments[..], &["--json", "--data", data.to_str().unwrap()]].concat());
     let said = String::from_utf8_lossy(&run.stdout).into_owned();
     assert!(run.status.success(), "{said} {}", String::from_utf8_lossy(&run.stderr));
     let summary: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!((number(&summary, "succeeded"), number(&summary, "lost")), (3_023, 0), "{summary}");
     assert_eq!((number(&summary, "double_paid"), number(&summary, "pending")), (0, 0), "{summary}");
+    assert!(summary.get("outage").is_none(), "none was asked for: {summary}");
     // The wallet is gone with the demo: an audit that cannot ask it does not say that all is well with it.
     let alone = hongbao(&["audit", "--data", data.to_str().unwrap()]);
     assert!(String::from_utf8_lossy(&alone.stdout).contains("NOT compared"));
+}
+
+#[test]
+fn an_outage_of_the_wallet_is_ridden_out() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("demo");
+    let arguments =
+        ["demo", "--wallet", "http", "--count", "4000", "--wallet-tps", "800", "--json", "--data"];
+    let run = hongbao(&[&arguments[..], &[data.to_str().unwrap()]].concat());
+    let (said, lines) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{said}\n{lines}");
+    let summary: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    // Everything was paid once all the same.
+    assert_eq!(number(&summary, "succeeded"), number(&summary, "accepted"), "{summary}");
+    for nothing in ["lost", "double_paid", "pending", "unknown", "failed"] {
+        assert_eq!(number(&summary, nothing), 0, "{nothing} in {summary}");
+    }
+
+    let outage = &summary["outage"];
+    let took = number(outage, "ended_ms") - number(outage, "began_ms");
+    assert!(took >= 3_000, "it was down for {took} ms");
+    assert!(number(outage, "opened_after_ms") < took, "it opened while the wallet was down: {outage}");
+    assert!(number(outage, "tries") > 0, "{outage}");
+    // About a hundred calls a second go by the pace; tries that fall beside their time may be among these.
+    assert!(number(outage, "calls_while_open") < 10, "{outage}");
+    assert!(number(outage, "backlog_max") > number(outage, "backlog_before"), "{outage}");
+    assert!(outage["closed_after_ms"].is_u64(), "it was back before all was done: {outage}");
+    let turns = outage["breaker"].as_array().expect("how it stood");
+    let place = |word: &str| turns.iter().rposition(|turn| turn["to"] == word);
+    assert_eq!(turns[0]["to"], "closed");
+    let (open, ramp, closed) = (place("open"), place("ramp"), place("closed"));
+    assert!(Some(0) < open && open < ramp && ramp < closed, "{outage}");
+    // A line every two seconds says how it stands.
+    for word in ["breaker closed", "open"] {
+        assert!(lines.contains(word), "{word:?} in {lines}");
+    }
 }
 
 #[test]

@@ -564,6 +564,14 @@ impl Running {
         }
     }
 
+    /// How the breaker stands, where the wallet is elsewhere.
+    pub fn breaker(&self) -> Option<breaker::Sight> {
+        match self {
+            Running::Embedded(service) => service.breaker(),
+            Running::Redis(service) => service.breaker(),
+        }
+    }
+
     /// How much there is, for whoever looks on.
     pub fn load(&self) -> Load {
         match self {

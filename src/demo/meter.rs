@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::breaker::Phase;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     pub at: Duration,
@@ -14,6 +16,8 @@ pub struct Sample {
     pub backlog: u64,
     /// The rate at which the backlog drains, as the service measures it.
     pub drain_per_s: u64,
+    /// How the breaker stands, where there is one.
+    pub breaker: Option<Phase>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,60 @@ impl Meter {
         (0..columns as u32).map(rate).collect()
     }
 
+    /// The highest backlog of each column; what is not seen is as it was before.
+    pub fn backlogs(&self, columns: usize, width: Duration) -> Vec<Option<u64>> {
+        self.by_column(columns, width, |samples| samples.iter().map(|sample| sample.backlog).max())
+    }
+
+    /// How the breaker stood in each column: what is rarer stands for all of it.
+    pub fn breaker(&self, columns: usize, width: Duration) -> Vec<Option<Phase>> {
+        let rarity = |phase: &Phase| match phase {
+            Phase::Closed => 0,
+            Phase::Ramp { .. } => 1,
+            Phase::Open { .. } => 2,
+            Phase::HalfOpen => 3,
+        };
+        self.by_column(columns, width, |samples| {
+            samples.iter().filter_map(|sample| sample.breaker).max_by_key(rarity)
+        })
+    }
+
+    fn by_column<T: Copy>(
+        &self,
+        columns: usize,
+        width: Duration,
+        of: impl Fn(&[Sample]) -> Option<T>,
+    ) -> Vec<Option<T>> {
+        let index = |at: Duration| self.samples.partition_point(|sample| sample.at < at);
+        let mut held = None;
+        let column = |column: u32| {
+            let from = width * column;
+            held = of(&self.samples[index(from)..index(from + width)]).or(held);
+            held.filter(|_| from <= self.last().at)
+        };
+        (0..columns as u32).map(column).collect()
+    }
+
+    pub fn backlog_at(&self, at: Duration) -> u64 {
+        let after = self.samples.partition_point(|sample| sample.at <= at);
+        after.checked_sub(1).map_or(0, |index| self.samples[index].backlog)
+    }
+
+    pub fn backlog_max(&self, from: Duration) -> u64 {
+        let later = self.samples.iter().filter(|sample| sample.at >= from);
+        later.map(|sample| sample.backlog).max().unwrap_or(0)
+    }
+
+    /// When the first stretch of `window` begins, not before `from`, whose mean rate is at least `rate`.
+    pub fn reaches(&self, curve: Curve, rate: u64, window: Duration, from: Duration) -> Option<Duration> {
+        let later = self.samples.iter().map(|sample| sample.at).filter(|at| *at >= from);
+        let mut whole = later.take_while(|at| *at + window <= self.last().at);
+        whole.find(|at| {
+            let risen = self.count_at(curve, *at + window).saturating_sub(self.count_at(curve, *at));
+            per_s(risen, window) >= rate
+        })
+    }
+
     /// The highest mean rate over any stretch of `window`, at the grain of the samples (100 ms).
     pub fn peak_per_s(&self, curve: Curve, window: Duration) -> u64 {
         let mut peak = 0;
@@ -135,6 +193,21 @@ mod tests {
         let settled = meter.rates(Curve::Settled, 14, MS * 500);
         assert!(settled[..10].iter().flatten().all(|rate| (380..=400).contains(rate)), "{settled:?}");
         assert_eq!(settled[13], None, "nothing was seen there yet");
+    }
+
+    #[test]
+    fn columns_keep_what_is_rare() {
+        let mut meter = Meter::default();
+        let open = Phase::Open { until_ms: 1 };
+        let seen =
+            [(0, Phase::Closed), (90, open), (110, open), (150, Phase::HalfOpen), (410, Phase::Closed)];
+        for (backlog, (at, phase)) in (1..).zip(seen) {
+            let (at, breaker) = (MS * at, Some(phase));
+            meter.add(Sample { at, backlog, breaker, ..Sample::default() });
+        }
+        let (half, closed) = (Some(Phase::HalfOpen), Some(Phase::Closed));
+        assert_eq!(meter.breaker(6, MS * 100), [Some(open), half, half, half, closed, None]);
+        assert_eq!(meter.backlogs(6, MS * 100), [Some(2), Some(4), Some(4), Some(4), Some(5), None]);
     }
 
     #[test]

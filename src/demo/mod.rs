@@ -10,7 +10,8 @@
 //! ```
 //!
 //! What holds: requests reach the service over TCP and nothing else; the client believes only what it was
-//! answered; the verdict is good only if client, service and audit agree. [`campaigns`] is what comes before
+//! answered; the verdict is good only if client, service and audit agree. With a wallet in a second process that one goes down
+//! on the way ([`outage`]). [`campaigns`] is what comes before
 //! and after the burst, [`body`] what is sent, [`reading`] what is understood, [`home`] where it is kept, [`redis`] and [`wallet`] what may stand
 //! beside the service.
 //! Absent: any short cut into the service but reading its counters.
@@ -22,6 +23,7 @@ mod crowd;
 mod dice;
 mod home;
 mod meter;
+mod outage;
 mod packets;
 mod picture;
 mod reading;
@@ -62,6 +64,11 @@ pub struct DemoArgs {
     /// replies after it has carried out what they were for.
     #[arg(long, value_name = "KIND", value_enum, default_value_t = DemoWallet::Embedded)]
     wallet: DemoWallet,
+    /// Seconds for which the wallet of `--wallet http` is down in the middle of the burst, so that the breaker has
+    /// something to do; 0: none.
+    #[arg(long = "outage", default_value_t = 3, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(0..=20))]
+    outage_s: u64,
     /// Queue in Redis instead of the journal: `spawn` starts a private redis-server, anything else is a URL (keys
     /// of the run's own, removed afterwards).
     #[arg(long, value_name = "URL|spawn")]
@@ -146,7 +153,8 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
     if !args.json {
         println!("data in {}, acknowledged requests in {}", home.data.display(), home.acks.display());
     }
-    let done = run::perform(args, config, &home, run)?;
+    let address = wallet.as_ref().map(WalletProcess::address).transpose()?;
+    let done = run::perform(args, config, &home, run, address)?;
     let options = Options {
         // Requests that waited in Redis are in no journal: what counts is what the wallet's says.
         data_dir: match (&redis, &wallet) {
@@ -177,6 +185,7 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
         interrupted: done.interrupted,
         failure: done.failure.clone(),
         elsewhere: redis.as_ref().map(|_| done.settled),
+        outage: done.outage.as_ref().map(|ridden| ridden.report(&done.meter, wallet_per_s)),
     };
     let summary = Summary::of(&seen);
     let is_good = summary.is_good() && !done.interrupted;

@@ -5,13 +5,14 @@
 //! ▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂   what the wallet sees of it
 //! ```
 //!
-//! Both charts have the same rows per unit, so the shaved peak is seen and not only told. Pure: what is known
-//! in, lines of text out. [`super::screen`] brings them to a terminal.
+//! Both charts have the same rows per unit, so the shaved peak is seen and not only told. Where a breaker stands
+//! before the wallet, the backlog and how the breaker stood follow below. Pure: what is known in, lines of text out. [`super::screen`] brings them to a terminal.
 
 use std::time::Duration;
 
 use super::meter::{Curve, Meter};
 use super::tally::Counts;
+use crate::breaker::Phase;
 
 /// Columns of the whole; a chart takes what the margin leaves.
 const WIDTH: usize = 80;
@@ -19,6 +20,8 @@ const MARGIN: usize = 2;
 pub const CHART: usize = WIDTH - 2 * MARGIN;
 const ACCEPTED_ROWS: u64 = 6;
 const SETTLED_ROWS: u64 = 2;
+/// The backlog has a scale of its own.
+const BACKLOG_ROWS: u64 = 2;
 /// Eighths of a cell, from none to full.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -27,16 +30,18 @@ const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇',
 pub struct Ink {
     accepted: &'static str,
     settled: &'static str,
+    waiting: &'static str,
     faint: &'static str,
     bold: &'static str,
     off: &'static str,
 }
 
 impl Ink {
-    pub const NONE: Ink = Ink { accepted: "", settled: "", faint: "", bold: "", off: "" };
+    pub const NONE: Ink = Ink { accepted: "", settled: "", waiting: "", faint: "", bold: "", off: "" };
     pub const ANSI: Ink = Ink {
         accepted: "\x1b[38;5;167m",
         settled: "\x1b[38;5;108m",
+        waiting: "\x1b[38;5;179m",
         faint: "\x1b[38;5;245m",
         bold: "\x1b[1m",
         off: "\x1b[0m",
@@ -126,8 +131,24 @@ impl Scene<'_> {
         let pace = format!("pace {}", grouped(self.wallet_per_s));
         lines.push(label(ink.settled, "settled/s", &pace, ink));
         lines.extend(painted(chart(&settled, per_row, SETTLED_ROWS), ink.settled, ink));
+        lines.extend(self.breaker(width, ink));
         lines.push(axis(width, ink));
         lines.extend(self.numbers(ink));
+        lines
+    }
+
+    /// The backlog and the breaker, where there is one.
+    fn breaker(&self, width: Duration, ink: &Ink) -> Vec<String> {
+        let Some(now) = self.meter.last().breaker else { return Vec::new() };
+        let backlogs = self.meter.backlogs(CHART, width);
+        let most = backlogs.iter().flatten().max().copied().unwrap_or(0);
+        let mut lines = vec![label(ink.waiting, "backlog", &format!("peak {}", grouped(most)), ink)];
+        let rows = chart(&backlogs, most.div_ceil(BACKLOG_ROWS).max(1), BACKLOG_ROWS);
+        lines.extend(painted(rows, ink.waiting, ink));
+        let left = format!("breaker: {}", now.as_str().replace('_', " "));
+        lines.push(label(ink.waiting, &left, "─ closed  █ open  ? half open  ╱ ramp", ink));
+        let strip = self.meter.breaker(CHART, width).into_iter().flatten().map(mark).collect();
+        lines.extend(painted(vec![strip], ink.waiting, ink));
         lines
     }
 
@@ -168,6 +189,15 @@ impl Scene<'_> {
             ),
             format!("  {}  {refused}", faint("refused  ")),
         ]
+    }
+}
+
+fn mark(phase: Phase) -> char {
+    match phase {
+        Phase::Closed => '─',
+        Phase::Open { .. } => '█',
+        Phase::HalfOpen => '?',
+        Phase::Ramp { .. } => '╱',
     }
 }
 
@@ -226,9 +256,37 @@ mod tests {
             };
             let settled = (tenth * 50).min(accepted);
             let (at, backlog) = (Duration::from_millis(tenth * 100), accepted - settled);
-            meter.add(Sample { at, accepted, settled, backlog, drain_per_s: 500 });
+            meter.add(Sample { at, accepted, settled, backlog, drain_per_s: 500, breaker: None });
         }
         meter
+    }
+
+    #[test]
+    fn an_outage_ridden_out() {
+        let mut meter = Meter::default();
+        for tenth in 0..=75u64 {
+            // 500/s come and go; from 2 s to 4 s nothing goes, and what waited goes from 5 s on.
+            let accepted = (tenth * 50).min(2_500);
+            let settled = (50 * (tenth.min(20) + tenth.saturating_sub(40))).min(accepted);
+            let breaker = Some(match tenth {
+                21..=29 | 31..=39 => Phase::Open { until_ms: 0 },
+                30 | 40 => Phase::HalfOpen,
+                41..=60 => Phase::Ramp { cap_permille: 100, step_at_ms: 0 },
+                _ => Phase::Closed,
+            });
+            let (at, backlog) = (Duration::from_millis(tenth * 100), accepted - settled);
+            meter.add(Sample { at, accepted, settled, backlog, drain_per_s: 500, breaker });
+        }
+        let drawn = draw(&meter, 7);
+        let drawn: Vec<&str> = drawn[12..17].iter().map(|line| line.trim_end()).collect();
+        let expected = "
+  backlog                                                           peak 1,000
+                                 ▁▂▃▄▄▅▆▇█████████████▇▆▅▄▄▃▂▁
+                       ▁▂▃▄▄▅▆▇█████████████████████████████████▇▆▅▄▄▃▂▁
+  breaker: closed                        ─ closed  █ open  ? half open  ╱ ramp
+  ─────────────────────█████████?█████████?╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱───────────────";
+        let drawn = format!("\n{}", drawn.join("\n"));
+        assert_eq!(drawn, expected, "{drawn}\n");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Whatever happens between, the door is closed, the service stopped and the client's books closed, so that
 //! the audit that follows reads a folder at rest.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::client::Halt;
 use super::crowd::Crowd;
 use super::home::Home;
 use super::meter::Meter;
+use super::outage::{Outage, Progress, Ridden};
 use super::schedule::burst_length;
 use super::screen::Screen;
 use super::script::Script;
@@ -39,6 +41,8 @@ pub struct Done {
     pub accept_us: Histogram<u64>,
     pub settle_us: Histogram<u64>,
     pub meter: Meter,
+    /// Where the wallet went down on the way.
+    pub outage: Option<Ridden>,
     pub burst: (u64, Duration),
     pub durability: String,
     pub service_accepted: u64,
@@ -53,6 +57,7 @@ struct Driven {
     burst: (u64, Duration),
     durability: String,
     settle_us: Histogram<u64>,
+    outage: Option<Ridden>,
 }
 
 fn runtime(name: &str, threads: usize) -> anyhow::Result<Runtime> {
@@ -80,27 +85,56 @@ async fn listen_for_signals(halt: Halt) {
     }
 }
 
-/// Starts everything, plays the script, waits until all is final, and stops everything.
-pub fn perform(args: &DemoArgs, config: Config, home: &Home, run: String) -> anyhow::Result<Done> {
-    let wallet_per_s = args.wallet_per_s();
-    let length = burst_length(u64::from(args.count), wallet_per_s);
+/// What is to come, when.
+struct Course {
+    /// Of the burst.
+    length: Duration,
+    plan: Plan,
+    outage: Option<Outage>,
+}
+
+impl Course {
+    fn of(args: &DemoArgs, wallet: Option<SocketAddr>, halt: &Halt) -> Course {
+        let (packets, wallet_per_s) = (u64::from(args.count), args.wallet_per_s());
+        let down = Duration::from_secs(args.outage_s);
+        let outage = wallet.filter(|_| !down.is_zero());
+        let length = burst_length(packets, wallet_per_s, outage.is_some());
+        let settling = Duration::from_millis(packets * 1_000 / wallet_per_s).max(length);
+        // After the outage the budget comes back in steps.
+        let held = outage.map_or(Duration::ZERO, |_| down + down / 2);
+        let plan = Plan { packets, wallet_per_s, expected: settling + held + Duration::from_secs(1) };
+        let halt = halt.clone();
+        let outage = outage.map(|wallet| Outage { wallet, after: length / 2, length: down, halt });
+        Course { length, plan, outage }
+    }
+}
+
+/// What nobody can guess the run's ids from.
+fn secret() -> [u8; 32] {
     let mut secret = [0; 32];
     secret[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     secret[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-    let script = Arc::new(Script::write(args.count, length, secret, run));
-    let settling = Duration::from_millis(u64::from(args.count) * 1_000 / wallet_per_s);
-    let plan = Plan {
-        packets: u64::from(args.count),
-        wallet_per_s,
-        expected: settling.max(length) + Duration::from_secs(1),
-    };
+    secret
+}
+
+/// Starts everything, plays the script, waits until all is final, and stops everything. `wallet`: the one that goes down
+/// on the way, if one does.
+pub fn perform(
+    args: &DemoArgs,
+    config: Config,
+    home: &Home,
+    run: String,
+    wallet: Option<SocketAddr>,
+) -> anyhow::Result<Done> {
+    let halt = Halt::default();
+    let Course { length, plan, outage } = Course::of(args, wallet, &halt);
+    let script = Arc::new(Script::write(args.count, length, secret(), run));
 
     let (client, door) = (runtime("client", CLIENT_THREADS)?, runtime("door", config.gateway_threads)?);
     let listener = door.block_on(server::bind(config.listen))?;
     let address = listener.local_addr()?;
     let service = Running::start(config, Extras::default())?;
     let tally = Arc::new(Tally::open(&home.acks)?);
-    let halt = Halt::default();
     let crowd = Arc::new(Crowd::new(script, tally.clone(), address, halt.clone()));
     let watch = Watch::new(&service, &tally, plan, halt.clone());
     let screen = Screen::open(!args.json);
@@ -124,7 +158,7 @@ pub fn perform(args: &DemoArgs, config: Config, home: &Home, run: String) -> any
         let onlooker = scope.spawn(|| watch.look(screen));
         let driven = client.block_on(async {
             tokio::spawn(listen_for_signals(halt.clone()));
-            drive(crowd, &watch).await
+            drive_through(crowd, &watch, outage).await
         });
         watch.now_doing("stopping");
         drop(close);
@@ -144,18 +178,19 @@ pub fn perform(args: &DemoArgs, config: Config, home: &Home, run: String) -> any
     let mut failure = poison.reason().map(|reason| format!("the service stopped itself: {reason}"));
     let driven = driven.unwrap_or_else(|error| {
         failure.get_or_insert(format!("{error:#}"));
-        Driven { burst: (0, Duration::ZERO), durability: String::new(), settle_us: latencies() }
+        Driven { burst: (0, Duration::ZERO), durability: String::new(), settle_us: latencies(), outage: None }
     });
     if let Err(error) = stopped {
         failure.get_or_insert(format!("the service did not stop well: {error:#}"));
     }
-    let Driven { burst, durability, settle_us } = driven;
+    let Driven { burst, durability, settle_us, outage } = driven;
     let interrupted = halt.is_set() && failure.is_none();
     Ok(Done {
         counts,
         accept_us,
         settle_us,
         meter,
+        outage,
         burst,
         durability,
         service_accepted,
@@ -165,14 +200,40 @@ pub fn perform(args: &DemoArgs, config: Config, home: &Home, run: String) -> any
     })
 }
 
+/// The client's part, and the wallet's outage beside it.
+async fn drive_through(
+    crowd: Arc<Crowd>,
+    watch: &Watch<'_>,
+    outage: Option<Outage>,
+) -> anyhow::Result<Driven> {
+    let progress = Progress::default();
+    let (Some(outage), Some(sight)) = (outage, &watch.sight) else {
+        return drive(crowd, watch, &progress).await;
+    };
+    let driving = async {
+        let driven = drive(crowd, watch, &progress).await;
+        progress.is_over.set(true);
+        driven
+    };
+    let (driven, ridden) = tokio::join!(driving, outage.make(watch.began, &progress, sight));
+    let driven = driven?;
+    let outage = match ridden.context("the wallet's outage") {
+        // Who stops the run by Ctrl-C stops the wallet's process as well.
+        Err(_) if watch.halt.is_set() => None,
+        ridden => ridden?,
+    };
+    Ok(Driven { outage, ..driven })
+}
+
 /// The client's part, from the first campaign to the last look.
-async fn drive(crowd: Arc<Crowd>, watch: &Watch<'_>) -> anyhow::Result<Driven> {
+async fn drive(crowd: Arc<Crowd>, watch: &Watch<'_>, progress: &Progress) -> anyhow::Result<Driven> {
     let durability = crowd.open_campaigns().await.context("opening the campaigns")?;
     watch.now_doing("burst");
+    progress.burst_at.set(Some(Instant::now()));
     let before = crowd.tally.counts().accepted;
     let took = crowd.clone().burst().await?;
     let burst = (crowd.tally.counts().accepted - before, took);
-    let mut driven = Driven { burst, durability, settle_us: latencies() };
+    let mut driven = Driven { burst, durability, settle_us: latencies(), outage: None };
     if crowd.halt.is_set() {
         return Ok(driven);
     }

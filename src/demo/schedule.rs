@@ -14,10 +14,12 @@ const BURST_MS: u64 = 5_000;
 /// What the door of a small machine takes; longer bursts for more.
 const REQUESTS_PER_MS_MAX: u64 = 100;
 
-/// How long the burst of `count` requests lasts: well below the time that settling takes at `wallet_per_s`.
-pub fn burst_length(count: u64, wallet_per_s: u64) -> Duration {
+/// How long the burst of `count` requests lasts: well below the time that settling takes at `wallet_per_s`; with an
+/// outage in its middle half of it, so that requests come before, in and after it.
+pub fn burst_length(count: u64, wallet_per_s: u64, has_outage: bool) -> Duration {
     let settle_ms = count * 1_000 / wallet_per_s.max(1);
-    let ms = (settle_ms / 4).clamp(BURST_MS_MIN, BURST_MS).max(count / REQUESTS_PER_MS_MAX);
+    let (ms, most) = if has_outage { (settle_ms / 2, 2 * BURST_MS) } else { (settle_ms / 4, BURST_MS) };
+    let ms = ms.clamp(BURST_MS_MIN, most).max(count / REQUESTS_PER_MS_MAX);
     Duration::from_millis(ms)
 }
 
@@ -62,7 +64,8 @@ mod tests {
         let table =
             [(500_000, 27_777, 5_000), (3_000, 2_000, 375), (100, 1_000, 200), (5_000_000, 277_777, 50_000)];
         for (count, wallet_per_s, ms) in table {
-            assert_eq!(burst_length(count, wallet_per_s), Duration::from_millis(ms), "{count}");
+            assert_eq!(burst_length(count, wallet_per_s, false), Duration::from_millis(ms), "{count}");
         }
+        assert_eq!(burst_length(500_000, 27_777, true), Duration::from_millis(9_000));
     }
 }

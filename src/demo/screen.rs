@@ -76,8 +76,9 @@ impl Drop for Screen {
 /// One line of progress.
 fn line(scene: &Scene<'_>) -> String {
     let last = scene.meter.last();
+    let breaker = last.breaker.map_or(String::new(), |phase| format!("  breaker {}", phase.as_str()));
     format!(
-        "{:>7}  {:<10} accepted {:>11}  settled {:>11}  backlog {:>11}  expected wait {}",
+        "{:>7}  {:<10} accepted {:>11}  settled {:>11}  backlog {:>11}  expected wait {}{breaker}",
         seconds(last.at),
         scene.doing,
         grouped(last.accepted),

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::home::Before;
 use super::meter::{Curve, Meter};
+use super::outage;
 use super::picture::{grouped, seconds};
 use super::tally::Counts;
 use crate::audit::Report;
@@ -53,6 +54,7 @@ pub struct Seen<'a> {
     /// Where the requests were not in the journal that was audited: final outcomes by the service's own count, all,
     /// succeeded and failed. The audit then holds the client's list against the wallet's books.
     pub elsewhere: Option<(u64, u64, u64)>,
+    pub outage: Option<outage::Report>,
 }
 
 /// The last line of `--json`.
@@ -84,6 +86,9 @@ pub struct Summary {
     pub refused_by_code: BTreeMap<String, u64>,
     pub settle_us_sampled: u64,
     pub retried: u64,
+    /// Where the wallet went down on the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outage: Option<outage::Report>,
     /// What spoils the verdict.
     pub complaints: Vec<String>,
 }
@@ -120,6 +125,7 @@ impl Summary {
             refused_by_code: counts.refused.clone(),
             settle_us_sampled: seen.settle_us.len(),
             retried: counts.retried,
+            outage: seen.outage.clone(),
             complaints: complaints(seen),
         }
     }
@@ -176,6 +182,10 @@ impl Summary {
             let line =
                 format!("             half of them within {half} of being accepted, the last after {last}");
             lines.insert(lines.len() - 1, line);
+        }
+        if let Some(outage) = &self.outage {
+            let at = lines.len() - 1;
+            lines.splice(at..at, outage.words());
         }
         lines.push(format!("  verdict    {}", self.verdict()));
         lines.join("\n")
@@ -316,6 +326,7 @@ mod tests {
             interrupted: false,
             failure: None,
             elsewhere: None,
+            outage: None,
         })
     }
 

@@ -3,6 +3,7 @@
 //! The process ends with this guard, whatever becomes of the demo.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -17,6 +18,11 @@ pub struct WalletProcess {
 }
 
 impl WalletProcess {
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        let address = self.url.strip_prefix("http://").unwrap_or(&self.url);
+        address.parse().with_context(|| format!("the wallet's address {}", self.url))
+    }
+
     pub fn start(data: &Path) -> anyhow::Result<WalletProcess> {
         let program = std::env::current_exe().context("where this program is")?;
         let mut child = Command::new(program)

@@ -12,6 +12,7 @@ use super::picture::Scene;
 use super::screen::Screen;
 use super::tally::Tally;
 use crate::app::Running;
+use crate::app::breaker::Sight;
 use crate::domain::Status;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
@@ -29,6 +30,10 @@ pub struct Watch<'a> {
     pub tally: &'a Tally,
     pub plan: Plan,
     pub halt: Halt,
+    /// All times of the run count from here.
+    pub began: Instant,
+    /// Of the breaker, where the wallet is elsewhere.
+    pub sight: Option<Sight>,
     doing: Mutex<&'static str>,
     ended: AtomicBool,
 }
@@ -44,7 +49,16 @@ pub fn outcomes(service: &Running) -> (u64, u64, u64) {
 
 impl<'a> Watch<'a> {
     pub fn new(service: &'a Running, tally: &'a Tally, plan: Plan, halt: Halt) -> Watch<'a> {
-        Watch { service, tally, plan, halt, doing: Mutex::new("starting"), ended: AtomicBool::new(false) }
+        Watch {
+            service,
+            tally,
+            plan,
+            halt,
+            began: Instant::now(),
+            sight: service.breaker(),
+            doing: Mutex::new("starting"),
+            ended: AtomicBool::new(false),
+        }
     }
 
     pub fn now_doing(&self, what: &'static str) {
@@ -57,7 +71,7 @@ impl<'a> Watch<'a> {
 
     /// Looks on until told to end; halts the run if the service fails.
     pub fn look(&self, mut screen: Screen) -> Meter {
-        let began = Instant::now();
+        let began = self.began;
         let mut meter = Meter::default();
         let mut next = began;
         loop {
@@ -100,6 +114,7 @@ impl<'a> Watch<'a> {
             settled,
             backlog: load.backlog + load.parked,
             drain_per_s: load.drain_per_s,
+            breaker: self.sight.as_ref().map(Sight::phase),
         }
     }
 }

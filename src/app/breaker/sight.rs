@@ -32,6 +32,16 @@ impl Sight {
         (governor.state().clone(), governor.status(now_ns))
     }
 
+    pub fn phase(&self) -> Phase {
+        lock(&self.breaker.governor).state().phase
+    }
+
+    /// Tries of this instance so far, whatever came of them.
+    pub fn tries(&self) -> u64 {
+        let (_, Status { tally, .. }) = self.read();
+        tally.probes_ok + tally.probes_failed
+    }
+
     /// Why the board is not heard, if it is not.
     fn lost(&self) -> Option<String> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()

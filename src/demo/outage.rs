@@ -1,0 +1,317 @@
+//! The outage of a demo: in the middle of the burst the wallet closes every connection for a few seconds, and what
+//! the breaker does about it is written down, by one clock, and counted at the wallet.
+//!
+//! What holds: the wallet is put right again whatever becomes of the run, so that the audit can ask it; the calls
+//! that reached it are its own count, in its own tenths of a second, and only tenths that lie wholly in the time in
+//! question are counted. Absent: judgement; a run is good if every request was paid once, outage or not.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::client::{Connection, Halt};
+use super::meter::{Curve, Meter};
+use super::picture::{grouped, seconds};
+use crate::app::breaker::Sight;
+use crate::breaker::Phase;
+
+/// How often it is looked how the breaker stands.
+const LOOK: Duration = Duration::from_millis(5);
+/// Left out at both ends of a time in which the breaker was open: calls that were on the way when it opened, and tries
+/// that were made before it was seen that it is half open.
+const EDGE: Duration = Duration::from_millis(100);
+/// The wallet's clock is asked so often; the fastest answer tells it best.
+const CLOCK_LOOKS: u32 = 5;
+/// So much of the pace is the full rate, in percent, over so long: replies that are lost cost a part of it.
+const FULL_PERCENT: u64 = 90;
+const FULL_OVER: Duration = Duration::from_secs(1);
+
+/// Where a run stands, as far as an outage must know.
+#[derive(Default)]
+pub struct Progress {
+    pub burst_at: Cell<Option<Instant>>,
+    pub is_over: Cell<bool>,
+}
+
+/// What is to happen.
+pub struct Outage {
+    pub wallet: SocketAddr,
+    /// From the beginning of the burst.
+    pub after: Duration,
+    pub length: Duration,
+    pub halt: Halt,
+}
+
+/// The breaker from one moment on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Turn {
+    pub at_ms: u64,
+    pub to: &'static str,
+}
+
+/// What happened; times since the run's start.
+#[derive(Clone, Debug, Default)]
+pub struct Ridden {
+    began: Duration,
+    ended: Duration,
+    turns: Vec<Turn>,
+    calls_while_open: u64,
+    tries: u64,
+}
+
+/// The part of `GET /received` that is needed.
+#[derive(Debug, Deserialize)]
+struct Received {
+    now_ms: u64,
+    bucket_ms: u64,
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Bucket {
+    at_ms: u64,
+    calls: u64,
+}
+
+fn ms(time: Duration) -> u64 {
+    time.as_millis() as u64
+}
+
+impl Outage {
+    /// Makes the outage in its time and looks on until the run is over; none where it was over before.
+    pub async fn make(
+        &self,
+        since: Instant,
+        progress: &Progress,
+        sight: &Sight,
+    ) -> anyhow::Result<Option<Ridden>> {
+        let mut wallet = Connection::new(self.wallet, self.halt.clone());
+        let mut turns = vec![Turn { at_ms: 0, to: Phase::Closed.as_str() }];
+        let (mut began, mut ended, mut tries_before) = (None, None, 0);
+        while !progress.is_over.get() && !self.halt.is_set() {
+            let (at, phase) = (since.elapsed(), sight.phase());
+            if turns.last().is_some_and(|last| last.to != phase.as_str()) {
+                turns.push(Turn { at_ms: ms(at), to: phase.as_str() });
+            }
+            let is_due = progress.burst_at.get().is_some_and(|burst_at| burst_at.elapsed() >= self.after);
+            match (began, ended) {
+                (None, _) if is_due => {
+                    tries_before = sight.tries();
+                    began = Some(since.elapsed());
+                    set(&mut wallet, true).await?;
+                }
+                (Some(began), None) if at >= began + self.length => {
+                    set(&mut wallet, false).await?;
+                    ended = Some(since.elapsed());
+                }
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
+        let Some(began) = began else { return Ok(None) };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                set(&mut wallet, false).await?;
+                since.elapsed()
+            }
+        };
+        let (received, ahead_ms) = received(&mut wallet, since).await?;
+        let calls_while_open = calls_while_open(&received, ahead_ms, &turns, ms(since.elapsed()));
+        let tries = sight.tries() - tries_before;
+        Ok(Some(Ridden { began, ended, turns, calls_while_open, tries }))
+    }
+}
+
+/// Takes the wallet down, or lets it answer again.
+async fn set(wallet: &mut Connection, is_down: bool) -> anyhow::Result<()> {
+    let body = format!(r#"{{"drop_before_rate":{}}}"#, u8::from(is_down));
+    let answer = wallet.put("/faults", body).await.context("the wallet's faults")?.answer;
+    let text = String::from_utf8_lossy(&answer.body);
+    ensure!(answer.status == StatusCode::OK, "the wallet refuses the fault: {} {text}", answer.status);
+    Ok(())
+}
+
+/// What the wallet received, and what its clock is ahead of the run's.
+async fn received(wallet: &mut Connection, since: Instant) -> anyhow::Result<(Received, i64)> {
+    let mut best: Option<(Duration, Received, i64)> = None;
+    for _ in 0..CLOCK_LOOKS {
+        let asked = since.elapsed();
+        let answer = wallet.get("/received").await.context("what the wallet received")?.answer;
+        let took = since.elapsed() - asked;
+        let received: Received = serde_json::from_slice(&answer.body).context("what the wallet received")?;
+        let ahead_ms = received.now_ms as i64 - ms(asked + took / 2) as i64;
+        if best.as_ref().is_none_or(|(fastest, ..)| took < *fastest) {
+            best = Some((took, received, ahead_ms));
+        }
+    }
+    best.map(|(_, received, ahead_ms)| (received, ahead_ms)).context("the wallet was not asked")
+}
+
+/// Calls in the tenths that lie wholly in times in which the breaker was open, their edges left out.
+fn calls_while_open(received: &Received, ahead_ms: i64, turns: &[Turn], over_ms: u64) -> u64 {
+    let ends = turns.iter().skip(1).map(|turn| turn.at_ms).chain([over_ms]);
+    let open = turns.iter().zip(ends).filter(|(turn, _)| turn.to == "open");
+    let at_wallet = |at_ms: u64| at_ms as i64 + ahead_ms;
+    let counted = open.flat_map(|(turn, end_ms)| {
+        let (from, to) = (at_wallet(turn.at_ms + ms(EDGE)), at_wallet(end_ms) - ms(EDGE) as i64);
+        let whole = move |bucket: &&Bucket| {
+            bucket.at_ms as i64 >= from && (bucket.at_ms + received.bucket_ms) as i64 <= to
+        };
+        received.buckets.iter().filter(whole)
+    });
+    counted.map(|bucket| bucket.calls).sum()
+}
+
+/// As it stands in the last line of `--json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Since the run's start.
+    pub began_ms: u64,
+    pub ended_ms: u64,
+    /// The first opening, after the beginning.
+    pub opened_after_ms: Option<u64>,
+    /// Calls that reached the wallet while the breaker was open, by its own count.
+    pub calls_while_open: u64,
+    /// Calls made with a permit while it was half open.
+    pub tries: u64,
+    /// After the end: the whole budget is let go, and nine tenths of it are used over a second.
+    pub closed_after_ms: Option<u64>,
+    pub full_rate_after_ms: Option<u64>,
+    pub backlog_before: u64,
+    pub backlog_max: u64,
+    /// How the breaker stood from when on.
+    pub breaker: Vec<Turn>,
+}
+
+impl Ridden {
+    pub fn report(&self, meter: &Meter, pace_per_s: u64) -> Report {
+        let first = |to: &str, from: Duration| {
+            let turn = self.turns.iter().find(|turn| turn.to == to && turn.at_ms >= ms(from));
+            turn.map(|turn| turn.at_ms - ms(from))
+        };
+        let full_per_s = pace_per_s * FULL_PERCENT / 100;
+        let full_at = meter.reaches(Curve::Settled, full_per_s, FULL_OVER, self.ended);
+        let opened_after_ms = first("open", self.began);
+        Report {
+            began_ms: ms(self.began),
+            ended_ms: ms(self.ended),
+            opened_after_ms,
+            calls_while_open: self.calls_while_open,
+            tries: self.tries,
+            closed_after_ms: opened_after_ms.and_then(|_| first("closed", self.ended)),
+            full_rate_after_ms: full_at.map(|at| ms(at - self.ended)),
+            backlog_before: meter.backlog_at(self.began),
+            backlog_max: meter.backlog_max(self.began),
+            breaker: self.turns.clone(),
+        }
+    }
+}
+
+impl Report {
+    /// For the summary, line by line.
+    pub fn words(&self) -> Vec<String> {
+        let told = |ms: u64| seconds(Duration::from_millis(ms));
+        let (down, from) = (told(self.ended_ms - self.began_ms), told(self.began_ms));
+        let opened = match self.opened_after_ms {
+            Some(after) => format!("the breaker opened after {}", told(after)),
+            None => "the breaker did not open".to_owned(),
+        };
+        let mut lines =
+            vec![format!("  outage     the wallet was down for {down}, from {from} on; {opened}")];
+        if self.opened_after_ms.is_some() {
+            lines.push(format!(
+                "             calls that reached it meanwhile: {} while that was open, {} tries while half open",
+                grouped(self.calls_while_open),
+                grouped(self.tries)
+            ));
+        }
+        lines.push(format!(
+            "             the backlog rose from {} to {}",
+            grouped(self.backlog_before),
+            grouped(self.backlog_max)
+        ));
+        let after = |what: &str, ms: Option<u64>| ms.map(|ms| format!("{what} {}", told(ms)));
+        let closed = after("closed again after", self.closed_after_ms);
+        let full = after("at the full rate after", self.full_rate_after_ms);
+        let back: Vec<String> = closed.into_iter().chain(full).collect();
+        if !back.is_empty() {
+            lines.push(format!("             once the wallet was well: {}", back.join(", ")));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::meter::Sample;
+    use super::*;
+
+    fn turns(list: &[(u64, &'static str)]) -> Vec<Turn> {
+        list.iter().map(|(at_ms, to)| Turn { at_ms: *at_ms, to }).collect()
+    }
+
+    #[test]
+    fn only_whole_tenths_of_open_times_are_counted() {
+        // Each tenth of the wallet's first two seconds can be told from the sum.
+        let buckets = (0..20).map(|tenth| Bucket { at_ms: tenth * 100, calls: 1 << tenth }).collect();
+        let received = Received { now_ms: 2_000, bucket_ms: 100, buckets };
+        let open = turns(&[(0, "closed"), (250, "open"), (700, "half_open"), (720, "open")]);
+        // Open from 250 to 700, so from 350 to 600: tenths 4 and 5; from 720 to 1,200, so from 820 to 1,100: 9 and 10.
+        let expected = 0b110_0011_0000;
+        assert_eq!(calls_while_open(&received, 0, &open, 1_200), expected);
+        assert_eq!(calls_while_open(&received, 500, &open, 1_200), expected << 5, "its clock is ahead");
+        assert_eq!(calls_while_open(&received, 0, &turns(&[(0, "closed")]), 2_000), 0);
+    }
+
+    /// Accepts 100/s throughout; settles 100/s but from 2 s to 5 s.
+    fn meter() -> Meter {
+        let mut meter = Meter::default();
+        for tenth in 0..=100u64 {
+            let settled = 10 * (tenth.min(20) + tenth.saturating_sub(50));
+            let (at, accepted) = (Duration::from_millis(tenth * 100), tenth * 10);
+            meter.add(Sample { at, accepted, settled, backlog: accepted - settled, ..Sample::default() });
+        }
+        meter
+    }
+
+    #[test]
+    fn what_is_told_of_it() {
+        let ridden = Ridden {
+            began: Duration::from_secs(2),
+            ended: Duration::from_secs(4),
+            turns: turns(&[
+                (0, "closed"),
+                (2_300, "open"),
+                (2_900, "half_open"),
+                (2_950, "open"),
+                (4_200, "ramp"),
+                (6_500, "closed"),
+            ]),
+            calls_while_open: 0,
+            tries: 9,
+        };
+        let report = ridden.report(&meter(), 100);
+        assert_eq!((report.opened_after_ms, report.closed_after_ms), (Some(300), Some(2_500)));
+        // A tenth of the second may be missing.
+        assert_eq!(report.full_rate_after_ms, Some(900));
+        assert_eq!((report.backlog_before, report.backlog_max), (0, 300));
+        let words = report.words().join("\n");
+        for part in [
+            "down for 2.0 s, from 2.0 s on",
+            "opened after 0.3 s",
+            ": 0 while",
+            "9 tries",
+            "0 to 300",
+            "2.5 s",
+        ] {
+            assert!(words.contains(part), "{part:?} in {words}");
+        }
+        let calm = Ridden { turns: turns(&[(0, "closed")]), ..ridden }.report(&meter(), 1_000_000);
+        assert_eq!((calm.opened_after_ms, calm.full_rate_after_ms), (None, None));
+        assert!(calm.words()[0].ends_with("the breaker did not open"));
+    }
+}
