@@ -96,8 +96,8 @@ impl Clerk {
     fn know_connection(&mut self, now: UnixMs) {
         let connects = self.link.connects();
         let before = std::mem::replace(&mut self.connects, connects);
-        // Also at the first connection of a thread: the server may have come back since the others' last round.
-        if before != connects {
+        // The first connection of a thread tells nothing of those of the others.
+        if before != connects && before != 0 {
             self.lately.forget(now);
         }
     }
