@@ -330,7 +330,8 @@ fn start_breaker(
     let parts = KeeperParts {
         board,
         orders: Some(orders),
-        backlog: Box::new(move || desk.counts().backlog),
+        // What is parked comes due and wants to be tried like anything else: without it, half open would never end.
+        backlog: Box::new(move || desk.counts().backlog + desk.parking().len() as u64),
         poison: poison.clone(),
         on_poison: on_poison.clone(),
     };
