@@ -20,7 +20,9 @@ fn never_more_than_the_budget_and_all_of_it_whoever_comes_and_goes() {
     let seconds = calm.seconds(|bucket| bucket.entries);
     let peak = calm.peak() as f64 / rate as f64;
     println!("calm: {used:.3} of the budget used, peak {peak:.3} of it in {} seconds", seconds.len());
-    assert!(used >= 0.95, "{used:.3} of the budget used\n{}\n{}", calm.picture(), fleet.said());
+    // In a few seconds a stall of the machine itself is some percent.
+    let used_min = if for_ms >= 10_000 { 0.95 } else { 0.85 };
+    assert!(used >= used_min, "{used:.3} of the budget used\n{}\n{}", calm.picture(), fleet.said());
 
     // One joins, one leaves, one freezes and wakes, one dies.
     let began = received::now_ms(fleet.wallet());
