@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use hongbao::domain::{Kind, Status};
 use hongbao::outcome::following::Following;
-use hongbao::outcome::postgres::{FollowStreams, PostgresView, PostgresViewOptions, migrate};
-use hongbao::outcome::view::{ListRows, StandingRow, State, Worker, WorkerOptions};
+use hongbao::outcome::postgres::{PostgresView, PostgresViewOptions, migrate};
+use hongbao::outcome::view::{
+    FollowStreams, FromStreams, ListRows, StandingRow, State, Worker, WorkerOptions,
+};
 use hongbao::outcome::{OutcomeView, Told};
 use proptest::prelude::*;
 
@@ -44,7 +46,7 @@ fn open(url: &str, streams: Arc<Streams>) -> Shared {
 
 impl Rig for Shared {
     fn apply(&mut self) -> Result<bool, String> {
-        let applied = self.view.apply(&mut self.following, 1_000);
+        let applied = self.view.apply_streams(&mut self.following, 1_000);
         applied.map(|applied| applied.advanced).map_err(|error| error.to_string())
     }
 
@@ -124,7 +126,7 @@ fn two_that_read_one_stream_apply_nothing_twice() {
                 let mut instance = open(&url, streams.clone());
                 let mut fenced = 0;
                 loop {
-                    match instance.view.apply(&mut instance.following, 1_000) {
+                    match instance.view.apply_streams(&mut instance.following, 1_000) {
                         Ok(applied) if !applied.advanced => break,
                         Ok(_) => {}
                         Err(error) => {
@@ -173,7 +175,7 @@ fn what_crosses_between_instances_never_misses() {
                 // An instance that owns one of the units.
                 let own = Arc::new(Streams::of(streams, stream));
                 let mut instance = open(url, own);
-                while instance.view.apply(&mut instance.following, 1_000).unwrap().advanced {}
+                while instance.view.apply_streams(&mut instance.following, 1_000).unwrap().advanced {}
             });
         }
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hongbao::outcome::OutcomeView;
 use hongbao::outcome::following::Following;
-use hongbao::outcome::view::{StandingRow, State, View, ViewError, ViewWorker, WorkerOptions};
+use hongbao::outcome::view::{FromStreams, StandingRow, State, View, ViewError, ViewWorker, WorkerOptions};
 use hongbao::outcome::{Fact, FactSource, SourceError};
 use proptest::prelude::*;
 

@@ -52,7 +52,7 @@ use crate::intake::redis::sweep::{SweepOptions, SweepThread, Sweeper};
 use crate::intake::redis::{Held, Keys, ReaderOptions, ReaderParts, RedisIntake, UnitId};
 use crate::intake::{Intake, QueueId};
 use crate::outcome::OutcomeView;
-use crate::outcome::postgres::{self, PostgresView, PostgresViewOptions};
+use crate::outcome::postgres::{PostgresView, PostgresViewOptions};
 use crate::outcome::redis::{
     Barrier, JournalBarrier, LogOptions, LogParts, NoBarrier, RedisOutcomeLog, RedisStreams,
 };
@@ -468,7 +468,7 @@ impl Builder<'_> {
                 let (held, all): (_, Vec<UnitId>) = (self.held.clone(), self.keys.units().ids().collect());
                 let owned = move || all.iter().copied().filter(|unit| held.epoch(*unit).is_some()).collect();
                 let streams = self.streams(&format!("view-{identity}"), Box::new(owned))?;
-                (view.clone(), Arc::new(postgres::FollowStreams::new(view, streams)), Some(identity))
+                (view.clone(), Arc::new(view::FollowStreams::new(view, streams)), Some(identity))
             }
         };
         // In a burst the view leaves the processors to the hot path, and catches up afterwards.

@@ -17,7 +17,7 @@ mod sheet;
 mod store;
 mod write;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use connect::{Connections, Failure};
@@ -27,11 +27,10 @@ use write::{Facts, Step};
 
 use super::OutcomeView;
 use super::following::Following;
-use super::stream::{Position, StreamId, StreamSource, Stretch};
-use super::view::worker::Work;
+use super::stream::{Position, StreamId, Stretch};
 use super::view::{
-    Applied, BatchRow, FACT_BYTES, Lag, ListRows, PageRows, Progress, StandingRow, TallyRow, ViewError,
-    collect_facts,
+    Applied, BatchRow, FACT_BYTES, FromStreams, ListRows, PageRows, Progress, StandingRow, TallyRow,
+    ViewError, collect_facts,
 };
 use crate::domain::Kind;
 
@@ -104,36 +103,6 @@ impl PostgresView {
         });
         Ok(found?)
     }
-
-    /// Reads what comes next in the streams that are followed, about `facts_max` facts, and applies it in one
-    /// transaction.
-    pub fn apply(&self, following: &mut Following, facts_max: usize) -> Result<Applied, ViewError> {
-        let bytes_max = facts_max.min(FACTS_MAX) * FACT_BYTES;
-        let stretches = following.next(bytes_max, |streams| self.positions(streams))?;
-        if stretches.is_empty() {
-            return Ok(Applied::default());
-        }
-        let positions = following.behind(&stretches);
-        let facts = facts_of(&stretches, &positions, following)?;
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match self.connections.run(async |client| write::write(client, &facts).await) {
-                Ok(()) => break,
-                Err(Failure::Again(_)) if attempt < ATTEMPTS_MAX => pause(attempt),
-                Err(failure) => {
-                    // What is stored may be otherwise than we think, if only because a commit's answer was lost.
-                    following.forget();
-                    return Err(failure.into());
-                }
-            }
-        }
-        following.moved_to(positions);
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.facts += facts.told.len() as u64;
-        progress.skipped += facts.steps.iter().map(|step| step.skipped_count).sum::<u64>();
-        Ok(Applied { facts: facts.told.len() as u64, advanced: true })
-    }
 }
 
 /// A random time, so that two that met do not meet again.
@@ -194,34 +163,32 @@ impl OutcomeView for PostgresView {
     }
 }
 
-/// What a worker does for the shared view.
-pub struct FollowStreams {
-    view: Arc<PostgresView>,
-    following: Mutex<Following>,
-    /// After the last chunk, so that nobody waits for one to ask.
-    lag: Mutex<Lag>,
-}
-
-impl FollowStreams {
-    pub fn new(view: Arc<PostgresView>, source: Arc<dyn StreamSource>) -> FollowStreams {
-        FollowStreams { view, following: Mutex::new(Following::new(source)), lag: Mutex::default() }
-    }
-}
-
-impl Work for FollowStreams {
-    fn apply(&self, facts_max: usize) -> Result<Applied, ViewError> {
-        let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = self.view.apply(&mut following, facts_max)?;
-        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = following.lag(self.view.progress());
-        following.note_when_due()?;
-        Ok(applied)
-    }
-
-    fn progress(&self) -> Progress {
-        self.view.progress()
-    }
-
-    fn lag(&self) -> Lag {
-        *self.lag.lock().unwrap_or_else(PoisonError::into_inner)
+impl FromStreams for PostgresView {
+    fn apply_streams(&self, following: &mut Following, facts_max: usize) -> Result<Applied, ViewError> {
+        let bytes_max = facts_max.min(FACTS_MAX) * FACT_BYTES;
+        let stretches = following.next(bytes_max, |streams| self.positions(streams))?;
+        if stretches.is_empty() {
+            return Ok(Applied::default());
+        }
+        let positions = following.behind(&stretches);
+        let facts = facts_of(&stretches, &positions, following)?;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.connections.run(async |client| write::write(client, &facts).await) {
+                Ok(()) => break,
+                Err(Failure::Again(_)) if attempt < ATTEMPTS_MAX => pause(attempt),
+                Err(failure) => {
+                    // What is stored may be otherwise than we think, if only because a commit's answer was lost.
+                    following.forget();
+                    return Err(failure.into());
+                }
+            }
+        }
+        following.moved_to(positions);
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.facts += facts.told.len() as u64;
+        progress.skipped += facts.steps.iter().map(|step| step.skipped_count).sum::<u64>();
+        Ok(Applied { facts: facts.told.len() as u64, advanced: true })
     }
 }

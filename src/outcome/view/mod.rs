@@ -7,7 +7,7 @@
 //! - queries read snapshots on connections of their own and never wait for the writer.
 //!
 //! It reads either the journal, where a request is known by its place ([`View::apply`]), or streams, where it is known
-//! by its id ([`View::apply_streams`]); never both into one file.
+//! by its id ([`FromStreams::apply_streams`]); never both into one file.
 //!
 //! It may lag in a burst, and money never depends on it. Over the journal it can be deleted and rebuilt at any time.
 //! Streams are trimmed once they were read: what is older than they reach is known to the view alone, so that a rebuild
@@ -50,8 +50,8 @@ pub(super) use query::is_payout;
 use readers::Readers;
 pub use rebuild::{rebuild, rebuild_over};
 pub use row::{BatchRow, LIMIT_MAX, ListRows, PageRows, Progress, StandingRow, TallyRow, WaitingRow};
-pub use streams::FollowStreams;
 pub(super) use streams::{FACT_BYTES, collect_facts};
+pub use streams::{FollowStreams, FromStreams};
 pub use worker::{Health, Lag, State, ViewHandle, ViewWorker, Worker, WorkerHandle, WorkerOptions};
 
 /// Why the view could not do what it was asked.

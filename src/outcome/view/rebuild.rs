@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Progress, View, ViewError, schema};
+use super::{FromStreams, Progress, View, ViewError, schema};
 use crate::outcome::FactSource;
 use crate::outcome::following::Following;
 use crate::outcome::stream::StreamSource;

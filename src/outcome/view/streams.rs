@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::apply::Chunk;
 use super::{Applied, Lag, Progress, View, ViewError, keyed};
-use crate::outcome::Told;
 use crate::outcome::following::Following;
 use crate::outcome::redis::{Frame, FrameError};
 use crate::outcome::stream::{StreamError, StreamFrame, StreamSource, Stretch};
 use crate::outcome::view::worker::Work;
+use crate::outcome::{OutcomeView, Told};
 
 /// Bytes of a frame that a fact takes, about.
 pub const FACT_BYTES: usize = 80;
@@ -41,10 +41,15 @@ pub fn collect_facts<'a>(
     Ok(0)
 }
 
-impl View {
+/// A view that is made from streams.
+pub trait FromStreams: OutcomeView {
     /// Reads what comes next in the streams that are followed, about `facts_max` facts, and applies it in one
     /// transaction.
-    pub fn apply_streams(&self, following: &mut Following, facts_max: usize) -> Result<Applied, ViewError> {
+    fn apply_streams(&self, following: &mut Following, facts_max: usize) -> Result<Applied, ViewError>;
+}
+
+impl FromStreams for View {
+    fn apply_streams(&self, following: &mut Following, facts_max: usize) -> Result<Applied, ViewError> {
         let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let writer = &mut *guard;
         if std::mem::replace(&mut writer.dirty, true) {
@@ -93,20 +98,20 @@ impl View {
 }
 
 /// What the worker does for a view of streams.
-pub struct FollowStreams {
-    view: Arc<View>,
+pub struct FollowStreams<V> {
+    view: Arc<V>,
     following: Mutex<Following>,
     /// After the last chunk, so that nobody waits for one to ask.
     lag: Mutex<Lag>,
 }
 
-impl FollowStreams {
-    pub fn new(view: Arc<View>, source: Arc<dyn StreamSource>) -> FollowStreams {
+impl<V: FromStreams> FollowStreams<V> {
+    pub fn new(view: Arc<V>, source: Arc<dyn StreamSource>) -> FollowStreams<V> {
         FollowStreams { view, following: Mutex::new(Following::new(source)), lag: Mutex::default() }
     }
 }
 
-impl Work for FollowStreams {
+impl<V: FromStreams> Work for FollowStreams<V> {
     fn apply(&self, facts_max: usize) -> Result<Applied, ViewError> {
         let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
         let applied = self.view.apply_streams(&mut following, facts_max)?;
