@@ -61,7 +61,7 @@
 //! | [`demo`] | a whole campaign against a service of its own | |
 //!
 //! Imports point one way, down this list's dependencies (`tests/architecture.rs` checks it): `domain` ←
-//! `journal`, `redis`, `ring`, `shaping` ← `breaker`, `intake`, `stored_value`, `outcome` ← `pipeline` ← `gateway` ←
+//! `journal`, `postgres`, `redis`, `ring`, `shaping` ← `breaker`, `intake`, `stored_value`, `outcome` ← `pipeline` ← `gateway` ←
 //! `app`.
 //!
 //! # Where the code differs from the first design, and why
@@ -104,6 +104,7 @@ pub mod intake;
 pub mod journal;
 pub mod outcome;
 pub mod pipeline;
+pub mod postgres;
 pub mod reconcile;
 pub mod redis;
 pub mod request;

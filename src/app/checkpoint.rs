@@ -77,16 +77,6 @@ pub struct Restored {
     manifest: Manifest,
 }
 
-fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let bytes: Option<Vec<u8>> =
-        (0..32).map(|at| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()).collect();
-    bytes?.try_into().ok()
-}
-
 fn part(storage: &dyn Storage, name: &str) -> Result<Vec<u8>, CheckpointError> {
     let missing = || CheckpointError::Damaged { name: name.to_owned(), reason: "it is missing".to_owned() };
     read_blob(storage, name)?.ok_or_else(missing)
@@ -121,8 +111,9 @@ pub fn restore(storage: &Arc<dyn Storage>, fair_queue_count: u8) -> Result<Resto
         let reason = format!("version {} is unknown to this release", manifest.version);
         return Err(damaged(MANIFEST, reason));
     }
-    let hash =
-        unhex(&manifest.hash).ok_or_else(|| damaged(MANIFEST, "its hash is not 64 digits".to_owned()))?;
+    let mut hash = [0; 32];
+    hex::decode_to_slice(&manifest.hash, &mut hash)
+        .map_err(|error| damaged(MANIFEST, format!("its hash is not 64 digits: {error}")))?;
     // The two indexes are independent and the largest part of a start.
     let (desk_ids, ledger_ids) = std::thread::scope(|scope| {
         let ledger_ids = scope.spawn(|| index(&**storage, &manifest.ledger_ids));
@@ -228,7 +219,7 @@ impl Checkpointer {
             generation,
             offset: position.offset,
             sequence: position.sequence,
-            hash: hex(&position.hash),
+            hash: hex::encode(position.hash),
             ledger_written,
             ..self.manifest.clone()
         };

@@ -131,16 +131,13 @@ pub(super) mod cursor {
         bytes[9..AGE_BYTES].copy_from_slice(&place.to_le_bytes());
         let seal = seal(filter, &bytes[..AGE_BYTES]);
         bytes[AGE_BYTES..].copy_from_slice(&seal);
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(bytes)
     }
 
     pub fn read(filter: &ParkedFilter, text: &str) -> Result<Age, &'static str> {
         let strange = "cursor: it is not one that this list with these filters gives out; start without it";
         let mut bytes = [0; BYTES];
-        let digits = text.len() == 2 * BYTES && text.bytes().all(|c| c.is_ascii_hexdigit());
-        for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)).filter(|_| digits) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| strange)?;
-        }
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| strange)?;
         if bytes[0] != VERSION || bytes[AGE_BYTES..] != seal(filter, &bytes[..AGE_BYTES]) {
             return Err(strange);
         }

@@ -279,7 +279,7 @@ impl Sums {
         Base {
             offset,
             sequence,
-            prev: prev.iter().map(|byte| format!("{byte:02x}")).collect(),
+            prev: hex::encode(prev),
             accounts: (0..accounts.len() as u32).map(account).collect(),
             campaigns: self.campaigns.into_values().collect(),
             queues: self.queues.into_iter().map(queue).collect(),

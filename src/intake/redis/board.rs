@@ -212,12 +212,7 @@ pub fn list_marks(units: &Units) -> Vec<String> {
         };
         let key = list.hmac_key.as_deref().map_or_else(
             || "none".to_owned(),
-            |key| {
-                blake3::derive_key("hongbao board: mark of a list's key", key)[..4]
-                    .iter()
-                    .map(|b| format!("{b:02x}"))
-                    .collect()
-            },
+            |key| hex::encode(&blake3::derive_key("hongbao board: mark of a list's key", key)[..4]),
         );
         format!("client {}, order {order}, hmac_key {key}", list.client)
     };

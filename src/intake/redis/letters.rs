@@ -181,6 +181,6 @@ impl LetterFilter {
 
 fn letter(unit: UnitId, raw: Vec<u8>) -> Letter {
     let hash = blake3::hash(&raw);
-    let id = hash.as_bytes()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = hex::encode(&hash.as_bytes()[..6]);
     Letter { unit, id, entry: Entry::read(&raw), raw }
 }

@@ -12,6 +12,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::outcome::view::ViewError;
+use crate::postgres;
 
 /// How long one call may take.
 const CALL_MAX: Duration = Duration::from_secs(30);
@@ -28,13 +29,11 @@ pub enum Failure {
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Failure {
-        let reason = match error.as_db_error() {
-            Some(db) => format!("{} {}", db.code().code(), db.message()),
-            None => error.to_string(),
-        };
+        let reason = postgres::text(&error);
+        if postgres::is_to_be_repeated(&error) {
+            return Failure::Again(reason);
+        }
         match error.code().map(|code| code.code()) {
-            // Serialization failure, deadlock, lock timeout; a key that two made at the same moment.
-            Some("40001" | "40P01" | "55P03" | "23505" | "42P07" | "42710") => Failure::Again(reason),
             Some("42P01" | "42703") => {
                 let advice = "the view's tables are not there; run `hongbao migrate`";
                 Failure::View(ViewError::Database(format!("{reason}: {advice}")))

@@ -37,11 +37,11 @@ pub fn write(secret: &[u8; 32], query: &ListRows, after: &After) -> String {
     bytes.extend_from_slice(after.id.as_bytes());
     let seal = seal(secret, &bytes);
     bytes[SEAL].copy_from_slice(&seal);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(bytes)
 }
 
 pub fn read(secret: &[u8; 32], query: &ListRows, text: &str) -> Result<After, CursorError> {
-    let bytes = from_hex(text).ok_or(CursorError::Forged)?;
+    let bytes = hex::decode(text).map_err(|_| CursorError::Forged)?;
     match bytes.first() {
         Some(&VERSION) if bytes.len() > HEADER_BYTES => {}
         Some(&VERSION) | None => return Err(CursorError::Forged),
@@ -58,15 +58,6 @@ pub fn read(secret: &[u8; 32], query: &ListRows, text: &str) -> Result<After, Cu
         id: String::from_utf8(bytes[HEADER_BYTES..].to_vec()).map_err(|_| CursorError::Forged)?,
         digest: bytes[9..25].to_vec(),
     })
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let text = text.as_bytes();
-    if !text.len().is_multiple_of(2) || !text.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    text.chunks_exact(2).map(byte).collect()
 }
 
 fn seal(secret: &[u8; 32], bytes: &[u8]) -> [u8; 8] {

@@ -34,12 +34,13 @@ pub fn write(secret: &[u8; 32], query: &ListRows, place: u64) -> String {
     bytes[9..17].copy_from_slice(&filters(query));
     let seal = seal(secret, &bytes);
     bytes[17..].copy_from_slice(&seal);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(bytes)
 }
 
 /// The place after which to go on.
 pub fn read(secret: &[u8; 32], query: &ListRows, text: &str) -> Result<u64, CursorError> {
-    let bytes = from_hex(text).ok_or(CursorError::Forged)?;
+    let mut bytes = [0u8; BYTES];
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| CursorError::Forged)?;
     if bytes[0] != VERSION {
         return Err(CursorError::Version(bytes[0]));
     }
@@ -50,18 +51,6 @@ pub fn read(secret: &[u8; 32], query: &ListRows, text: &str) -> Result<u64, Curs
         return Err(CursorError::Foreign);
     }
     Ok(u64::from_le_bytes(bytes[1..9].try_into().expect("eight bytes")))
-}
-
-fn from_hex(text: &str) -> Option<[u8; BYTES]> {
-    let text = text.as_bytes();
-    if text.len() != 2 * BYTES || !text.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let mut bytes = [0u8; BYTES];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 fn seal(secret: &[u8; 32], bytes: &[u8; BYTES]) -> [u8; 8] {

@@ -7,6 +7,7 @@
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use crate::postgres;
 use crate::stored_value::remote::CallError;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,25 +38,17 @@ impl Failure {
     }
 }
 
-/// Code and message, as in `40001 could not serialize access`.
-fn text(error: &Error) -> String {
-    match error.as_db_error() {
-        Some(db) => format!("{} {}", db.code().code(), db.message()),
-        None => error.to_string(),
-    }
-}
-
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let reason = text(&error);
+        let reason = postgres::text(&error);
+        if postgres::is_to_be_repeated(&error) {
+            return Failure::Again(reason);
+        }
         let Some(code) = error.code() else {
             return Failure::unknown(format!("the connection to the database broke: {reason}"));
         };
         let rejected = |advice: &str| Failure::Call(CallError::Rejected(format!("{reason}: {advice}")));
         match code.code() {
-            // Serialization failure, deadlock, lock timeout; a key, or a table and its type, that two statements made
-            // at the same moment.
-            "40001" | "40P01" | "55P03" | "23505" | "42P07" | "42710" => Failure::Again(reason),
             // A CHECK that does not hold, a number out of range.
             "23514" | "22003" => Failure::Unfit(reason),
             // The statement timeout that was set from the deadline.

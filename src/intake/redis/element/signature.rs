@@ -29,11 +29,12 @@ impl Signer {
             return Err(dead(code::UNSIGNED, detail));
         }
         let bad = |detail: &str| dead(code::BAD_SIGNATURE, detail);
-        let digits = element.get(PREFIX.len()..HEAD_BYTES - 1).and_then(read_hex);
-        let sum = digits.filter(|_| element.get(HEAD_BYTES - 1) == Some(&b':'));
-        let Some(sum) = sum else {
+        let mut sum = [0; SUM_BYTES];
+        let digits = element.get(PREFIX.len()..HEAD_BYTES - 1);
+        let is_read = digits.is_some_and(|digits| hex::decode_to_slice(digits, &mut sum).is_ok());
+        if !is_read || element.get(HEAD_BYTES - 1) != Some(&b':') {
             return Err(bad("the signature is not 64 hexadecimal digits and a colon"));
-        };
+        }
         let payload = &element[HEAD_BYTES..];
         let mut mac = self.0.clone();
         mac.update(payload);
@@ -56,15 +57,6 @@ impl Signer {
         element.extend_from_slice(payload);
         element
     }
-}
-
-fn read_hex(digits: &[u8]) -> Option<[u8; SUM_BYTES]> {
-    let value = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
-    let mut sum = [0; SUM_BYTES];
-    for (byte, pair) in sum.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = value(pair[0])? << 4 | value(pair[1])?;
-    }
-    Some(sum)
 }
 
 /// The element of a list without a key.
