@@ -28,6 +28,10 @@ const LINGER: Duration = Duration::from_millis(2);
 /// With this much waiting it does not linger.
 const LINGER_COUNT: u64 = 1_024;
 
+/// What the pace grants is taken in steps worth this long, for the same reason: behind a backlog every wake would else
+/// settle the one or two transfers that became free since the last. After a rest a step is there at once.
+const STEP_NS: u64 = 5_000_000;
+
 /// What the feed tells others, and is told.
 pub struct FeedCounts {
     pub fed: AtomicU64,
@@ -161,7 +165,7 @@ impl Feed {
         }
         let now_ns = self.now_ns();
         let want = room.saturating_sub(self.ready.len()) as u64;
-        let granted = self.pace.take(now_ns, want) as usize;
+        let granted = self.granted(now_ns, want) as usize;
         let before = self.ready.len();
         // Those that waited may not keep the others from their turn, nor the others them.
         let share = if self.has_open_unread() { granted.div_ceil(2) } else { granted };
@@ -175,7 +179,13 @@ impl Feed {
         if self.ready.len() > before {
             self.linger_until = Instant::now() + LINGER;
         }
-        self.paced_until_ns = if granted == 0 && want > 0 { self.pace.next_at_ns() } else { 0 };
+    }
+
+    /// How many of `want` the pace lets go now; none, and when it will, while a step has not come together.
+    fn granted(&mut self, now_ns: u64, want: u64) -> u64 {
+        let taken = self.pace.take_step(now_ns, want, STEP_NS);
+        self.paced_until_ns = taken.err().unwrap_or(0);
+        taken.unwrap_or(0)
     }
 
     /// Whether a paced queue has something to read, and room where it may have to wait.
@@ -306,7 +316,8 @@ impl Feeder<Slot> for Feed {
             Instant::now() + Duration::from_millis(ms)
         });
         let linger = (Instant::now() < self.linger_until).then_some(self.linger_until);
-        self.counts.lingering.store(linger.is_some(), Ordering::Release);
+        let is_step = paced.is_some_and(|at| at < Instant::now() + Duration::from_nanos(STEP_NS));
+        self.counts.lingering.store(linger.is_some() || is_step, Ordering::Release);
         paced.into_iter().chain(due).chain(linger).min()
     }
 }

@@ -70,6 +70,13 @@ impl Pace {
         granted
     }
 
+    /// The same, once a step worth `step_ns` of the rate has come together (or all of `want`); until then, when that
+    /// will be. Behind a backlog every look would else send on the one or two that became free since the last.
+    pub fn take_step(&mut self, now_ns: u64, want: u64, step_ns: u64) -> Result<u64, u64> {
+        let step = u128::from(self.rate_per_s) * u128::from(step_ns) / 1_000_000_000;
+        self.take_at_least(now_ns, want, want.min((step as u64).max(1)))
+    }
+
     /// The same, once as many as `least` may go together; until then, when that will be.
     pub fn take_at_least(&mut self, now_ns: u64, want: u64, least: u64) -> Result<u64, u64> {
         if self.rate_per_s == 0 {
@@ -129,9 +136,10 @@ mod tests {
         for rate in [10, 700, 50_000] {
             let mut pace = Pace::new(rate).with_burst(16_000_000);
             let (mut granted, mut calls) = (0, 0);
+            let step_ns = 5_000_000;
             let least = (rate / 200).max(1);
             for ms in 0..2_000 {
-                if let Ok(count) = pace.take_at_least(10 * S + ms * 1_000_000, 1_000_000, least) {
+                if let Ok(count) = pace.take_step(10 * S + ms * 1_000_000, 1_000_000, step_ns) {
                     assert!(count >= least);
                     (granted, calls) = (granted + count, calls + 1);
                 }

@@ -18,6 +18,10 @@ use crate::treasury;
 const BATCH: u32 = 500;
 /// Connections that carry batches; each call is long.
 const BATCH_CONNECTIONS: u32 = 8;
+/// Settled as fast as it is accepted.
+const UNPACED: u64 = 0;
+/// What the wallet is given in a moment of many times its rate: nearly everything waits.
+const PACE_PER_S: u64 = 5_000;
 
 /// Tells the runs within one ceiling apart.
 static RUNS: AtomicU64 = AtomicU64::new(0);
@@ -39,11 +43,19 @@ pub fn parsed_batches(options: &Options) -> anyhow::Result<f64> {
 }
 
 pub fn hongbao_singles(options: &Options) -> anyhow::Result<f64> {
-    hongbao(options, 1)
+    hongbao(options, 1, UNPACED)
 }
 
 pub fn hongbao_batches(options: &Options) -> anyhow::Result<f64> {
-    hongbao(options, BATCH)
+    hongbao(options, BATCH, UNPACED)
+}
+
+pub fn shaved_singles(options: &Options) -> anyhow::Result<f64> {
+    hongbao(options, 1, PACE_PER_S)
+}
+
+pub fn shaved_batches(options: &Options) -> anyhow::Result<f64> {
+    hongbao(options, BATCH, PACE_PER_S)
 }
 
 fn load(batch: u32) -> Load {
@@ -72,10 +84,11 @@ fn traffic(batch: u32) -> Arc<Traffic> {
     Arc::new(Traffic::new(&run, number, &load(batch)))
 }
 
-fn hongbao(options: &Options, batch: u32) -> anyhow::Result<f64> {
+fn hongbao(options: &Options, batch: u32, pace_per_s: u64) -> anyhow::Result<f64> {
     let text = "about = \"ceiling\"\narrivals = { shape = \"constant\", per_s = 1, for_s = 1 }\n\
-                [setup]\nwallet = \"embedded\"\npace_per_s = 0\n";
-    let scenario = Scenario::parse("ceiling", text, &options.folder)?;
+                [setup]\nwallet = \"embedded\"\n";
+    let mut scenario = Scenario::parse("ceiling", text, &options.folder)?;
+    scenario.setup.pace_per_s = pace_per_s;
     let folder = options.folder.join("hongbao");
     std::fs::create_dir_all(&folder)?;
     let target = Target::start(&scenario, &folder)?;

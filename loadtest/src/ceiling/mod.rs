@@ -67,9 +67,11 @@ fn rows() -> Vec<Row> {
         row("bare HTTP, singles", "requests/s", doors::bare_singles),
         row("bare HTTP, singles, JSON parsed", "requests/s", doors::parsed_singles),
         row(HONGBAO_SINGLES, "requests/s", doors::hongbao_singles),
+        row(SHAVED_SINGLES, "requests/s", doors::shaved_singles),
         row("bare HTTP, batches of 500", "items/s", doors::bare_batches),
         row("bare HTTP, batches of 500, JSON parsed", "items/s", doors::parsed_batches),
         row(HONGBAO_BATCHES, "items/s", doors::hongbao_batches),
+        row(SHAVED_BATCHES, "items/s", doors::shaved_batches),
     ];
     rows.extend(redis::rows());
     rows
@@ -77,17 +79,21 @@ fn rows() -> Vec<Row> {
 
 const HONGBAO_SINGLES: &str = "hongbao HTTP, singles, durable, settling beside";
 const HONGBAO_BATCHES: &str = "hongbao HTTP, batches of 500, durable, settling beside";
+const SHAVED_SINGLES: &str = "hongbao HTTP, singles, durable, settling at 5,000/s";
+const SHAVED_BATCHES: &str = "hongbao HTTP, batches of 500, durable, settling at 5,000/s";
 
 /// What is divided by what.
 fn ratios() -> Vec<(&'static str, &'static str)> {
     HTTP_RATIOS.into_iter().chain(redis::ratios()).collect()
 }
 
-const HTTP_RATIOS: [(&str, &str); 4] = [
+const HTTP_RATIOS: [(&str, &str); 6] = [
     (HONGBAO_SINGLES, "bare HTTP, singles"),
     (HONGBAO_SINGLES, "bare HTTP, singles, JSON parsed"),
     (HONGBAO_BATCHES, "bare HTTP, batches of 500"),
     (HONGBAO_BATCHES, "bare HTTP, batches of 500, JSON parsed"),
+    (SHAVED_SINGLES, "bare HTTP, singles"),
+    (SHAVED_BATCHES, "bare HTTP, batches of 500, JSON parsed"),
 ];
 
 /// Median, least and most over the rounds.

@@ -19,7 +19,7 @@ pub struct CeilingArgs {
     #[arg(long, value_name = "DIR", default_value = "loadtest-out/ceiling")]
     folder: PathBuf,
     /// Connections that carry single requests.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
     /// Only rows whose name has this word (HTTP, Redis, hongbao, …); may be given more than once.
     #[arg(long, value_name = "WORD")]
