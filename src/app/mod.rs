@@ -87,13 +87,21 @@ pub struct Extras {
     pub with_view: bool,
     /// In place of the wallet that the configuration names.
     pub wallet: Option<Arc<dyn RemoteWallet>>,
+    /// Without it nothing holds calls to a wallet elsewhere, where this instance is alone.
+    pub with_breaker: bool,
     /// Called on a thread of the service when it can go on no more.
     pub on_poison: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Default for Extras {
     fn default() -> Extras {
-        Extras { storage: None, with_view: true, wallet: None, on_poison: Arc::new(|| {}) }
+        Extras {
+            storage: None,
+            with_view: true,
+            wallet: None,
+            with_breaker: true,
+            on_poison: Arc::new(|| {}),
+        }
     }
 }
 
@@ -177,10 +185,14 @@ impl Service {
         let intake = Arc::new(EmbeddedIntake::new(replay.queues, journal.clone()));
         let outcomes = Arc::new(EmbeddedOutcomeLog::new(journal.clone(), FRAME_ACCEPT));
         let entries = Entries::new(journal.clone());
-        let made = link.as_ref().map(|_| breaker::make(&config, &uuid::Uuid::now_v7().to_string()));
-        let elsewhere = link.as_ref().zip(made.as_ref());
-        let wallet = wallet_of(elsewhere, &ledger, &config, &journal, &intake)?;
+        let guarded = link.as_ref().filter(|_| extras.with_breaker);
+        let made = guarded.map(|_| breaker::make(&config, &uuid::Uuid::now_v7().to_string()));
+        let wallet =
+            wallet_of(link.as_ref().map(|link| (link, made.as_ref())), &ledger, &config, &journal, &intake)?;
         let mut clerk = Clerk::new(replay.memory, entries, intake, journal.clone(), config.desk.clone());
+        if let Some(breaker) = made.as_ref().map(|made| made.breaker.clone()) {
+            clerk = clerk.with_course(Arc::new(move || breaker.course()));
+        }
         clerk.act_on_deferred(clock())?;
         let (desk, desk_thread) =
             Desk::start(clerk, clock.clone(), poison.clone(), extras.on_poison.clone())?;
@@ -339,7 +351,7 @@ fn start_breaker(
 }
 
 fn wallet_of(
-    elsewhere: Option<(&WalletLink, &Made)>,
+    elsewhere: Option<(&WalletLink, Option<&Made>)>,
     ledger: &Arc<Ledger>,
     config: &Config,
     journal: &Journal,
@@ -354,7 +366,7 @@ fn wallet_of(
         options: config.remote.clone(),
         identity: link.identity.clone(),
         slots_before: link.slots_before,
-        breaker: made.breaker.clone(),
+        breaker: made.map(|made| made.breaker.clone()),
     }))
 }
 
