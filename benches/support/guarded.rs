@@ -59,6 +59,8 @@ impl Side {
             "stored_value.kind=http".to_owned(),
             "stored_value.http.url=http://127.0.0.1:1".to_owned(),
             format!("stored_value.batch_count_max={BATCH}"),
+            // Snapshots come when they come, and would fall into some rounds only.
+            "data.checkpoint_bytes=1099511627776".to_owned(),
             "stored_value.deadline_ms=100".to_owned(),
             // More than the machine does, so that it never holds.
             "shaping.transfers_per_s=2000000".to_owned(),

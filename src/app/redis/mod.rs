@@ -238,11 +238,7 @@ impl Builder<'_> {
         let shelf = self.shelf(&news);
         let registry = self.registry(&shelf)?;
         let intake = self.intake(&registry, &news)?;
-        let hearing = Arc::new(Hearing::new(
-            self.config.fair_queue_count,
-            self.config.desk.transfers_per_s,
-            self.clock.clone(),
-        ));
+        let hearing = self.hearing();
         let view = self.view(&folder, &hearing)?;
         let log = self.log(&shelf, books.as_ref(), &view, &news)?;
         let suspects = Arc::new(Suspects::none(Arc::new(RedisSuspects::new(&self.redis.board, &self.keys)?)));
@@ -272,7 +268,6 @@ impl Builder<'_> {
         let (owner, standing, cell) =
             self.owner(identity, &view, &breaker, (&intake, &shelf, &registry, &suspects, &hearing))?;
         let sight = sentry.sight();
-        self.hear(&hearing, (&intake, &standing), breaker.as_ref());
         let outlook = self.outlook(&sight, &standing, &registry, (&intake, &shelf, &hearing));
         let (door, door_threads) = self.door(&registry, outlook, &intake)?;
         cell.get_or_init(|| door.clone());
@@ -630,7 +625,13 @@ impl Builder<'_> {
         let owner = Owner::start(options, (*self.keys).clone(), self.held.clone(), hooks)?;
         let standing = owner.standing();
         self.standing.get_or_init(|| standing.clone());
+        self.hear(hearing, (intake, &standing), breaker.as_ref());
         Ok((owner, standing, door))
+    }
+
+    fn hearing(&self) -> Arc<Hearing> {
+        let Config { fair_queue_count, desk, .. } = self.config;
+        Arc::new(Hearing::new(*fair_queue_count, desk.transfers_per_s, self.clock.clone()))
     }
 
     /// What the forecast is made from.
