@@ -9,12 +9,16 @@ const FADE_MS: f64 = 1_000.0;
 /// The shortest window, and the longest: what took longer was no steady work.
 const WINDOW_MS: u64 = 50;
 const WINDOW_MS_MAX: u64 = 5_000;
+/// Less than this of steady work says little: a process that has just begun is slow.
+const MEASURED_MS_MIN: u64 = 500;
 /// How far the rate goes back when work is held: the breaker takes about so long to notice that something is wrong.
 const BACK_MS: u64 = 500;
 
 #[derive(Clone, Debug, Default)]
 pub struct DrainRate {
     per_s: Option<f64>,
+    /// Time in all windows that counted.
+    measured_ms: u64,
     window: Option<Window>,
     /// The rate at the last two times that were [`BACK_MS`] apart, the older first.
     before: [(u64, Option<f64>); 2],
@@ -48,6 +52,7 @@ impl DrainRate {
             let rate = window.done as f64 * 1_000.0 / elapsed_ms as f64;
             let keep = (-(elapsed_ms as f64) / FADE_MS).exp();
             self.per_s = Some(self.per_s.map_or(rate, |per_s| per_s * keep + rate * (1.0 - keep)));
+            self.measured_ms += elapsed_ms;
             self.remember(now_ms);
         }
     }
@@ -66,9 +71,9 @@ impl DrainRate {
         self.window = None;
     }
 
-    /// Requests a second; none: never measured.
+    /// Requests a second; none: never measured for long enough.
     pub fn per_s(&self) -> Option<f64> {
-        self.per_s
+        self.per_s.filter(|_| self.measured_ms >= MEASURED_MS_MIN)
     }
 }
 
@@ -83,13 +88,16 @@ mod tests {
     #[test]
     fn follows_the_measured_rate_while_there_is_a_backlog() {
         let mut drain = DrainRate::default();
+        run(&mut drain, 600, 400, 5, 100_000);
+        assert_eq!(drain.per_s(), None, "a slow start is no rate yet");
         run(&mut drain, 1_000, 5_000, 50, 100_000);
-        assert_eq!(drain.per_s().map(f64::round), Some(5_000.0));
+        let steady = drain.per_s().unwrap();
+        assert!((4_950.0..=5_000.0).contains(&steady), "{steady}");
         run(&mut drain, 6_000, 20_000, 1, 3);
-        assert_eq!(drain.per_s().map(f64::round), Some(5_000.0), "a trickle is not a slow wallet");
+        assert_eq!(drain.per_s(), Some(steady), "a trickle is not a slow wallet");
         drain.done(29_000, 1, 0);
         drain.done(33_000, 50, 100_000);
-        assert_eq!(drain.per_s().map(f64::round), Some(5_000.0), "nor is the pause before a burst");
+        assert_eq!(drain.per_s(), Some(steady), "nor is the pause before a burst");
         run(&mut drain, 33_010, 3_000, 15, 100_000);
         let slow = drain.per_s().unwrap();
         assert!((1_500.0..1_700.0).contains(&slow), "{slow}: three seconds of a third");

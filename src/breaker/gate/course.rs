@@ -1,8 +1,8 @@
 //! What the breaker has decided about the time to come, for whoever forecasts when work will be done.
 //!
-//! What holds: while it is open the time told is the time still closed, which the policy doubles with each failure, so that
-//! it is about as long as the outage already is; past the longest it closes for, the outage is taken to last as long again.
-//! So is what an operator opened.
+//! What holds: while it is open the time told is the time until it is tried again, which the policy doubles with each
+//! failure, and no less than half of the longest of these: what opens a breaker is seldom over at the first try. Past twice the
+//! longest the outage is taken to last as long again as it did beyond that; so is what an operator opened.
 
 use super::super::policy::{NEVER_MS, Phase};
 use super::{Governor, MS};
@@ -26,6 +26,7 @@ impl Governor {
         let ramp = |permille: u64, first_ms| {
             Some(Ramp { per_s: cap * permille as f64 / 1_000.0, first_ms, step_ms, growth })
         };
+        let least_ms = trial_ms.max(settings.open_ms_max / 2).max(again_ms);
         let whole = ramp(settings.ramp_start_permille, step_ms);
         let (held_ms, ramp) = match self.state.phase {
             Phase::Closed => (0, None),
@@ -36,7 +37,7 @@ impl Governor {
             Phase::Open { .. } => {
                 let believed_ms = self.believed_until_ns.saturating_sub(now_ns) / MS;
                 let closed_ms = believed_ms.saturating_sub(settings.grace_ms);
-                ((closed_ms + trial_ms).max(again_ms), whole)
+                ((closed_ms + trial_ms).max(least_ms), whole)
             }
         };
         Course {
@@ -46,5 +47,44 @@ impl Governor {
             call_ms: self.rate_limit.latency_floor_ns().map_or(0, |ns| ns / MS),
             is_free: self.state.phase == Phase::Closed && self.vote.tripped_at_ms().is_none(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::policy::Settings;
+
+    #[test]
+    fn what_is_decided_of_the_time_to_come() {
+        let settings = Settings { rate_per_s: 1_000, open_ms_max: 4_000, ..Settings::default() };
+        let governor = |phase, down_since_ms: u64, believed_ms: u64| {
+            let mut governor = Governor::new("one", 10, settings.clone());
+            governor.state.phase = phase;
+            governor.down_since_ns = Some(down_since_ms * MS);
+            governor.believed_until_ns = (believed_ms + settings.grace_ms) * MS;
+            governor
+        };
+        let (open, never) = (Phase::Open { until_ms: 7 }, Phase::Open { until_ms: NEVER_MS });
+        // phase, since when, believed until when; what is held; the clock stands at 60 s
+        let table = [
+            (open, 59_900, 60_400, 2_000),
+            (open, 56_000, 63_500, 3_740),
+            (open, 30_000, 63_500, 22_000),
+            (never, 59_000, 0, 1_000),
+            (never, 59_990, 0, 240),
+            (never, 10_000, 0, 50_000),
+            (Phase::HalfOpen, 59_000, 0, 240),
+            (Phase::HalfOpen, 30_000, 0, 22_000),
+            (Phase::Ramp { cap_permille: 500, step_at_ms: 7 }, 30_000, 0, 0),
+        ];
+        for (phase, since_ms, believed_ms, held_ms) in table {
+            let course = governor(phase, since_ms, believed_ms).course(60_000 * MS);
+            assert_eq!((course.held_ms, course.is_free), (held_ms, false), "{phase:?} since {since_ms}");
+            let starts = if matches!(phase, Phase::Ramp { .. }) { 500.0 } else { 100.0 };
+            assert_eq!(course.ramp.map(|ramp| ramp.per_s), Some(starts), "{phase:?}");
+        }
+        let closed = governor(Phase::Closed, 0, 0).course(60_000 * MS);
+        assert_eq!(closed, Course::paced(1_000));
     }
 }
