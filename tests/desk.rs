@@ -5,11 +5,12 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hongbao::app::{Extras, Service};
+use hongbao::app::{Extras, Service, now_ms};
 use hongbao::config::{Sources, load};
 use hongbao::digest::Stamper;
-use hongbao::domain::{Amount, Campaign, Currency, Kind, Lane, Request, Status};
+use hongbao::domain::{Amount, Campaign, Currency, Kind, Lane, Refusal, Request, Status};
 use hongbao::intake::desk::{CampaignChange, Decision};
+use hongbao::intake::{Intake, QueueId};
 
 struct Desk {
     service: Option<Service>,
@@ -210,4 +211,44 @@ fn what_waits_for_money_does_not_spoil_the_estimate_for_others() {
         other => panic!("not accepted: {other:?}"),
     }
     desk.await_status("r-1", Status::Succeeded);
+}
+
+#[test]
+fn a_flood_shuts_the_door_for_its_own_queue_and_what_cannot_be_done_in_time_is_refused() {
+    let mut desk = Desk::start(&["shaping.transfers_per_s=1000", "accept.wait_s_max=10"]);
+    let fair = desk.service().desk.intake.fair_queue_count();
+    let queue = |campaign| QueueId::of(Lane::Bulk, campaign, fair);
+    assert_ne!(queue("flood"), queue("calm"), "or the test shows nothing");
+    desk.open("flood", 1_000_000);
+    desk.open("calm", 1_000_000);
+    desk.hold(true);
+    let mut accepted = 0;
+    for round in 0..12 {
+        let pays = (0..1_000).map(|n| desk.pay("flood", &format!("f-{round}-{n}"), "")).collect();
+        let decisions = desk.submit(pays);
+        accepted += decisions.iter().filter(|told| matches!(told, Decision::Accepted { .. })).count();
+        if let Some(Decision::Refused(refused)) = decisions.last() {
+            assert_eq!((refused.code, refused.retry_after_s), (Refusal::BacklogFull, Some(1)), "{refused:?}");
+        }
+    }
+    assert!((9_900..=10_100).contains(&accepted), "{accepted} in ten seconds at 1,000/s");
+
+    let mut wait_ms = |campaign: &str, id: &str, in_ms: u64| {
+        let not_after = if in_ms == 0 { 0 } else { now_ms() + in_ms };
+        let request = Request::new(Kind::Disbursement, "shop", id, campaign, amount(1), currency());
+        let pay = desk.stamper.encode(Request { party: "ann", not_after, ..request });
+        match desk.submit(vec![pay]).remove(0) {
+            Decision::Accepted { accepted_at, estimated_completion_at } => {
+                Ok(estimated_completion_at - accepted_at)
+            }
+            Decision::Refused(refused) => Err(refused.code),
+            Decision::Repeated(_) => panic!("{id} is new"),
+        }
+    };
+    let calm = wait_ms("calm", "c-1", 5_000).expect("it is not the one that floods");
+    assert!(calm <= 20, "in turns with the flood: {calm} ms");
+    assert_eq!(wait_ms("flood", "f-soon", 5_000), Err(Refusal::Expired));
+    assert_eq!(wait_ms("flood", "f-any", 0), Err(Refusal::BacklogFull));
+    desk.hold(false);
+    desk.await_status("c-1", Status::Succeeded);
 }

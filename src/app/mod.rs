@@ -87,13 +87,21 @@ pub struct Extras {
     pub with_view: bool,
     /// In place of the wallet that the configuration names.
     pub wallet: Option<Arc<dyn RemoteWallet>>,
+    /// Without it nothing holds calls to a wallet elsewhere, where this instance is alone.
+    pub with_breaker: bool,
     /// Called on a thread of the service when it can go on no more.
     pub on_poison: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Default for Extras {
     fn default() -> Extras {
-        Extras { storage: None, with_view: true, wallet: None, on_poison: Arc::new(|| {}) }
+        Extras {
+            storage: None,
+            with_view: true,
+            wallet: None,
+            with_breaker: true,
+            on_poison: Arc::new(|| {}),
+        }
     }
 }
 
@@ -177,10 +185,10 @@ impl Service {
         let intake = Arc::new(EmbeddedIntake::new(replay.queues, journal.clone()));
         let outcomes = Arc::new(EmbeddedOutcomeLog::new(journal.clone(), FRAME_ACCEPT));
         let entries = Entries::new(journal.clone());
-        let made = link.as_ref().map(|_| breaker::make(&config, &uuid::Uuid::now_v7().to_string()));
-        let elsewhere = link.as_ref().zip(made.as_ref());
-        let wallet = wallet_of(elsewhere, &ledger, &config, &journal, &intake)?;
-        let mut clerk = Clerk::new(replay.memory, entries, intake, journal.clone(), config.desk.clone());
+        let made = made_for(link.as_ref().filter(|_| extras.with_breaker), &config);
+        let wallet = wallet_of((&link, &made), &ledger, &config, &journal, &intake)?;
+        let clerk = Clerk::new(replay.memory, entries, intake, journal.clone(), config.desk.clone());
+        let mut clerk = guided(clerk, made.as_ref());
         clerk.act_on_deferred(clock())?;
         let (desk, desk_thread) =
             Desk::start(clerk, clock.clone(), poison.clone(), extras.on_poison.clone())?;
@@ -317,6 +325,17 @@ fn link(
     wallet.map(|wallet| WalletLink::new(wallet, config, path)).transpose()
 }
 
+/// What says whether a wallet elsewhere is called; alone, an instance names itself anew each time.
+fn made_for(link: Option<&WalletLink>, config: &Config) -> Option<Made> {
+    link.map(|_| breaker::make(config, &uuid::Uuid::now_v7().to_string()))
+}
+
+/// A desk that knows what the breaker has decided.
+fn guided(clerk: Clerk, made: Option<&Made>) -> Clerk {
+    let Some(breaker) = made.map(|made| made.breaker.clone()) else { return clerk };
+    clerk.with_course(Arc::new(move || breaker.course()))
+}
+
 /// The breaker of an instance that shares with nobody.
 fn start_breaker(
     made: Made,
@@ -339,13 +358,13 @@ fn start_breaker(
 }
 
 fn wallet_of(
-    elsewhere: Option<(&WalletLink, &Made)>,
+    (link, made): (&Option<WalletLink>, &Option<Made>),
     ledger: &Arc<Ledger>,
     config: &Config,
     journal: &Journal,
     intake: &EmbeddedIntake,
 ) -> anyhow::Result<Wallet> {
-    let Some((link, made)) = elsewhere else { return Ok(Wallet::Here(ledger.clone())) };
+    let Some(link) = link else { return Ok(Wallet::Here(ledger.clone())) };
     Ok(Wallet::Elsewhere(Remote {
         wallet: link.wallet.clone(),
         runtime: link.runtime.handle().clone(),
@@ -354,7 +373,7 @@ fn wallet_of(
         options: config.remote.clone(),
         identity: link.identity.clone(),
         slots_before: link.slots_before,
-        breaker: made.breaker.clone(),
+        breaker: made.as_ref().map(|made| made.breaker.clone()),
     }))
 }
 

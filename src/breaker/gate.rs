@@ -14,6 +14,7 @@
 //!
 //! Absent: clocks, threads, messages, the queue of what waits.
 
+mod course;
 mod solo;
 mod status;
 #[cfg(test)]
@@ -100,6 +101,8 @@ pub struct Governor {
     state: State,
     /// By this clock: until when an open breaker is believed without the board.
     believed_until_ns: u64,
+    /// Since when, by this clock, the breaker has not been closed.
+    down_since_ns: Option<u64>,
     permit_until_ns: u64,
     probe_flying: bool,
     probes_ok: u64,
@@ -133,6 +136,7 @@ impl Governor {
             seen: None,
             state: State { version: 0, epoch: 0, ..State::new(settings, 0) },
             believed_until_ns: 0,
+            down_since_ns: None,
             permit_until_ns: 0,
             probe_flying: false,
             probes_ok: 0,
@@ -454,6 +458,10 @@ impl Governor {
         self.wants_beat |= state.phase.as_str() != self.state.phase.as_str();
         self.vote.set_rule(vote_rule(&state.settings));
         self.state = state.clone();
+        self.down_since_ns = match state.phase {
+            Phase::Closed => None,
+            Phase::Open { .. } | Phase::HalfOpen | Phase::Ramp { .. } => self.down_since_ns.or(Some(now_ns)),
+        };
         self.believe(now_ns, board_now_ms);
     }
 

@@ -14,10 +14,11 @@ use serde::Deserialize;
 use super::client::Connection;
 use super::crowd::Crowd;
 use super::dice::Use;
+use super::estimates::Errors;
 use super::reading;
 use super::script::CURRENCY;
 use super::tally::{Entry, Expect, latencies};
-use crate::domain::Amount;
+use crate::domain::{Amount, UnixMs};
 use crate::request::rfc3339;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -41,6 +42,16 @@ struct Standing {
     status: String,
     accepted_at: String,
     settled_at: Option<String>,
+}
+
+impl Standing {
+    /// When it was accepted and when paid, as the service tells its times (to the millisecond); none if it was not, or
+    /// was taken back later: its last time is another then.
+    fn paid(&self) -> Option<(UnixMs, UnixMs)> {
+        let settled_at = self.settled_at.as_deref().and_then(rfc3339::parse);
+        let accepted_at = rfc3339::parse(&self.accepted_at);
+        (self.status == "SUCCEEDED").then(|| accepted_at.zip(settled_at)).flatten()
+    }
 }
 
 /// A call whose requests are counted one by one.
@@ -166,20 +177,30 @@ impl Crowd {
         Ok(all)
     }
 
-    /// Microseconds from accepted to settled of every single that succeeded, as the service tells its times
-    /// (to the millisecond). Reversed ones are left out: their last time is another.
+    /// Microseconds from accepted to settled of every single that succeeded.
     pub async fn settle_latency(&self) -> anyhow::Result<Histogram<u64>> {
         let mut connection = Connection::new(self.address, self.halt.clone());
         let packets: Vec<u32> = self.script.singles().collect();
         let standings = self.look_up(&mut connection, &packets).await?;
         let mut latency = latencies();
-        for standing in &standings {
-            let settled_at = standing.settled_at.as_deref().and_then(rfc3339::parse);
-            let accepted_at = rfc3339::parse(&standing.accepted_at);
-            if let ("SUCCEEDED", Some(from), Some(to)) = (&*standing.status, accepted_at, settled_at) {
-                latency.saturating_record(to.saturating_sub(from) * 1_000);
-            }
+        for (from, to) in standings.iter().filter_map(Standing::paid) {
+            latency.saturating_record(to.saturating_sub(from) * 1_000);
         }
         Ok(latency)
+    }
+
+    /// How far off the door's estimates were: of the singles, and of the last packet of each batch.
+    pub async fn estimate_errors(&self) -> anyhow::Result<Errors> {
+        let mut connection = Connection::new(self.address, self.halt.clone());
+        let estimates = self.tally.estimates();
+        let packets: Vec<u32> = estimates.iter().map(|(packet, _)| *packet).collect();
+        let standings = self.look_up(&mut connection, &packets).await?;
+        let mut errors = Errors::default();
+        for (standing, (_, told_at)) in standings.iter().zip(estimates) {
+            if let Some((accepted_at, settled_at)) = standing.paid() {
+                errors.note(accepted_at, told_at, settled_at);
+            }
+        }
+        Ok(errors)
     }
 }

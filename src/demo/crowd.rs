@@ -101,8 +101,12 @@ impl Crowd {
             };
             let answer = settled.answer;
             again |= settled.attempts > 1;
+            let mut completion_at = None;
             let fates = match call.batch {
-                None => reading::single(answer.status, &answer.body).map(|fate| vec![fate]),
+                None => {
+                    completion_at = reading::completion_at(&answer.body);
+                    reading::single(answer.status, &answer.body).map(|fate| vec![fate])
+                }
                 Some(_) => match reading::batch(answer.status, &answer.body, count) {
                     Ok(read) if read.send_again && !self.halt.is_set() => {
                         again = true;
@@ -111,13 +115,21 @@ impl Crowd {
                     }
                     Ok(read) => {
                         self.check_recognised(call, read.recognised, again);
+                        completion_at = read.completion_at;
                         Ok(read.fates)
                     }
                     Err(error) => Err(error),
                 },
             };
             match fates {
-                Ok(fates) => self.enter(call, fates, due.elapsed(), again)?,
+                Ok(fates) => {
+                    self.enter(call, fates, due.elapsed(), again)?;
+                    // An answer to a repeat tells of nothing new.
+                    if let (Some(at), Some(last), false) = (completion_at, call.packets.clone().last(), again)
+                    {
+                        self.tally.note_estimate(last, at);
+                    }
+                }
                 Err(error) => self.tally.note_given_up(count as u64, &format!("{path}: {error:#}")),
             }
             return Ok(());

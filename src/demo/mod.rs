@@ -21,6 +21,7 @@ mod campaigns;
 mod client;
 mod crowd;
 mod dice;
+mod estimates;
 mod home;
 mod meter;
 mod outage;
@@ -185,6 +186,7 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
         interrupted: done.interrupted,
         failure: done.failure.clone(),
         elsewhere: redis.as_ref().map(|_| done.settled),
+        estimates: done.estimates,
         outage: done.outage.as_ref().map(|ridden| ridden.report(&done.meter, wallet_per_s)),
     };
     let summary = Summary::of(&seen);

@@ -8,6 +8,9 @@ use anyhow::{Context, ensure};
 use hyper::StatusCode;
 use serde::Deserialize;
 
+use crate::domain::UnixMs;
+use crate::request::rfc3339;
+
 /// What became of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -28,6 +31,8 @@ pub struct Read {
     pub recognised: u64,
     /// Some were refused for now: the call is to be sent again as it is.
     pub send_again: bool,
+    /// When the last of what was accepted will be done, as the door estimates.
+    pub completion_at: Option<UnixMs>,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +53,17 @@ struct BatchAccepted {
     accepted_count: u64,
     duplicate_count: u64,
     refused: Vec<RefusedItem>,
+}
+
+#[derive(Deserialize)]
+struct Estimated {
+    estimated_completion_at: Option<String>,
+}
+
+/// When what an answer accepts will be done, as the door estimates.
+pub fn completion_at(body: &[u8]) -> Option<UnixMs> {
+    let Estimated { estimated_completion_at } = serde_json::from_slice(body).ok()?;
+    rfc3339::parse(&estimated_completion_at?)
 }
 
 /// Whether a refusal passes by itself.
@@ -90,7 +106,7 @@ pub fn batch(status: StatusCode, body: &[u8], count: usize) -> anyhow::Result<Re
             fates.get_mut(index).with_context(|| format!("the door refuses item {index} of {count}"))?;
         *fate = Fate::Refused(code);
     }
-    Ok(Read { fates, recognised, send_again })
+    Ok(Read { fates, recognised, send_again, completion_at: completion_at(body) })
 }
 
 #[cfg(test)]
@@ -123,7 +139,9 @@ mod tests {
         let conflict = Fate::Refused("id_conflict".to_owned());
         let ack = Fate::Acknowledged;
         assert_eq!(read.fates, [ack.clone(), conflict, ack.clone(), ack]);
-        assert_eq!((read.recognised, read.send_again), (1, false));
+        assert_eq!((read.recognised, read.send_again, read.completion_at), (1, false, None));
+        let told = some.replacen('{', r#"{"estimated_completion_at":"1970-01-01T00:00:01.500Z","#, 1);
+        assert_eq!(check(202, &told, 4).unwrap().completion_at, Some(1_500));
         assert_eq!(check(202, some, 5), None, "an item it says nothing of");
         let passing =
             r#"{"accepted_count":0,"duplicate_count":1,"refused":[{"index":1,"code":"backlog_full"}]}"#;

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::DemoArgs;
 use super::client::Halt;
 use super::crowd::Crowd;
+use super::estimates;
 use super::home::Home;
 use super::meter::Meter;
 use super::outage::{Outage, Progress, Ridden};
@@ -40,6 +41,7 @@ pub struct Done {
     pub counts: Counts,
     pub accept_us: Histogram<u64>,
     pub settle_us: Histogram<u64>,
+    pub estimates: Option<estimates::Report>,
     pub meter: Meter,
     /// Where the wallet went down on the way.
     pub outage: Option<Ridden>,
@@ -57,7 +59,14 @@ struct Driven {
     burst: (u64, Duration),
     durability: String,
     settle_us: Histogram<u64>,
+    estimates: Option<estimates::Report>,
     outage: Option<Ridden>,
+}
+
+impl Driven {
+    fn new(burst: (u64, Duration), durability: String) -> Driven {
+        Driven { burst, durability, settle_us: latencies(), estimates: None, outage: None }
+    }
 }
 
 fn runtime(name: &str, threads: usize) -> anyhow::Result<Runtime> {
@@ -178,17 +187,18 @@ pub fn perform(
     let mut failure = poison.reason().map(|reason| format!("the service stopped itself: {reason}"));
     let driven = driven.unwrap_or_else(|error| {
         failure.get_or_insert(format!("{error:#}"));
-        Driven { burst: (0, Duration::ZERO), durability: String::new(), settle_us: latencies(), outage: None }
+        Driven::new((0, Duration::ZERO), String::new())
     });
     if let Err(error) = stopped {
         failure.get_or_insert(format!("the service did not stop well: {error:#}"));
     }
-    let Driven { burst, durability, settle_us, outage } = driven;
+    let Driven { burst, durability, settle_us, estimates, outage } = driven;
     let interrupted = halt.is_set() && failure.is_none();
     Ok(Done {
         counts,
         accept_us,
         settle_us,
+        estimates,
         meter,
         outage,
         burst,
@@ -233,7 +243,7 @@ async fn drive(crowd: Arc<Crowd>, watch: &Watch<'_>, progress: &Progress) -> any
     let before = crowd.tally.counts().accepted;
     let took = crowd.clone().burst().await?;
     let burst = (crowd.tally.counts().accepted - before, took);
-    let mut driven = Driven { burst, durability, settle_us: latencies(), outage: None };
+    let mut driven = Driven::new(burst, durability);
     if crowd.halt.is_set() {
         return Ok(driven);
     }
@@ -242,6 +252,8 @@ async fn drive(crowd: Arc<Crowd>, watch: &Watch<'_>, progress: &Progress) -> any
     wait_drained(&crowd, watch).await?;
     if !crowd.halt.is_set() {
         driven.settle_us = crowd.settle_latency().await.context("how long settling took")?;
+        let errors = crowd.estimate_errors().await.context("how far off the estimates were")?;
+        driven.estimates = errors.report();
     }
     Ok(driven)
 }

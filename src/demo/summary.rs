@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::home::Before;
 use super::meter::{Curve, Meter};
-use super::outage;
 use super::picture::{grouped, seconds};
 use super::tally::Counts;
+use super::{estimates, outage};
 use crate::audit::Report;
 use crate::domain::Status;
 
@@ -54,6 +54,7 @@ pub struct Seen<'a> {
     /// Where the requests were not in the journal that was audited: final outcomes by the service's own count, all,
     /// succeeded and failed. The audit then holds the client's list against the wallet's books.
     pub elsewhere: Option<(u64, u64, u64)>,
+    pub estimates: Option<estimates::Report>,
     pub outage: Option<outage::Report>,
 }
 
@@ -86,6 +87,9 @@ pub struct Summary {
     pub refused_by_code: BTreeMap<String, u64>,
     pub settle_us_sampled: u64,
     pub retried: u64,
+    /// What the door told of when a request would be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimates: Option<estimates::Report>,
     /// Where the wallet went down on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outage: Option<outage::Report>,
@@ -125,6 +129,7 @@ impl Summary {
             refused_by_code: counts.refused.clone(),
             settle_us_sampled: seen.settle_us.len(),
             retried: counts.retried,
+            estimates: seen.estimates,
             outage: seen.outage.clone(),
             complaints: complaints(seen),
         }
@@ -182,6 +187,9 @@ impl Summary {
             let line =
                 format!("             half of them within {half} of being accepted, the last after {last}");
             lines.insert(lines.len() - 1, line);
+        }
+        if let Some(estimates) = &self.estimates {
+            lines.insert(lines.len() - 1, estimates.words());
         }
         if let Some(outage) = &self.outage {
             let at = lines.len() - 1;
@@ -326,6 +334,11 @@ mod tests {
             interrupted: false,
             failure: None,
             elsewhere: None,
+            estimates: Some(estimates::Report {
+                count: 9,
+                error_percent_median: 1.5,
+                error_percent_p90: 12.0,
+            }),
             outage: None,
         })
     }
@@ -348,7 +361,9 @@ mod tests {
         assert_eq!((json["accept_per_s"].as_u64(), json["refused"].as_u64()), (Some(100), Some(4)));
         let p50 = json["accept_us"]["p50"].as_u64().unwrap();
         assert!((499_000..=501_000).contains(&p50), "{p50}");
-        assert!(summary.words(10).ends_with("settled exactly once"));
+        assert_eq!(json["estimates"]["error_percent_p90"].as_f64(), Some(12.0));
+        let words = summary.words(10);
+        assert!(words.ends_with("settled exactly once") && words.contains("1.5 % (median), 12.0 % (p90)"));
     }
 
     #[test]

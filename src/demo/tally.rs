@@ -13,6 +13,7 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 
 use super::reading::Fate;
+use crate::domain::UnixMs;
 use crate::gateway::DEFAULT_CLIENT;
 
 /// The longest time that is told apart, in microseconds: an hour.
@@ -88,6 +89,8 @@ pub struct Entry<'a> {
 struct Inner {
     counts: Counts,
     accept_us: Histogram<u64>,
+    /// Packets, and when they would be done as the door told.
+    estimates: Vec<(u32, UnixMs)>,
     acks: BufWriter<File>,
 }
 
@@ -100,7 +103,7 @@ impl Tally {
         let file = file.with_context(|| format!("the acks file {} cannot be written", acks.display()))?;
         let accept_us = latencies();
         let acks = BufWriter::with_capacity(1 << 16, file);
-        Ok(Tally(Mutex::new(Inner { counts: Counts::default(), accept_us, acks })))
+        Ok(Tally(Mutex::new(Inner { counts: Counts::default(), accept_us, estimates: Vec::new(), acks })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -146,6 +149,14 @@ impl Tally {
     /// One call was acknowledged so long after it was due.
     pub fn note_latency(&self, us: u64) {
         self.lock().accept_us.saturating_record(us);
+    }
+
+    pub fn note_estimate(&self, packet: u32, at: UnixMs) {
+        self.lock().estimates.push((packet, at));
+    }
+
+    pub fn estimates(&self) -> Vec<(u32, UnixMs)> {
+        self.lock().estimates.clone()
     }
 
     pub fn counts(&self) -> Counts {

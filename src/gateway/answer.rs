@@ -142,6 +142,8 @@ pub struct AcceptedBody {
     duplicate_check: Option<String>,
     #[schema(format = DateTime)]
     accepted_at: String,
+    /// A median (p50), from the place in line and the rate at which the line moves: as many are done before it as
+    /// after, as long as the wallet goes on as it does. No promise.
     #[schema(format = DateTime)]
     estimated_completion_at: String,
 }
@@ -225,6 +227,7 @@ pub struct BatchAcceptedBody<'a> {
     /// "deferred" where ids were not looked up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_check: Option<&'static str>,
+    /// Of the last of what was accepted now; a median (p50).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub estimated_completion_at: Option<Rfc3339>,

@@ -4,8 +4,9 @@
 //! wants to hear of durable outcomes. A queue is a lane and one of its fair queues; campaigns are hashed over the fair
 //! queues, which are served in turn, so that one campaign cannot starve another. What holds: an element is
 //! read in order, and is gone only once its queue was acknowledged past it; reading changes nothing durable.
-//! Settling is not known here.
+//! [`admission`] is what both intakes refuse for want of time or room. Settling is not known here.
 
+pub mod admission;
 pub mod desk;
 pub mod embedded;
 pub mod redis;
@@ -34,6 +35,11 @@ impl QueueId {
     /// Its position among all queues, in the order of service.
     pub fn position(self, fair_queue_count: u8) -> usize {
         self.lane as usize * usize::from(fair_queue_count) + usize::from(self.fair)
+    }
+
+    /// Its position among those that are paced, in the order of service; none: it is not.
+    pub fn paced_position(self, fair_queue_count: u8) -> Option<usize> {
+        self.position(fair_queue_count).checked_sub(usize::from(fair_queue_count))
     }
 }
 

@@ -87,7 +87,8 @@ const CURRENCY: Field = must("currency", Form::Currency, "ISO 4217 code.");
 const REMARK: Field = may("remark", Form::Text(REMARK_BYTES_MAX), "Free text.");
 const LANE: Field = may("lane", Form::Lane, "The campaign's lane where unset.");
 const NOT_BEFORE: Field = may("not_before", Form::Time, "Not settled before this time.");
-const NOT_AFTER: Field = may("not_after", Form::Time, "Expires if not settled by this time.");
+const NOT_AFTER: Field =
+    may("not_after", Form::Time, "Expires if not settled by this time; refused if that is to be expected.");
 const METADATA: Field = may("metadata", Form::Object(METADATA_BYTES_MAX), "Kept as sent.");
 
 const fn optional(field: Field) -> Field {

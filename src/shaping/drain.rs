@@ -1,54 +1,79 @@
-//! How fast work is being done, and therefore how long a backlog will take.
+//! How fast work is being done, while there is more of it than can be done.
 //!
-//! The rate is an exponentially weighted mean over the time in which there was a backlog: idle time says
-//! nothing about what the wallet can do. Before anything was measured, the configured pace stands in.
+//! The rate is an exponentially weighted mean over windows at both ends of which at least as much was waiting to be taken
+//! as was done in between: a trickle says nothing about what the wallet can do, and neither does an idle night. Time in
+//! which the breaker holds work back is left out, and with it what led there ([`DrainRate::hold`]). Absent: clocks.
 
 /// Time over which old measurements fade to 1/e.
-const FADE_MS: f64 = 2_000.0;
-/// What is assumed where nothing is configured and nothing was measured yet.
-const RATE_UNKNOWN_PER_S: f64 = 100_000.0;
+const FADE_MS: f64 = 1_000.0;
+/// The shortest window, and the longest: what took longer was no steady work.
+const WINDOW_MS: u64 = 50;
+const WINDOW_MS_MAX: u64 = 5_000;
+/// Less than this of steady work says little: a process that has just begun is slow.
+const MEASURED_MS_MIN: u64 = 500;
+/// How far the rate goes back when work is held: the breaker takes about so long to notice that something is wrong.
+const BACK_MS: u64 = 500;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DrainRate {
-    per_s: f64,
-    measured_at_ms: u64,
-    pending: u64,
-    limit_per_s: u64,
-    measured: bool,
+    per_s: Option<f64>,
+    /// Time in all windows that counted.
+    measured_ms: u64,
+    window: Option<Window>,
+    /// The rate at the last two times that were [`BACK_MS`] apart, the older first.
+    before: [(u64, Option<f64>); 2],
+    is_held: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since_ms: u64,
+    /// Waiting to be taken when it began.
+    unread: u64,
+    done: u64,
 }
 
 impl DrainRate {
-    /// `limit_per_s`: the configured pace, 0 for none.
-    pub fn new(limit_per_s: u64) -> DrainRate {
-        let per_s = if limit_per_s == 0 { RATE_UNKNOWN_PER_S } else { limit_per_s as f64 };
-        DrainRate { per_s, measured_at_ms: 0, pending: 0, limit_per_s, measured: false }
-    }
-
-    /// `count` requests were finished, the last of them at `now_ms`; `backlog` says whether more wait.
-    pub fn done(&mut self, now_ms: u64, count: u64, backlog: bool) {
-        self.pending += count;
-        let elapsed_ms = now_ms.saturating_sub(self.measured_at_ms);
-        if elapsed_ms < 50 {
+    /// `count` requests were finished, the last of them at `now_ms`; `unread` wait to be taken.
+    pub fn done(&mut self, now_ms: u64, count: u64, unread: u64) {
+        self.is_held = false;
+        let Some(mut window) = self.window else {
+            self.window = Some(Window { since_ms: now_ms, unread, done: 0 });
+            return;
+        };
+        window.done += count;
+        let elapsed_ms = now_ms.saturating_sub(window.since_ms);
+        if elapsed_ms < WINDOW_MS {
+            self.window = Some(window);
             return;
         }
-        if backlog && self.measured_at_ms > 0 && elapsed_ms < 5_000 {
-            let rate = self.pending as f64 * 1_000.0 / elapsed_ms as f64;
-            let keep = if self.measured { (-(elapsed_ms as f64) / FADE_MS).exp() } else { 0.0 };
-            self.per_s = self.per_s * keep + rate * (1.0 - keep);
-            self.measured = true;
+        self.window = Some(Window { since_ms: now_ms, unread, done: 0 });
+        if window.done > 0 && window.unread.min(unread) >= window.done && elapsed_ms <= WINDOW_MS_MAX {
+            let rate = window.done as f64 * 1_000.0 / elapsed_ms as f64;
+            let keep = (-(elapsed_ms as f64) / FADE_MS).exp();
+            self.per_s = Some(self.per_s.map_or(rate, |per_s| per_s * keep + rate * (1.0 - keep)));
+            self.measured_ms += elapsed_ms;
+            self.remember(now_ms);
         }
-        self.measured_at_ms = now_ms;
-        self.pending = 0;
     }
 
-    pub fn per_s(&self) -> f64 {
-        let limit = if self.limit_per_s == 0 { f64::INFINITY } else { self.limit_per_s as f64 };
-        self.per_s.clamp(1.0, limit.max(1.0))
+    fn remember(&mut self, now_ms: u64) {
+        if now_ms >= self.before[1].0 + BACK_MS {
+            self.before = [self.before[1], (now_ms, self.per_s)];
+        }
     }
 
-    /// Milliseconds until a request behind `backlog` others is done.
-    pub fn wait_ms(&self, backlog: u64) -> u64 {
-        (backlog as f64 * 1_000.0 / self.per_s()) as u64
+    /// Work is held back from now on, whatever could be done: what was measured last was the failure.
+    pub fn hold(&mut self) {
+        if !std::mem::replace(&mut self.is_held, true) {
+            self.per_s = self.before[0].1.or(self.before[1].1).or(self.per_s);
+        }
+        self.window = None;
+    }
+
+    /// Requests a second; none: never measured for long enough.
+    pub fn per_s(&self) -> Option<f64> {
+        self.per_s.filter(|_| self.measured_ms >= MEASURED_MS_MIN)
     }
 }
 
@@ -56,30 +81,37 @@ impl DrainRate {
 mod tests {
     use super::*;
 
-    #[test]
-    fn follows_the_measured_rate_while_there_is_a_backlog() {
-        let mut drain = DrainRate::new(0);
-        let mut now = 1_000;
-        for _ in 0..200 {
-            now += 100;
-            drain.done(now, 500, true);
-        }
-        assert!((drain.per_s() - 5_000.0).abs() < 50.0, "{}", drain.per_s());
-        assert_eq!(drain.wait_ms(10_000) / 100, 20);
-        for _ in 0..200 {
-            now += 100;
-            drain.done(now, 1, false);
-        }
-        assert!((drain.per_s() - 5_000.0).abs() < 50.0, "a quiet night is not a slow wallet");
+    fn run(drain: &mut DrainRate, from_ms: u64, for_ms: u64, count: u64, unread: u64) {
+        (from_ms..from_ms + for_ms).step_by(10).for_each(|now| drain.done(now, count, unread));
     }
 
     #[test]
-    fn the_configured_pace_stands_in_and_bounds() {
-        let mut drain = DrainRate::new(2_000);
-        assert_eq!(drain.wait_ms(4_000), 2_000);
-        for step in 1..50 {
-            drain.done(step * 100, 100_000, true);
-        }
-        assert_eq!(drain.wait_ms(4_000), 2_000);
+    fn follows_the_measured_rate_while_there_is_a_backlog() {
+        let mut drain = DrainRate::default();
+        run(&mut drain, 600, 400, 5, 100_000);
+        assert_eq!(drain.per_s(), None, "a slow start is no rate yet");
+        run(&mut drain, 1_000, 5_000, 50, 100_000);
+        let steady = drain.per_s().unwrap();
+        assert!((4_950.0..=5_000.0).contains(&steady), "{steady}");
+        run(&mut drain, 6_000, 20_000, 1, 3);
+        assert_eq!(drain.per_s(), Some(steady), "a trickle is not a slow wallet");
+        drain.done(29_000, 1, 0);
+        drain.done(33_000, 50, 100_000);
+        assert_eq!(drain.per_s(), Some(steady), "nor is the pause before a burst");
+        run(&mut drain, 33_010, 3_000, 15, 100_000);
+        let slow = drain.per_s().unwrap();
+        assert!((1_500.0..1_700.0).contains(&slow), "{slow}: three seconds of a third");
+    }
+
+    #[test]
+    fn what_led_to_a_hold_and_the_hold_itself_are_left_out() {
+        let mut drain = DrainRate::default();
+        run(&mut drain, 1_000, 5_000, 50, 100_000);
+        run(&mut drain, 6_000, 400, 5, 100_000);
+        assert!(drain.per_s().unwrap() < 4_000.0);
+        (0..10).for_each(|_| drain.hold());
+        assert_eq!(drain.per_s().map(f64::round), Some(5_000.0));
+        run(&mut drain, 12_000, 1_000, 50, 100_000);
+        assert_eq!(drain.per_s().map(f64::round), Some(5_000.0));
     }
 }

@@ -101,6 +101,12 @@ impl Limit {
         self.value.map(|value| value as u64)
     }
 
+    /// What the fastest call of late took, if there was one.
+    pub fn latency_floor_ns(&self) -> Option<u64> {
+        let floor_ns = self.latency_floors_ns[0].min(self.latency_floors_ns[1]);
+        (floor_ns < u64::MAX).then_some(floor_ns)
+    }
+
     /// Starts over from `value`: after an outage nothing is known, and what was measured in it least of all.
     pub fn restart(&mut self, now_ns: u64) {
         let (measure, floor) = (self.measure, self.floor as u64);

@@ -1,8 +1,11 @@
 //! What the door says when Redis stands still, is full, is gone, or may not be used; and that a retry is safe then.
 
+use std::sync::Arc;
+
 use hongbao::domain::Status;
 use hongbao::gateway::port::{Accepting, Looking, Verdict};
 use hongbao::intake::redis::door::{DoorOptions, Outlook};
+use hongbao::shaping::Promises;
 
 use crate::support::{PATIENCE, await_until};
 use crate::world::{World, batch, owner_mode, pay, submission, told, word};
@@ -102,7 +105,11 @@ async fn admission_never_hides_what_is_known() {
     // outlook, of a new one, of a known one
     let table = [
         (Outlook { backlog: u64::MAX / 2, ..calm.clone() }, "backlog_full", "repeated QUEUED"),
-        (Outlook { wait_ms: 1 << 40, ..calm.clone() }, "backlog_full", "repeated QUEUED"),
+        (
+            Outlook { promises: Arc::new(Promises::flat(1 << 40)), ..calm.clone() },
+            "backlog_full",
+            "repeated QUEUED",
+        ),
         (Outlook { is_full: true, ..calm.clone() }, "backlog_full", "repeated QUEUED"),
         (
             Outlook { closed: Some("Redis has lost its data".to_owned()), ..calm.clone() },

@@ -42,6 +42,12 @@ impl Sight {
         tally.probes_ok + tally.probes_failed
     }
 
+    /// Times that a call was not let go, by why.
+    pub fn held(&self) -> Vec<(&'static str, u64)> {
+        let (_, Status { tally, .. }) = self.read();
+        HELD_KINDS.into_iter().zip(tally.held).collect()
+    }
+
     /// Why the board is not heard, if it is not.
     fn lost(&self) -> Option<String> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()

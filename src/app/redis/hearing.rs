@@ -1,34 +1,69 @@
-//! Hears of every durable outcome: how fast work is done, and how long a backlog will therefore take.
+//! Hears of every durable outcome: how fast work is done, and how long what comes now will therefore take.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::app::Clock;
 use crate::intake::redis::anomaly::FleetLoad;
 use crate::intake::{Informed, Settled};
-use crate::shaping::DrainRate;
+use crate::shaping::{Course, Forecast, Others, Promises, Seen};
 
 /// Settled requests a second from which on it is a burst, and the least time that this is judged by.
 const BURST_PER_S: f64 = 10_000.0;
 const BURST_LOOK_MIN: Duration = Duration::from_millis(20);
 
+type LookAtQueues = dyn Fn(&mut Vec<Seen>) + Send + Sync;
+
+/// What the forecast asks for.
+pub struct Sources {
+    /// How the queues of the units held here stand, those that are paced.
+    pub queues: Box<LookAtQueues>,
+    /// How fast work may go.
+    pub course: Box<dyn Fn() -> Course + Send + Sync>,
+    /// What the live instances have, and this one among them, as the board has it.
+    pub fleet: Box<dyn Fn() -> (FleetLoad, FleetLoad) + Send + Sync>,
+}
+
 pub struct Hearing {
-    drain: Mutex<DrainRate>,
+    forecast: Mutex<Looking>,
+    sources: OnceLock<Sources>,
     clock: Clock,
-    /// Requests that are waiting here, as of the last look at the queues.
-    backlog: AtomicU64,
     finished: AtomicU64,
     /// When a burst was asked for last, what was finished by then, and whether it was one.
     burst: Mutex<(Instant, u64, bool)>,
 }
 
+struct Looking {
+    forecast: Forecast,
+    seen: Vec<Seen>,
+    outlook: Outlook,
+}
+
+/// What waits in the fleet, and how long what comes now will take.
+#[derive(Clone, Debug, Default)]
+pub struct Outlook {
+    pub backlog: u64,
+    pub promises: Arc<Promises>,
+}
+
 impl Hearing {
-    /// `transfers_per_s`: the configured pace, 0 for none.
-    pub fn new(transfers_per_s: u64, clock: Clock) -> Hearing {
-        let drain = Mutex::new(DrainRate::new(transfers_per_s));
+    /// `transfers_per_s`: the configured pace, 0 for none; it alone is known until there are [`Sources`].
+    pub fn new(fair_queue_count: u8, transfers_per_s: u64, clock: Clock) -> Hearing {
+        let forecast = Forecast::new(fair_queue_count, Course::paced(transfers_per_s));
+        let looking = Looking { forecast, seen: Vec::new(), outlook: Outlook::default() };
         let burst = Mutex::new((Instant::now(), 0, false));
-        Hearing { drain, clock, backlog: AtomicU64::new(0), finished: AtomicU64::new(0), burst }
+        let (sources, finished) = (OnceLock::new(), AtomicU64::new(0));
+        Hearing { forecast: Mutex::new(looking), sources, clock, finished, burst }
+    }
+
+    /// Only the first call counts.
+    pub fn hear_from(&self, sources: Sources) {
+        self.sources.get_or_init(|| sources);
+    }
+
+    fn looking(&self) -> MutexGuard<'_, Looking> {
+        self.forecast.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Final outcomes since the start.
@@ -51,33 +86,30 @@ impl Hearing {
     }
 
     pub fn per_s(&self) -> u64 {
-        self.drain.lock().unwrap_or_else(PoisonError::into_inner).per_s() as u64
+        self.looking().forecast.rate_per_s() as u64
     }
 
-    /// How long `backlog` requests of the units held here will take.
-    pub fn wait_ms(&self, backlog: u64) -> u64 {
-        self.backlog.store(backlog, Ordering::Relaxed);
-        self.drain.lock().unwrap_or_else(PoisonError::into_inner).wait_ms(backlog)
-    }
-}
-
-/// What waits in the fleet and how long it will take, for an instance that has `own` in the units it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ahead {
-    pub backlog: u64,
-    pub wait_ms: u64,
-}
-
-impl Ahead {
-    /// Units are shared out evenly: what the others have is about as much each. Whoever holds none goes by the board.
-    pub fn of(own: u64, (held, units): (u64, u64), fleet: FleetLoad, wait_ms: impl Fn(u64) -> u64) -> Ahead {
-        match own.saturating_mul(units).checked_div(held) {
-            Some(backlog) => Ahead { backlog, wait_ms: wait_ms(own) },
-            None => {
-                let measured = fleet.depth.saturating_mul(1_000).checked_div(fleet.settled_per_s);
-                Ahead { backlog: fleet.depth, wait_ms: measured.unwrap_or_else(|| wait_ms(fleet.depth)) }
-            }
+    /// As of now, or of a few milliseconds ago.
+    pub fn outlook(&self) -> Outlook {
+        let now = (self.clock)();
+        let mut looking = self.looking();
+        let Looking { forecast, seen, outlook } = &mut *looking;
+        if let (true, Some(sources)) = (forecast.is_due(now), self.sources.get()) {
+            (sources.queues)(seen);
+            let own: u64 = seen.iter().map(|queue| queue.waiting).sum();
+            let others = others((sources.fleet)());
+            let promises = Arc::new(forecast.look(now, seen, others, (sources.course)()));
+            *outlook = Outlook { backlog: own.saturating_add(others.waiting), promises };
         }
+        outlook.clone()
+    }
+}
+
+/// What the others have, out of what all have and what of it is this instance's.
+fn others((all, own): (FleetLoad, FleetLoad)) -> Others {
+    Others {
+        waiting: all.depth.saturating_sub(own.depth),
+        per_s: all.settled_per_s.saturating_sub(own.settled_per_s),
     }
 }
 
@@ -85,9 +117,12 @@ impl Informed for Hearing {
     fn settled(&self, settled: Settled) -> Result<(), Settled> {
         let finished = settled.rows.iter().filter(|row| row.status.is_final()).count() as u64;
         self.finished.fetch_add(finished, Ordering::Relaxed);
-        let has_more = self.backlog.load(Ordering::Relaxed) > finished;
-        let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
-        drain.done((self.clock)(), finished, has_more);
+        let Some(sources) = self.sources.get() else { return Ok(()) };
+        let mut looking = self.looking();
+        let Looking { forecast, seen, .. } = &mut *looking;
+        (sources.queues)(seen);
+        let unread = seen.iter().map(|queue| queue.unread).sum();
+        forecast.done((self.clock)(), finished, unread, (sources.course)());
         Ok(())
     }
 }
@@ -95,23 +130,54 @@ impl Informed for Hearing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Kind, Status};
+    use crate::intake::desk::memory::SettledRow;
 
     #[test]
-    fn an_instance_without_units_goes_by_what_the_fleet_has() {
-        let fleet = FleetLoad { depth: 5_000, settled_per_s: 100 };
-        let unmeasured = FleetLoad { settled_per_s: 0, ..fleet };
-        let wait_ms = |backlog: u64| backlog / 10;
-        // own, held and all units, the board; backlog and wait
-        let table = [
-            (40, (4, 16), fleet, (160, 4)),
-            (0, (16, 16), fleet, (0, 0)),
-            (0, (0, 16), fleet, (5_000, 50_000)),
-            (0, (0, 16), unmeasured, (5_000, 500)),
-            (0, (0, 16), FleetLoad::default(), (0, 0)),
-        ];
-        for (row, (own, units, fleet, (backlog, expected))) in table.into_iter().enumerate() {
-            let ahead = Ahead::of(own, units, fleet, wait_ms);
-            assert_eq!(ahead, Ahead { backlog, wait_ms: expected }, "row {row}");
+    fn what_is_heard_becomes_an_outlook_with_the_fleet_in_it() {
+        let now = Arc::new(AtomicU64::new(1_000));
+        let clock = now.clone();
+        let hearing = Hearing::new(1, 1_000, Arc::new(move || clock.load(Ordering::Relaxed)));
+        assert_eq!(hearing.outlook().promises.whole_ms(0), 0, "nothing is known yet");
+        let load = |depth, settled_per_s| FleetLoad { depth, settled_per_s };
+        hearing.hear_from(Sources {
+            queues: Box::new(|seen| {
+                let waiting = |waiting| Seen { come: waiting, waiting, unread: waiting };
+                seen.clear();
+                seen.extend([waiting(0), waiting(399)]);
+            }),
+            course: Box::new(|| Course::paced(1_000)),
+            fleet: Box::new(move || (load(2_000, 900), load(400, 200))),
+        });
+        let row = |status| SettledRow { status, ..row() };
+        for _ in 0..100 {
+            now.fetch_add(10, Ordering::Relaxed);
+            // Two of three are final: 200 a second.
+            let rows = vec![row(Status::Succeeded), row(Status::Queued), row(Status::Failed)];
+            assert!(hearing.settled(Settled { rows, end: 0 }).is_ok());
+        }
+        assert_eq!(hearing.finished(), 200);
+        let outlook = hearing.outlook();
+        assert_eq!(outlook.backlog, 1_999);
+        let wait_ms = outlook.promises.wait_ms(1, 0);
+        assert!((2_150..2_300).contains(&wait_ms), "2,000 at 900 a second: {wait_ms}");
+    }
+
+    fn row() -> SettledRow {
+        SettledRow {
+            key_hash: 0,
+            request_place: 0,
+            follows_place: 0,
+            outcome_place: 0,
+            status: Status::Succeeded,
+            kind: Kind::Disbursement,
+            lane: None,
+            campaign_number: 0,
+            amount: 1,
+            reason: None,
+            at: 0,
+            next_attempt_at: 0,
+            attempts: 0,
         }
     }
 }

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use self::hearing::{Ahead, Hearing};
+use self::hearing::{Hearing, Sources};
 pub use self::rebuild::rebuild_view;
 use self::releaser::Releaser;
 use self::sentry::{Sentry, SentryOptions, Sight};
@@ -63,6 +63,7 @@ use crate::pipeline::suspects::{RedisSuspects, Suspects};
 use crate::pipeline::{Parts, Pipeline, Wallet};
 use crate::redis::Link;
 use crate::ring::Poison;
+use crate::shaping::Course;
 
 /// Threads, and so connections, of the door.
 const DOOR_THREADS: usize = 2;
@@ -237,7 +238,7 @@ impl Builder<'_> {
         let shelf = self.shelf(&news);
         let registry = self.registry(&shelf)?;
         let intake = self.intake(&registry, &news)?;
-        let hearing = Arc::new(Hearing::new(self.config.desk.transfers_per_s, self.clock.clone()));
+        let hearing = self.hearing();
         let view = self.view(&folder, &hearing)?;
         let log = self.log(&shelf, books.as_ref(), &view, &news)?;
         let suspects = Arc::new(Suspects::none(Arc::new(RedisSuspects::new(&self.redis.board, &self.keys)?)));
@@ -513,7 +514,7 @@ impl Builder<'_> {
                 options: self.config.remote.clone(),
                 identity: link.identity.clone(),
                 slots_before: 0,
-                breaker: made.breaker.clone(),
+                breaker: Some(made.breaker.clone()),
             }),
             (None, Some(books)) => Wallet::Here(books.ledger.clone()),
             (None, None) => anyhow::bail!("there is no wallet"),
@@ -624,7 +625,30 @@ impl Builder<'_> {
         let owner = Owner::start(options, (*self.keys).clone(), self.held.clone(), hooks)?;
         let standing = owner.standing();
         self.standing.get_or_init(|| standing.clone());
+        self.hear(hearing, (intake, &standing), breaker.as_ref());
         Ok((owner, standing, door))
+    }
+
+    fn hearing(&self) -> Arc<Hearing> {
+        let Config { fair_queue_count, desk, .. } = self.config;
+        Arc::new(Hearing::new(*fair_queue_count, desk.transfers_per_s, self.clock.clone()))
+    }
+
+    /// What the forecast is made from.
+    fn hear(
+        &self,
+        hearing: &Hearing,
+        (intake, standing): (&Arc<RedisIntake>, &Arc<Standing>),
+        breaker: Option<&BreakerThread>,
+    ) {
+        let (intake, standing) = (intake.clone(), standing.clone());
+        let paced = Course::paced(self.config.desk.transfers_per_s);
+        let breaker = breaker.map(|breaker| breaker.sight.breaker.clone());
+        hearing.hear_from(Sources {
+            queues: Box::new(move |seen| intake.look(seen)),
+            course: Box::new(move || breaker.as_ref().map_or(paced, |breaker| breaker.course())),
+            fleet: Box::new(move || standing.fleet()),
+        });
     }
 
     /// How things stand for the door, asked for once a gathering.
@@ -642,19 +666,18 @@ impl Builder<'_> {
         let fair_queue_count = self.keys.units().fair_queue_count;
         Arc::new(move || {
             let seen = sight.seen();
-            let own = intake.backlog().requests;
             let parked = shelf.count();
             let held_count = held.count() as u64;
             let of_all = |own: u64| (own * unit_count).checked_div(held_count).unwrap_or(own);
             let control =
                 (0..fair_queue_count).map(|fair| intake.depth(QueueId { lane: Lane::Control, fair }));
-            let fleet = standing.fleet();
-            let ahead = Ahead::of(own, (held_count, unit_count), fleet, |own| hearing.wait_ms(own));
+            let hearing::Outlook { backlog, promises } = hearing.outlook();
             Outlook {
-                backlog: ahead.backlog,
+                backlog,
                 parked: of_all(parked as u64),
                 control_backlog: of_all(control.sum()),
-                wait_ms: ahead.wait_ms,
+                promises,
+                fair_queue_count,
                 is_parking_full: parked >= parked_max,
                 is_full: seen.is_full,
                 closed: vitals::door_closed(&standing, &registry),

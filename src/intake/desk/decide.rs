@@ -13,12 +13,13 @@ use super::memory::Memory;
 use super::{BatchHead, CampaignChange, Decision, DeskOptions, Refused, rules};
 use crate::crash;
 use crate::domain::{Campaign, CampaignState, Kind, Lane, Refusal, Request, Status, UnixMs, record};
+use crate::intake::admission::{self, Ahead, Bounds};
 use crate::intake::embedded::EmbeddedIntake;
 use crate::intake::embedded::entry::{Batch, FRAME_CONTROL, encode_campaign};
 use crate::intake::embedded::identity::{Entries, Held, batch_key_hash, held_at, known_id};
 use crate::intake::{Intake, IntakeError, QueueId};
 use crate::journal::Journal;
-use crate::shaping::DrainRate;
+use crate::shaping::{Course, Forecast, Others, Promises, Seen};
 
 /// Control requests (funding, cancels) that may wait.
 const CONTROL_BACKLOG_MAX: u64 = 100_000;
@@ -28,9 +29,16 @@ pub struct Clerk {
     pub entries: Entries,
     pub intake: Arc<EmbeddedIntake>,
     pub journal: Journal,
-    pub drain: DrainRate,
+    pub forecast: Forecast,
     pub options: DeskOptions,
+    /// How fast work may go.
+    course: Arc<dyn Fn() -> Course + Send + Sync>,
     group: Group,
+    /// What may be promised as of the last look, and what has come since, in all and to each queue that is paced.
+    promises: Promises,
+    since: u64,
+    since_by_queue: Vec<u64>,
+    seen: Vec<Seen>,
     /// Accepted and waiting in the queues, as of the last look, plus what was accepted since.
     pub(super) backlog: u64,
     parked: u64,
@@ -59,7 +67,8 @@ impl Clerk {
     ) -> Clerk {
         let fair = intake.fair_queue_count();
         let queues = Lane::ALL.into_iter().flat_map(|lane| (0..fair).map(move |fair| QueueId { lane, fair }));
-        let drain = DrainRate::new(options.transfers_per_s);
+        let course = Course::paced(options.transfers_per_s);
+        let forecast = Forecast::new(fair, course);
         let group = Group::new(queues);
         let written_end = journal.synced();
         memory.parking().bound(options.parked_max);
@@ -68,9 +77,14 @@ impl Clerk {
             entries,
             intake,
             journal,
-            drain,
+            forecast,
             options,
+            course: Arc::new(move || course),
             group,
+            promises: Promises::default(),
+            since: 0,
+            since_by_queue: Vec::new(),
+            seen: Vec::new(),
             backlog: 0,
             parked: 0,
             control_parked: 0,
@@ -80,6 +94,12 @@ impl Clerk {
             followed: [0; Status::ALL.len()],
             scratch: Vec::new(),
         }
+    }
+
+    /// Where not the configured pace alone says how fast work may go.
+    #[must_use]
+    pub fn with_course(self, course: Arc<dyn Fn() -> Course + Send + Sync>) -> Clerk {
+        Clerk { course, ..self }
     }
 
     pub fn has_unwritten(&self) -> bool {
@@ -95,7 +115,7 @@ impl Clerk {
     }
 
     /// Looks at the journal and the queues again; once per round, not per request.
-    pub fn look_around(&mut self) {
+    pub fn look_around(&mut self, now: UnixMs) {
         if let (None, Some(error)) = (&self.stopped, self.journal.failure()) {
             // Nothing that comes from now on can be accepted, which can be told for sure.
             self.stopped = Some(error.to_string());
@@ -105,6 +125,41 @@ impl Clerk {
         self.parked = parking.len() as u64;
         self.control_parked = parking.count_in_lane(Lane::Control) as u64;
         self.full_queues = parking.full_queues(0);
+        drop(parking);
+        if self.forecast.is_due(now) {
+            self.intake.look(&mut self.seen);
+            self.promises = self.forecast.look(now, &self.seen, Others::default(), (self.course)());
+            self.since = 0;
+            self.since_by_queue.clear();
+            self.since_by_queue.resize(self.seen.len(), 0);
+        }
+    }
+
+    /// Requests were finished.
+    pub(super) fn note_finished(&mut self, now: UnixMs, count: u64) {
+        self.forecast.done(now, count, self.intake.unread(), (self.course)());
+    }
+
+    /// What a request finds before it that comes to this queue now; nothing, where it is not paced.
+    fn ahead(&self, queue: QueueId) -> Ahead {
+        let Some(position) = queue.paced_position(self.intake.fair_queue_count()) else {
+            return Ahead::default();
+        };
+        let since = self.since_by_queue.get(position).copied().unwrap_or(0);
+        Ahead {
+            wait_ms: self.promises.wait_ms(position, since),
+            whole_ms: self.promises.whole_ms(self.since),
+            waiting: self.backlog + self.parked,
+        }
+    }
+
+    fn note_accepted(&mut self, queue: QueueId) {
+        let Some(position) = queue.paced_position(self.intake.fair_queue_count()) else { return };
+        self.backlog += 1;
+        self.since += 1;
+        if let Some(since) = self.since_by_queue.get_mut(position) {
+            *since += 1;
+        }
     }
 
     pub(super) fn find(&mut self, key_hash: u64, key: (&str, &str)) -> Result<Option<Held>, IntakeError> {
@@ -182,24 +237,21 @@ impl Clerk {
         {
             return Ok(refused(Refusal::AmountLimit, format!("{left} of it is left to take back")));
         }
-        let wait_ms = if lane == Lane::Control { 0 } else { self.drain.wait_ms(self.backlog) };
-        if let Some(decision) = self.admit(&request, now, wait_ms, lane) {
-            return Ok(decision);
-        }
+        let queue = QueueId::of(lane, request.campaign, self.intake.fair_queue_count());
+        let completion_at = match self.admit(&request, now, queue) {
+            Ok(completion_at) => completion_at,
+            Err(refused) => return Ok(Decision::Refused(refused)),
+        };
         if let Some(number) = number {
             self.memory.campaigns.accepted(number, &request);
         }
-        let fair = self.intake.fair_queue_count();
-        let position = QueueId::of(lane, request.campaign, fair).position(fair);
-        let (key_hash, not_before) = (request.key_hash, request.not_before);
+        let position = queue.position(self.intake.fair_queue_count());
+        let key_hash = request.key_hash;
         let holds_id = held.is_none();
         record::set_acceptance(bytes, now, lane, holds_id);
         self.group.push(position, key_hash, bytes, number, now);
-        self.backlog += u64::from(lane != Lane::Control);
-        Ok(Decision::Accepted {
-            accepted_at: now,
-            estimated_completion_at: (now + wait_ms.max(1)).max(not_before),
-        })
+        self.note_accepted(queue);
+        Ok(Decision::Accepted { accepted_at: now, estimated_completion_at: completion_at })
     }
 
     /// How much of what a reversal names was not taken back yet, as far as it is settled.
@@ -212,38 +264,25 @@ impl Clerk {
         }))
     }
 
-    /// Refuses what the backlog would keep too long, and what would have to park where there is no room. Control
-    /// requests never wait; their lane has a bound of its own.
-    fn admit(&self, request: &Request<'_>, now: UnixMs, wait_ms: u64, lane: Lane) -> Option<Decision> {
-        if request.not_after != 0 && request.not_after <= now {
-            return Some(refused(Refusal::Expired, "not_after lies in the past"));
-        }
-        if request.not_after != 0 && now + wait_ms > request.not_after {
-            let detail = format!("it would be settled in about {wait_ms} ms, after its not_after");
-            return Some(refused(Refusal::Expired, detail));
-        }
-        let queue = QueueId::of(lane, request.campaign, self.intake.fair_queue_count());
-        let parks = request.not_before > now + wait_ms && self.full_queues.contains(&queue);
-        let over = match lane {
-            Lane::Control => self.intake.control_backlog() + self.control_parked >= CONTROL_BACKLOG_MAX,
+    /// When it will be done. Refuses what the backlog would keep too long, and what would have to park where there is no
+    /// room. Control requests never wait; their lane has a bound of its own.
+    fn admit(&self, request: &Request<'_>, now: UnixMs, queue: QueueId) -> Result<UnixMs, Refused> {
+        let ahead = self.ahead(queue);
+        let completion_at = admission::completion(request, now, ahead.wait_ms)?;
+        let parks =
+            request.not_before > now.saturating_add(ahead.wait_ms) && self.full_queues.contains(&queue);
+        let refused = match queue.lane {
+            Lane::Control => (self.intake.control_backlog() + self.control_parked >= CONTROL_BACKLOG_MAX)
+                .then(|| admission::backlog_full(ahead, 0)),
             Lane::Realtime | Lane::Bulk => {
-                wait_ms > self.options.wait_ms_max || self.backlog + self.parked >= self.options.backlog_max
+                let DeskOptions { wait_ms_max, backlog_max, .. } = self.options;
+                admission::overload(ahead, Bounds { wait_ms_max, backlog_max })
             }
         };
-        if over || parks {
-            let retry_after_s =
-                (wait_ms.saturating_sub(self.options.wait_ms_max) / 1_000).clamp(1, 60) as u32;
-            let mut refused = Refused::new(
-                Refusal::BacklogFull,
-                format!(
-                    "{} requests wait, about {wait_ms} ms; come back later with the same id",
-                    self.backlog + self.parked
-                ),
-            );
-            refused.retry_after_s = Some(retry_after_s);
-            return Some(Decision::Refused(refused));
+        match refused.or_else(|| parks.then(|| admission::backlog_full(ahead, 0))) {
+            Some(refused) => Err(refused),
+            None => Ok(completion_at),
         }
-        None
     }
 
     /// Whether a batch is known already; refused if its id stands for another one.

@@ -18,7 +18,7 @@ impl Clerk {
         for row in rows {
             finished += u64::from(self.memory.settled(row) && row.status.is_final());
         }
-        self.drain.done(now, finished, self.backlog > finished);
+        self.note_finished(now, finished);
         let acted = self.act_on_deferred(now);
         if let Err(error) = &acted {
             // What could not be carried out must not be sealed by a snapshot: the next start finds it again.

@@ -530,7 +530,7 @@ impl Rounds {
         if self.shared.ops.is_empty() {
             return false;
         }
-        self.clerk.look_around();
+        self.clerk.look_around(now);
         for _ in 0..ROUND_OPS_MAX {
             let Some(op) = self.shared.ops.pop() else { break };
             self.take(op, now);
@@ -691,6 +691,6 @@ impl Rounds {
         for (told, count) in self.shared.followed.iter().zip(self.clerk.followed) {
             told.store(count, Ordering::Relaxed);
         }
-        self.shared.drain_per_s.store(self.clerk.drain.per_s() as u64, Ordering::Relaxed);
+        self.shared.drain_per_s.store(self.clerk.forecast.rate_per_s() as u64, Ordering::Relaxed);
     }
 }

@@ -19,6 +19,7 @@ use super::{Element, Intake, IntakeError, QueueId};
 use crate::domain::Lane;
 use crate::domain::bytes::{TAG_REQUEST, entries, peek};
 use crate::journal::{Frame, HEADER_BYTES, Journal};
+use crate::shaping::Seen;
 
 /// Requests in one frame at the most; what is packed beside a frame's place has this many bits.
 pub const FRAME_COUNT_MAX: u32 = (1 << 24) - 1;
@@ -85,6 +86,12 @@ impl Queue {
 
     fn unread(&self) -> bool {
         self.open.is_some() || self.opened < self.frames.len()
+    }
+
+    fn look(&self) -> Seen {
+        let read = self.open.as_ref().map_or(self.unopened_index, |open| open.index).max(self.acked);
+        let come = self.next_index;
+        Seen { come, waiting: come - self.acked, unread: come.saturating_sub(read) }
     }
 }
 
@@ -227,6 +234,22 @@ impl EmbeddedIntake {
     /// Requests of the control lane that are not acknowledged.
     pub fn control_backlog(&self) -> u64 {
         unacknowledged(&self.queues[..usize::from(self.fair_queue_count)])
+    }
+
+    /// How the queues outside the control lane stand, in the order of service.
+    pub fn look(&self, out: &mut Vec<Seen>) {
+        out.clear();
+        out.extend(
+            self.queues[usize::from(self.fair_queue_count)..]
+                .iter()
+                .map(|queue| queue.lock().unwrap_or_else(PoisonError::into_inner).look()),
+        );
+    }
+
+    /// Requests outside the control lane that the pipeline has not taken yet.
+    pub fn unread(&self) -> u64 {
+        let paced = self.queues[usize::from(self.fair_queue_count)..].iter();
+        paced.map(|queue| queue.lock().unwrap_or_else(PoisonError::into_inner).look().unread).sum()
     }
 
     /// The lowest frame that still has something unacknowledged.

@@ -128,8 +128,7 @@ pub struct Standing {
     member_count: AtomicUsize,
     acquired: AtomicU64,
     lost: AtomicU64,
-    fleet_depth: AtomicU64,
-    fleet_settled_per_s: AtomicU64,
+    fleet: Mutex<(FleetLoad, FleetLoad)>,
 }
 
 impl Standing {
@@ -156,16 +155,13 @@ impl Standing {
         }
     }
 
-    pub fn fleet(&self) -> FleetLoad {
-        FleetLoad {
-            depth: self.fleet_depth.load(Ordering::Relaxed),
-            settled_per_s: self.fleet_settled_per_s.load(Ordering::Relaxed),
-        }
+    /// What all have, and what of it is this instance's.
+    pub fn fleet(&self) -> (FleetLoad, FleetLoad) {
+        *self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set_fleet(&self, load: FleetLoad) {
-        self.fleet_depth.store(load.depth, Ordering::Relaxed);
-        self.fleet_settled_per_s.store(load.settled_per_s, Ordering::Relaxed);
+    pub(super) fn set_fleet(&self, all: FleetLoad, own: FleetLoad) {
+        *self.fleet.lock().unwrap_or_else(PoisonError::into_inner) = (all, own);
     }
 
     /// Whether it is another one than before.

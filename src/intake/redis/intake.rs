@@ -16,6 +16,7 @@ use crate::intake::{Element, Intake, IntakeError, QueueId};
 use crate::redis::Link;
 use crate::ring::Poison;
 use crate::ring::poison::panic_text;
+use crate::shaping::Seen;
 
 /// What is accepted and not acknowledged in the units of this instance, as far as known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,12 @@ impl RedisIntake {
             elements: self.shared.elements.load(Ordering::Relaxed),
             requests: self.shared.requests.load(Ordering::Relaxed),
         }
+    }
+
+    /// How the queues outside the control lane stand, in the order of service: those of the units held here.
+    pub fn look(&self, out: &mut Vec<Seen>) {
+        let queues = &self.shared.queues;
+        queues.look(usize::from(queues.fair_queue_count()), out);
     }
 
     /// Units that cannot work now, and why.

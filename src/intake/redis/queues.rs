@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::domain::Lane;
 use crate::intake::{Element, QueueId};
+use crate::shaping::Seen;
 
 /// Where a request came from: a list (by the reader's number), the life of its window, the position of its element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +128,17 @@ impl Queues {
     /// Says how many requests wait in Redis for the queue at this position.
     pub fn set_waiting(&self, position: usize, requests: u64) {
         self.waiting[position].store(requests, Ordering::Relaxed);
+    }
+
+    /// How the queues from this position on stand, as far as known.
+    pub fn look(&self, from: usize, out: &mut Vec<Seen>) {
+        out.clear();
+        out.extend(self.queues.iter().zip(&self.waiting).skip(from).map(|(queue, in_redis)| {
+            let queue = lock(queue);
+            let unread = queue.unread.len() as u64 + in_redis.load(Ordering::Relaxed);
+            let waiting = unread + queue.out.len() as u64;
+            Seen { come: queue.acked + waiting, waiting, unread }
+        }));
     }
 
     /// Requests of a queue that are not acknowledged, as far as known.

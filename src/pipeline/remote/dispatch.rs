@@ -78,7 +78,7 @@ pub struct DispatchParts {
     pub retry: Retry,
     /// Whether the wallet can take an id out of use.
     pub can_burn: bool,
-    pub breaker: Breaker,
+    pub breaker: Option<Breaker>,
 }
 
 pub struct Dispatch {
@@ -98,8 +98,9 @@ pub struct Dispatch {
 impl Dispatch {
     pub fn new(parts: DispatchParts) -> Dispatch {
         let seed = (parts.now_ms)();
+        let sluice = parts.breaker.clone().map_or_else(Sluice::default, Sluice::new);
         Dispatch {
-            calls: Calls::new(parts.calls.clone(), seed).with_sluice(Sluice::new(parts.breaker.clone())),
+            calls: Calls::new(parts.calls.clone(), seed).with_sluice(sluice),
             parts,
             sequence_next: 0,
             done: Vec::new(),

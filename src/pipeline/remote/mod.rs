@@ -64,8 +64,8 @@ pub struct Remote {
     pub began_at: u64,
     /// Unacknowledged requests that have their final outcome, by place.
     pub settled: HashSet<u64>,
-    /// What says whether it is called, and how fast.
-    pub breaker: Breaker,
+    /// What says whether it is called, and how fast; without one nothing holds a call.
+    pub breaker: Option<Breaker>,
 }
 
 impl Remote {

@@ -3,7 +3,7 @@
 //! Between [`super::calls`], whose calls have numbers, and [`Governor`], whose tickets must come back. What holds: a
 //! call that the breaker does not let go is not made, first or repeated, transfers or burns; nothing is lost, refused or
 //! parked on the way. One permit a call, however many requests are in it. Without a governor everything goes, for
-//! scenes that are about something else.
+//! scenes that are about something else, and to see what one costs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::breaker::classify::{Counts, of_answer, of_error};
 use crate::breaker::gate::{Held, Ticket};
 use crate::breaker::keeper::{Shared, lock};
+use crate::shaping::Course;
 use crate::stored_value::remote::{Answer, CallError};
 
 const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -33,6 +34,12 @@ pub struct Breaker {
 impl Breaker {
     pub fn ns(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.since).as_nanos() as u64
+    }
+
+    /// How fast the fleet may go from now on.
+    pub fn course(&self) -> Course {
+        let now_ns = self.ns(Instant::now());
+        lock(&self.governor).course(now_ns)
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::{Arc, PoisonError};
 
 use super::{DoorOptions, Outlook};
 use crate::domain::{Campaign, Kind, Lane, Refusal, Request, UnixMs};
+use crate::intake::QueueId;
+use crate::intake::admission::{self, Ahead, Bounds};
 use crate::intake::desk::{Refused, rules};
 use crate::intake::redis::registry::CampaignRegistry;
 
@@ -128,53 +130,48 @@ fn admit(
     accepted: u64,
     options: &DoorOptions,
 ) -> Result<Fit, Refused> {
-    let is_control = lane == Lane::Control;
-    let wait_ms = if is_control { 0 } else { outlook.wait_ms };
-    if request.not_after != 0 && request.not_after <= now {
-        return Err(Refused::new(Refusal::Expired, "not_after lies in the past"));
+    let queue = QueueId::of(lane, request.campaign, outlook.fair_queue_count);
+    let position = queue.paced_position(outlook.fair_queue_count);
+    let wait_ms = position.map_or(0, |position| outlook.promises.wait_ms(position, accepted));
+    let completion_at = admission::completion(request, now, wait_ms)?;
+    room(Some(wait_ms), lane == Lane::Control, outlook, accepted, options)?;
+    if request.not_before > now.saturating_add(wait_ms) && outlook.is_parking_full {
+        return Err(admission::backlog_full(ahead(wait_ms, outlook, accepted), 0));
     }
-    if request.not_after != 0 && now + wait_ms > request.not_after {
-        let detail = format!("it would be settled in about {wait_ms} ms, after its not_after");
-        return Err(Refused::new(Refusal::Expired, detail));
-    }
-    let parks = request.not_before > now + wait_ms && outlook.is_parking_full;
-    room(is_control, parks, outlook, accepted, options)?;
-    Ok(Fit { lane, estimated_completion_at: (now + wait_ms.max(1)).max(request.not_before) })
+    Ok(Fit { lane, estimated_completion_at: completion_at })
 }
 
-/// Refuses what there is no room for. `parks`: it would have to wait on a shelf that is full.
+fn ahead(wait_ms: u64, outlook: &Outlook, accepted: u64) -> Ahead {
+    let waiting = outlook.backlog.saturating_add(outlook.parked).saturating_add(accepted);
+    Ahead { wait_ms, whole_ms: outlook.promises.whole_ms(accepted), waiting }
+}
+
+/// Refuses what there is no room for. Without a wait of its own, it goes by that of all.
 pub fn room(
+    wait_ms: Option<u64>,
     is_control: bool,
-    parks: bool,
     outlook: &Outlook,
     accepted: u64,
     options: &DoorOptions,
 ) -> Result<(), Refused> {
-    let wait_ms = if is_control { 0 } else { outlook.wait_ms };
-    let waiting = outlook.backlog + outlook.parked + accepted;
-    let is_over = if is_control {
-        outlook.control_backlog + accepted >= options.control_backlog_max
-    } else {
-        wait_ms > options.wait_ms_max || waiting >= options.backlog_max
-    };
-    if is_over || parks {
-        let detail = format!("{waiting} requests wait, about {wait_ms} ms; come back later with the same id");
-        let mut refused = Refused::new(Refusal::BacklogFull, detail);
-        let over_s = wait_ms.saturating_sub(options.wait_ms_max) / 1_000;
-        refused.retry_after_s = Some(over_s.clamp(1, 60) as u32);
+    if is_control {
+        // Funding and cancels help a full Redis to drain.
+        let is_over = outlook.control_backlog + accepted >= options.control_backlog_max;
+        return if is_over { Err(admission::backlog_full(ahead(0, outlook, accepted), 0)) } else { Ok(()) };
+    }
+    let wait_ms = wait_ms.unwrap_or_else(|| outlook.promises.whole_ms(accepted));
+    let bounds = Bounds { wait_ms_max: options.wait_ms_max, backlog_max: options.backlog_max };
+    if let Some(refused) = admission::overload(ahead(wait_ms, outlook, accepted), bounds) {
         return Err(refused);
     }
-    // Funding and cancels help it to drain.
-    if outlook.is_full && !is_control {
-        return Err(super::refusal::full(false));
-    }
-    Ok(())
+    if outlook.is_full { Err(super::refusal::full(false)) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::{Amount, Currency};
+    use crate::shaping::Promises;
 
     #[test]
     fn admission_by_precedence() {
@@ -196,8 +193,9 @@ mod tests {
                 Currency::parse("CNY").unwrap(),
             )
         };
-        let calm = Outlook { backlog: 10, wait_ms: 100, ..Outlook::default() };
-        let slow = Outlook { wait_ms: 5_500, ..calm.clone() };
+        let waits = |wait_ms| Arc::new(Promises::flat(wait_ms));
+        let calm = Outlook { backlog: 10, promises: waits(100), ..Outlook::default() };
+        let slow = Outlook { promises: waits(5_500), ..calm.clone() };
         let long = Outlook { backlog: 30, parked: 20, ..calm.clone() };
         let parked = Outlook { is_parking_full: true, ..calm.clone() };
         let full = Outlook { is_full: true, ..calm.clone() };
@@ -211,7 +209,7 @@ mod tests {
             (&calm, 0, 1_000, Lane::Bulk, Err((Expired, None))),
             (&calm, 0, 1_050, Lane::Bulk, Err((Expired, None))),
             (&calm, 0, 1_100, Lane::Bulk, fit(1_100)),
-            (&slow, 0, 0, Lane::Bulk, Err((BacklogFull, Some(4)))),
+            (&slow, 0, 0, Lane::Bulk, Err((BacklogFull, Some(5)))),
             (&slow, 0, 0, Lane::Control, Ok((Lane::Control, 1_001))),
             (&long, 0, 0, Lane::Bulk, Err((BacklogFull, Some(1)))),
             (&parked, 0, 0, Lane::Bulk, fit(1_100)),

@@ -41,6 +41,7 @@ use tokio::sync::oneshot;
 use crate::domain::UnixMs;
 use crate::intake::desk::{BatchHead, Guarantee, Refused};
 use crate::intake::embedded::identity::batch_key_hash;
+use crate::shaping::Promises;
 
 use super::identity::{KnownId, Taken};
 use queue::{Op, Waiting};
@@ -118,8 +119,9 @@ pub struct Outlook {
     pub parked: u64,
     /// Funding and cancels among the backlog.
     pub control_backlog: u64,
-    /// How long the backlog will take.
-    pub wait_ms: u64,
+    /// How long what comes now will take.
+    pub promises: Arc<Promises>,
+    pub fair_queue_count: u8,
     /// Nothing more fits on the shelf.
     pub is_parking_full: bool,
     /// Redis is nearly full.
@@ -136,7 +138,8 @@ impl Default for Outlook {
             backlog: 0,
             parked: 0,
             control_backlog: 0,
-            wait_ms: 0,
+            promises: Arc::default(),
+            fair_queue_count: 1,
             is_parking_full: false,
             is_full: false,
             closed: None,

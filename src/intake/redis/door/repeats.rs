@@ -64,13 +64,13 @@ impl Clerk {
         }
         let here = self.lately.age_ms(&repeat.record);
         let noted = repeat.appended_again_at;
-        let lately = AGAIN_MS_MIN.saturating_add(outlook.wait_ms.saturating_mul(2));
+        let lately = AGAIN_MS_MIN.saturating_add(outlook.promises.whole_ms(0).saturating_mul(2));
         let is_late = |at: UnixMs| self.lately.believes(at) && now.abs_diff(at) < lately;
         if here.is_some_and(|age_ms| age_ms < lately) || noted.is_some_and(is_late) {
             return Some(None);
         }
         let is_control = record::lane(&repeat.record) == Lane::Control;
-        match judge::room(is_control, false, outlook, 0, &self.options) {
+        match judge::room(None, is_control, outlook, 0, &self.options) {
             Ok(()) => None,
             Err(_) if here.is_some() || noted.is_some_and(|at| self.lately.believes(at)) => Some(None),
             Err(refused) => unknown(refused),

@@ -108,13 +108,17 @@ impl Worker {
     }
 
     pub(super) fn tell(&mut self, sight: &BoardSight) {
-        let entries = sight.peers.live.iter().filter_map(|peer| peer.entry.as_ref().ok());
-        let load = entries.fold(FleetLoad::default(), |load, entry| FleetLoad {
-            depth: load.depth.saturating_add(entry.depth),
-            settled_per_s: load.settled_per_s.saturating_add(entry.settled_per_s),
-        });
-        self.standing.set_fleet(load);
         let own = self.held.incarnation();
+        let (mut all, mut of_own) = (FleetLoad::default(), FleetLoad::default());
+        for peer in &sight.peers.live {
+            let Ok(Entry { depth, settled_per_s, .. }) = &peer.entry else { continue };
+            all.depth = all.depth.saturating_add(*depth);
+            all.settled_per_s = all.settled_per_s.saturating_add(*settled_per_s);
+            if peer.incarnation == own {
+                of_own = FleetLoad { depth: *depth, settled_per_s: *settled_per_s };
+            }
+        }
+        self.standing.set_fleet(all, of_own);
         let others = sight.peers.live.iter().filter(|peer| peer.incarnation != own && peer.is_member());
         let members = others.count() + usize::from(self.membership.member_since > 0);
         if self.note_counts(Some(members)) {

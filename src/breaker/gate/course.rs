@@ -1,0 +1,90 @@
+//! What the breaker has decided about the time to come, for whoever forecasts when work will be done.
+//!
+//! What holds: while it is open the time told is the time until it is tried again, which the policy doubles with each
+//! failure, and no less than half of the longest of these: what opens a breaker is seldom over at the first try. Past twice the
+//! longest the outage is taken to last as long again as it did beyond that; so is what an operator opened.
+
+use super::super::policy::{NEVER_MS, Phase};
+use super::{Governor, MS};
+use crate::shaping::{Course, Ramp};
+
+/// Beats that half open takes, if the wallet is well.
+const TRIAL_BEATS: u64 = 3;
+/// The time closed doubles up to the longest; by then an outage is about twice as long.
+const DOUBLED: u64 = 2;
+
+impl Governor {
+    /// How fast the fleet may go from now on.
+    pub fn course(&self, now_ns: u64) -> Course {
+        let settings = &self.state.settings;
+        let down_ms = self.down_since_ns.map_or(0, |since| now_ns.saturating_sub(since) / MS);
+        let again_ms = down_ms.saturating_sub(DOUBLED * settings.open_ms_max);
+        let trial_ms = TRIAL_BEATS * settings.beat_ms;
+        let cap = settings.rate_per_s as f64;
+        let growth = 1.0 + settings.ramp_growth_percent as f64 / 100.0;
+        let step_ms = settings.ramp_step_ms as f64;
+        let ramp = |permille: u64, first_ms| {
+            Some(Ramp { per_s: cap * permille as f64 / 1_000.0, first_ms, step_ms, growth })
+        };
+        let least_ms = trial_ms.max(settings.open_ms_max / 2).max(again_ms);
+        let whole = ramp(settings.ramp_start_permille, step_ms);
+        let (held_ms, ramp) = match self.state.phase {
+            Phase::Closed => (0, None),
+            // In the middle of a step, as far as is known here.
+            Phase::Ramp { cap_permille, .. } => (0, ramp(cap_permille, step_ms / 2.0)),
+            Phase::HalfOpen => (trial_ms.max(again_ms), whole),
+            Phase::Open { until_ms: NEVER_MS } => (trial_ms.max(down_ms), whole),
+            Phase::Open { .. } => {
+                let believed_ms = self.believed_until_ns.saturating_sub(now_ns) / MS;
+                let closed_ms = believed_ms.saturating_sub(settings.grace_ms);
+                ((closed_ms + trial_ms).max(least_ms), whole)
+            }
+        };
+        Course {
+            held_ms,
+            cap_per_s: (settings.rate_per_s > 0).then_some(settings.rate_per_s),
+            ramp,
+            call_ms: self.rate_limit.latency_floor_ns().map_or(0, |ns| ns / MS),
+            is_free: self.state.phase == Phase::Closed && self.vote.tripped_at_ms().is_none(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::policy::Settings;
+
+    #[test]
+    fn what_is_decided_of_the_time_to_come() {
+        let settings = Settings { rate_per_s: 1_000, open_ms_max: 4_000, ..Settings::default() };
+        let governor = |phase, down_since_ms: u64, believed_ms: u64| {
+            let mut governor = Governor::new("one", 10, settings.clone());
+            governor.state.phase = phase;
+            governor.down_since_ns = Some(down_since_ms * MS);
+            governor.believed_until_ns = (believed_ms + settings.grace_ms) * MS;
+            governor
+        };
+        let (open, never) = (Phase::Open { until_ms: 7 }, Phase::Open { until_ms: NEVER_MS });
+        // phase, since when, believed until when; what is held; the clock stands at 60 s
+        let table = [
+            (open, 59_900, 60_400, 2_000),
+            (open, 56_000, 63_500, 3_740),
+            (open, 30_000, 63_500, 22_000),
+            (never, 59_000, 0, 1_000),
+            (never, 59_990, 0, 240),
+            (never, 10_000, 0, 50_000),
+            (Phase::HalfOpen, 59_000, 0, 240),
+            (Phase::HalfOpen, 30_000, 0, 22_000),
+            (Phase::Ramp { cap_permille: 500, step_at_ms: 7 }, 30_000, 0, 0),
+        ];
+        for (phase, since_ms, believed_ms, held_ms) in table {
+            let course = governor(phase, since_ms, believed_ms).course(60_000 * MS);
+            assert_eq!((course.held_ms, course.is_free), (held_ms, false), "{phase:?} since {since_ms}");
+            let starts = if matches!(phase, Phase::Ramp { .. }) { 500.0 } else { 100.0 };
+            assert_eq!(course.ramp.map(|ramp| ramp.per_s), Some(starts), "{phase:?}");
+        }
+        let closed = governor(Phase::Closed, 0, 0).course(60_000 * MS);
+        assert_eq!(closed, Course::paced(1_000));
+    }
+}

@@ -1,0 +1,280 @@
+//! When a request that is accepted now will be done: its place in line, over the pace at which the line will move.
+//!
+//! The estimate is a median (p50): as many are done before it as after it, as long as the wallet goes on as it does and the
+//! breaker as it has decided. What it is made of:
+//!
+//! - *The place.* Realtime goes before bulk; the fair queues of a lane are served in turn, so that before a request at the
+//!   end of its queue each other queue has had as much as its own, or all it has. What came in over the last moments
+//!   is taken to come on for [`COMES_ON_MS`].
+//! - *The pace.* The measured drain rate ([`super::drain`]), never above what may go ([`Course`]): nothing while the breaker
+//!   is open, then the steps of its ramp.
+//! - *The fleet.* Where others take from the same lists, their backlog and their rate count as ours do.
+//!
+//! Pure: `now` is passed in. Absent: what waits for a time of its own, and what its coming due will take from the others;
+//! how long an outage will last, of which nobody knows more than when it is tried again.
+
+use super::drain::DrainRate;
+
+/// What is assumed where nothing is configured and nothing was measured yet.
+const RATE_UNKNOWN_PER_S: f64 = 100_000.0;
+/// For how long what comes in is taken to come on: about as long as it was watched.
+const COMES_ON_MS: f64 = 2_000.0;
+/// What comes in is counted over windows of so long, and fades to 1/e within so long.
+const COMING_WINDOW_MS: u64 = 250;
+const COMING_FADE_MS: f64 = 1_000.0;
+/// Looked at again no sooner.
+const LOOK_MS: u64 = 10;
+/// The longer a wait, the more comes before its end: rounds of finding the wait that fits.
+const ROUNDS: usize = 3;
+/// Past it a wait is not told apart: a year.
+const WAIT_MS_MAX: f64 = 31_536_000_000.0;
+/// Steps of a ramp that are looked at, at the most.
+const STEPS_MAX: usize = 64;
+
+/// How fast work may go from now on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Course {
+    /// Nothing goes for so long.
+    pub held_ms: u64,
+    /// At most so many a second; `None`: no limit.
+    pub cap_per_s: Option<u64>,
+    /// The cap is reached in steps.
+    pub ramp: Option<Ramp>,
+    /// What a call to the wallet takes at the least.
+    pub call_ms: u64,
+    /// Nothing is held back: what is done tells how fast the wallet is.
+    pub is_free: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ramp {
+    /// What may go at first, and for how long.
+    pub per_s: f64,
+    pub first_ms: f64,
+    pub step_ms: f64,
+    /// What each step multiplies it by.
+    pub growth: f64,
+}
+
+impl Course {
+    /// A pace and nothing else; 0: none.
+    pub fn paced(transfers_per_s: u64) -> Course {
+        let cap_per_s = (transfers_per_s > 0).then_some(transfers_per_s);
+        Course { held_ms: 0, cap_per_s, ramp: None, call_ms: 0, is_free: true }
+    }
+
+    /// The steady pace, where so many a second were measured.
+    fn rate_per_s(&self, measured: Option<f64>) -> f64 {
+        let cap = self.cap_per_s.map(|cap| cap as f64);
+        measured.or(cap).unwrap_or(RATE_UNKNOWN_PER_S).min(cap.unwrap_or(f64::MAX)).max(1.0)
+    }
+
+    /// Milliseconds until so many are done, at `rate_per_s` wherever so many may go.
+    fn wait_ms(&self, ahead: f64, rate_per_s: f64) -> f64 {
+        let (mut left, mut at_ms) = (ahead, self.held_ms as f64);
+        if let Some(Ramp { mut per_s, first_ms, step_ms, growth }) = self.ramp {
+            let mut span_ms = first_ms;
+            for _ in 0..STEPS_MAX {
+                let goes = per_s * span_ms / 1_000.0;
+                if per_s >= rate_per_s || goes >= left {
+                    break;
+                }
+                (left, at_ms) = (left - goes, at_ms + span_ms);
+                (per_s, span_ms) = (per_s * growth, step_ms);
+            }
+            at_ms += left * 1_000.0 / per_s.clamp(1.0, rate_per_s);
+        } else {
+            at_ms += left * 1_000.0 / rate_per_s;
+        }
+        at_ms.max((self.held_ms + self.call_ms) as f64).min(WAIT_MS_MAX)
+    }
+}
+
+/// A queue as it is seen: realtime ones first, then bulk, by fair queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Requests that ever came.
+    pub come: u64,
+    /// Of these, those that are not done; and those that nobody has taken yet.
+    pub waiting: u64,
+    pub unread: u64,
+}
+
+/// What the others of a fleet have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    pub waiting: u64,
+    /// What they settle a second, while they have work.
+    pub per_s: u64,
+}
+
+/// What may be promised, until it is looked at again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Promises {
+    queues: Vec<Promise>,
+    whole: Promise,
+}
+
+/// A wait, and what each that gets in line meanwhile adds to it, in ms.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Promise {
+    wait_ms: f64,
+    each_ms: f64,
+}
+
+impl Promise {
+    fn after(&self, count: u64) -> u64 {
+        (self.wait_ms + self.each_ms * count as f64).min(WAIT_MS_MAX) as u64
+    }
+}
+
+impl Promises {
+    /// How long a request waits that comes to the queue at this position, `since` others having come to it.
+    pub fn wait_ms(&self, position: usize, since: u64) -> u64 {
+        self.queues.get(position).unwrap_or(&self.whole).after(since)
+    }
+
+    /// How long all that waits will take, and `since` more.
+    pub fn whole_ms(&self, since: u64) -> u64 {
+        self.whole.after(since)
+    }
+
+    /// The same wait everywhere.
+    pub fn flat(wait_ms: u64) -> Promises {
+        Promises { queues: Vec::new(), whole: Promise { wait_ms: wait_ms as f64, each_ms: 0.0 } }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Forecast {
+    fair_queue_count: usize,
+    drain: DrainRate,
+    course: Course,
+    seen: Vec<Seen>,
+    coming: Vec<Coming>,
+    counted_at_ms: u64,
+    others: Others,
+    looked_at_ms: Option<u64>,
+}
+
+/// What comes to a queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct Coming {
+    before: u64,
+    per_s: f64,
+}
+
+impl Forecast {
+    /// `course` holds until the first look.
+    pub fn new(fair_queue_count: u8, course: Course) -> Forecast {
+        Forecast {
+            fair_queue_count: usize::from(fair_queue_count),
+            drain: DrainRate::default(),
+            course,
+            seen: Vec::new(),
+            coming: Vec::new(),
+            counted_at_ms: 0,
+            others: Others::default(),
+            looked_at_ms: None,
+        }
+    }
+
+    /// `count` requests were finished, while so much was waiting to be taken.
+    pub fn done(&mut self, now_ms: u64, count: u64, unread: u64, course: Course) {
+        if self.course.is_free != course.is_free {
+            self.looked_at_ms = None;
+        }
+        self.course = course;
+        if course.is_free {
+            self.drain.done(now_ms, count, unread);
+        } else {
+            self.drain.hold();
+        }
+    }
+
+    /// Whether it is time to look at the queues again.
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        self.looked_at_ms.is_none_or(|at| now_ms >= at + LOOK_MS || now_ms < at)
+    }
+
+    /// Looks at the queues, and says what may be promised.
+    pub fn look(&mut self, now_ms: u64, seen: &[Seen], others: Others, course: Course) -> Promises {
+        if !course.is_free {
+            self.drain.hold();
+        }
+        (self.course, self.looked_at_ms) = (course, Some(now_ms));
+        self.seen.clear();
+        self.seen.extend_from_slice(seen);
+        self.count_coming(now_ms);
+        // What others do while they are held back is no measure; nor is an idle hour.
+        if course.is_free && others.waiting > 0 && others.per_s > 0 {
+            self.others.per_s = others.per_s;
+        }
+        self.others.waiting = others.waiting;
+        let rate = self.rate_per_s();
+        let own: u64 = seen.iter().map(|queue| queue.waiting).sum();
+        let all = own as f64 + self.others_waiting(own);
+        let whole = Promise { wait_ms: course.wait_ms(all + 1.0, rate), each_ms: 1_000.0 / rate };
+        let queues = (0..seen.len()).map(|at| self.promise(at, (own, all), rate)).collect();
+        Promises { queues, whole }
+    }
+
+    fn count_coming(&mut self, now_ms: u64) {
+        let elapsed_ms = now_ms.saturating_sub(self.counted_at_ms);
+        if self.coming.len() == self.seen.len() && elapsed_ms < COMING_WINDOW_MS {
+            return;
+        }
+        let is_first = self.coming.len() != self.seen.len();
+        self.coming.resize(self.seen.len(), Coming::default());
+        let keep = (-(elapsed_ms as f64) / COMING_FADE_MS).exp();
+        for (coming, seen) in self.coming.iter_mut().zip(&self.seen) {
+            let came = if is_first { 0 } else { seen.come.saturating_sub(coming.before) };
+            let per_s = came as f64 * 1_000.0 / elapsed_ms.max(1) as f64;
+            *coming = Coming { before: seen.come, per_s: coming.per_s * keep + per_s * (1.0 - keep) };
+        }
+        self.counted_at_ms = now_ms;
+    }
+
+    /// Others whose rate nobody knows are as fast for what they have as this instance is for its own, if it has any.
+    fn others_waiting(&self, own: u64) -> f64 {
+        let counts = self.others.per_s > 0 || own == 0;
+        if counts { self.others.waiting as f64 } else { 0.0 }
+    }
+
+    /// The steady pace of all who take from the same lists.
+    pub fn rate_per_s(&self) -> f64 {
+        let others = if self.others.waiting > 0 { self.others.per_s as f64 } else { 0.0 };
+        self.course.rate_per_s(self.drain.per_s().map(|own| own + others))
+    }
+
+    fn promise(&self, at: usize, (own, all): (u64, f64), rate_per_s: f64) -> Promise {
+        let fair = self.fair_queue_count.max(1);
+        let (lane, own_waiting) = (at / fair, self.seen[at].waiting as f64 + 1.0);
+        // What the others have is in the same queues, in about the same parts; in which is not known where there is
+        // nothing here.
+        let unknown = if own == 0 { all } else { 0.0 };
+        let scale = if own == 0 { 1.0 } else { all / own as f64 };
+        let mut wait_ms = 0.0;
+        let mut turns = 1.0;
+        for _ in 0..ROUNDS {
+            let more_s = f64::min(wait_ms, COMES_ON_MS) / 1_000.0;
+            let mut ahead = own_waiting;
+            turns = 1.0;
+            for (number, (seen, coming)) in self.seen.iter().zip(&self.coming).enumerate() {
+                let waits = seen.waiting as f64 + coming.per_s * more_s;
+                if number / fair < lane {
+                    ahead += waits;
+                } else if number / fair == lane && number != at {
+                    ahead += waits.min(own_waiting);
+                    turns += f64::from(u8::from(waits > own_waiting));
+                }
+            }
+            wait_ms = self.course.wait_ms(ahead * scale + unknown, rate_per_s);
+        }
+        Promise { wait_ms, each_ms: turns * scale * 1_000.0 / rate_per_s }
+    }
+}
+
+#[cfg(test)]
+#[path = "forecast_tests.rs"]
+mod tests;
