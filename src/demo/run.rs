@@ -60,13 +60,13 @@ struct Driven {
     outage: Option<Ridden>,
 }
 
-fn runtime(name: &str, threads: usize) -> anyhow::Result<Runtime> {
+pub(super) fn runtime(name: &str, threads: usize) -> anyhow::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     Ok(builder.worker_threads(threads).thread_name(name).enable_all().build()?)
 }
 
 /// Sets `halt` at the first SIGINT or SIGTERM; a second one ends the process at once.
-async fn listen_for_signals(halt: Halt) {
+pub(super) async fn listen_for_signals(halt: Halt) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -86,15 +86,15 @@ async fn listen_for_signals(halt: Halt) {
 }
 
 /// What is to come, when.
-struct Course {
+pub(super) struct Course {
     /// Of the burst.
-    length: Duration,
-    plan: Plan,
-    outage: Option<Outage>,
+    pub length: Duration,
+    pub plan: Plan,
+    pub outage: Option<Outage>,
 }
 
 impl Course {
-    fn of(args: &DemoArgs, wallet: Option<SocketAddr>, halt: &Halt) -> Course {
+    pub fn of(args: &DemoArgs, wallet: Option<SocketAddr>, halt: &Halt) -> Course {
         let (packets, wallet_per_s) = (u64::from(args.count), args.wallet_per_s());
         let down = Duration::from_secs(args.outage_s);
         let outage = wallet.filter(|_| !down.is_zero());
@@ -110,7 +110,7 @@ impl Course {
 }
 
 /// What nobody can guess the run's ids from.
-fn secret() -> [u8; 32] {
+pub(super) fn secret() -> [u8; 32] {
     let mut secret = [0; 32];
     secret[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     secret[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
