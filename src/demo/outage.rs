@@ -273,7 +273,7 @@ mod tests {
     fn only_whole_tenths_of_open_times_are_counted() {
         // Each tenth of the wallet's first two seconds can be told from the sum.
         let counts = |calls| Counts { calls, ..Counts::default() };
-        let bucket = |tenth| Bucket { at_ms: tenth * 100, counts: counts(1 << tenth) };
+        let bucket = |tenth: u64| Bucket { at_ms: tenth * 100, counts: counts(1 << tenth) };
         let buckets = (0..20).map(bucket).collect();
         let received = Received { now_ms: 2_000, bucket_ms: 100, totals: Counts::default(), buckets };
         let open = turns(&[(0, "closed"), (250, "open"), (700, "half_open"), (720, "open")]);

@@ -42,9 +42,9 @@ impl DemoRedis {
             redis.link()?.call(Ask::routed("PING", "")).context("asking the Redis of --redis")?;
             return Ok(redis);
         }
+        check_installed()?;
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        check_installed()?;
         let mut command = tether::command("redis-server")?;
         command.args([
             "--port",
@@ -59,9 +59,14 @@ impl DemoRedis {
         command.args(["--appendfsync", "everysec", "--maxmemory-policy", "noeviction", "--dir"]).arg(folder);
         let server = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let server = server.context("starting the demo's redis-server")?;
-        let redis = DemoRedis { url: format!("redis://127.0.0.1:{port}"), namespace, server: Some(server) };
+        let url = format!("redis://127.0.0.1:{port}");
+        let mut redis = DemoRedis { url, namespace, server: Some(server) };
         let began = Instant::now();
         while redis.link()?.call(Ask::routed("PING", "")).is_err() {
+            if let Some(status) = redis.server.as_mut().and_then(|server| server.try_wait().ok().flatten()) {
+                let dir = folder.display();
+                bail!("the demo's redis-server has ended ({status}); `redis-server --dir {dir}` says why");
+            }
             if began.elapsed() > START_MAX {
                 bail!("the demo's redis-server does not answer");
             }

@@ -26,7 +26,7 @@ mod summary;
 
 use std::cell::{Cell, RefCell};
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,10 +85,13 @@ struct Done {
 fn home(args: &DemoArgs, run: &str) -> anyhow::Result<Home> {
     let mut home = Home::new(args.data.as_deref(), args.acks.as_deref(), run);
     let shown = home.data.display().to_string();
-    let made = fs::create_dir_all(&home.data).and_then(|()| fs::read_dir(&home.data));
-    let mut found = made.with_context(|| format!("the folder {shown} cannot be used"))?;
+    let is_new = match fs::read_dir(&home.data) {
+        Ok(mut found) => found.next().is_none(),
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        Err(error) => return Err(error).with_context(|| format!("the folder {shown} cannot be used")),
+    };
     ensure!(
-        found.next().is_none(),
+        is_new,
         "{shown} is not empty; a fleet's demo wants a new folder, and keeps there what all its processes write"
     );
     (home.wallet_data, home.redis_data) = (home.data.join("wallet"), home.data.join("redis"));
@@ -141,7 +144,8 @@ pub fn run(args: &DemoArgs, count: usize, config: &Config, run: String) -> anyho
     let interrupted = halt.is_set() && done.failure.is_none();
     let options = Options {
         data_dir: home.wallet_data.clone(),
-        acks: Some(home.acks.clone()),
+        // What waits in Redis when all is stopped early is not at the wallet yet.
+        acks: (!interrupted).then(|| home.acks.clone()),
         anchor: None,
         expect_drained: !interrupted,
     };
@@ -155,7 +159,7 @@ pub fn run(args: &DemoArgs, count: usize, config: &Config, run: String) -> anyho
 
     let seen = run.seen.borrow();
     let sum = seen.sum();
-    let summary = one::Summary::of(&one::Seen {
+    let mut summary = one::Summary::of(&one::Seen {
         counts: &counts,
         accept_us: &accept_us,
         settle_us: &done.driven.settle_us,
@@ -173,6 +177,9 @@ pub fn run(args: &DemoArgs, count: usize, config: &Config, run: String) -> anyho
             .as_ref()
             .map(|ride| run.ridden(ride, &done.proof).report(&seen.meter, wallet_per_s)),
     });
+    if interrupted {
+        summary.pending = sum.accepted.saturating_sub(sum.settled());
+    }
     let members = run.names.iter().cloned().zip(seen.gauges.iter().copied()).collect();
     let stopped = done.ride.as_ref().and_then(ride::Ride::spread);
     let summary = FleetSummary::of(summary, members, &done.proof, stopped, wallet_per_s, interrupted);

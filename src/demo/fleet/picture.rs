@@ -149,7 +149,7 @@ mod tests {
     fn a_fleet_that_rode_it_out() {
         let mut seen = Seen::new(3);
         for tenth in 0..=75u64 {
-            // 3,000/s come for a second and a half, 500/s go; from 2 s to 4 s nothing goes.
+            // 3,000/s come for a second, 500/s go; from 2 s to 4 s nothing goes.
             let offered = (tenth * 300).min(3_000);
             let sent = (50 * (tenth.min(20) + tenth.saturating_sub(40))).min(3_000);
             let (at, backlog) = (MS * tenth as u32 * 100, offered.saturating_sub(sent));
@@ -184,5 +184,27 @@ mod tests {
         assert_eq!(drawn, EXPECTED, "{drawn}\n");
     }
 
-    const EXPECTED: &str = "";
+    const EXPECTED: &str = "
+  hongbao demo --fleet 3  3,000 red packets                        done  7.5 s
+
+  offered/s                                                         peak 3,000
+  ▃▃▃▃▃▃▃▃▃▃
+  ██████████
+  ██████████
+  ██████████
+  ██████████
+  ██████████
+  sent to the wallet/s                                              budget 500
+
+  ████████████████████                    ███████████████████████████████████
+  backlog                                                           peak 2,500
+        ▂▄▅▇████▇▇▇▆▆▆▅▅▅▅▅▅▅▅▅▅▅▅▅▅▅▅▅▅▅▅▅▅▅▄▄▄▃▃▃▂▂▂▁▁▁
+   ▂▄▅▇██████████████████████████████████████████████████████▇▇▇▆▆▆▅▅▅▄▄▄▃▃▃▂▂
+  breaker: closed                        ─ closed  █ open  ? half open  ╱ ramp
+  ─────────────────────█████?█████████?████?╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱────────────
+  0 ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ 7.6 s
+  instance        accepted       settled              sent
+  i1                 1,000           900             1,100
+  i2                 1,000           900             1,100
+  i3                 1,000           900             1,100";
 }
