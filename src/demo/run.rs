@@ -218,7 +218,7 @@ async fn drive_through(
     let (driven, ridden) = tokio::join!(driving, outage.make(watch.began, &progress, sight));
     let driven = driven?;
     let outage = match ridden.context("the wallet's outage") {
-        // Who stops the run by Ctrl-C stops the wallet's process as well.
+        // A run that was stopped need not hear from the wallet any more.
         Err(_) if watch.halt.is_set() => None,
         ridden => ridden?,
     };

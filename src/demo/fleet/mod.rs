@@ -139,50 +139,10 @@ pub fn run(args: &DemoArgs, count: usize, config: &Config, run: String) -> anyho
     let done = done.inspect_err(|_| {
         eprintln!("hongbao: what the processes wrote is kept in {}", home.data.display());
     })?;
-    let (counts, accept_us) = tally.close()?;
-
     let interrupted = halt.is_set() && done.failure.is_none();
-    let options = Options {
-        data_dir: home.wallet_data.clone(),
-        // What waits in Redis when all is stopped early is not at the wallet yet.
-        acks: (!interrupted).then(|| home.acks.clone()),
-        anchor: None,
-        expect_drained: !interrupted,
-    };
-    let reader = WalletReader::of(&config)?;
-    let mut ask = reader.as_ref().map(|reader| |ids: &[String]| reader.audit_records(ids));
-    let ask = ask.as_mut().map(|ask| ask as &mut Ask<'_>);
-    let report = audit(&options, ask, &mut |_| {}).context("the audit of the wallet's books");
-    let report = report.with_context(|| done.failure.clone().unwrap_or_else(|| "no verdict".to_owned()))?;
+    let summary = run.judge(&done, &config, &home, interrupted)?;
     drop(wallet);
     redis.clear().context("removing the demo's keys from Redis")?;
-
-    let seen = run.seen.borrow();
-    let sum = seen.sum();
-    let mut summary = one::Summary::of(&one::Seen {
-        counts: &counts,
-        accept_us: &accept_us,
-        settle_us: &done.driven.settle_us,
-        meter: &seen.meter,
-        report: &report,
-        before: Default::default(),
-        service_accepted: sum.accepted,
-        burst: done.driven.burst,
-        durability: &done.driven.durability,
-        interrupted,
-        failure: done.failure.clone(),
-        elsewhere: Some((sum.succeeded + sum.failed, sum.succeeded, sum.failed)),
-        outage: done
-            .ride
-            .as_ref()
-            .map(|ride| run.ridden(ride, &done.proof).report(&seen.meter, wallet_per_s)),
-    });
-    if interrupted {
-        summary.pending = sum.accepted.saturating_sub(sum.settled());
-    }
-    let members = run.names.iter().cloned().zip(seen.gauges.iter().copied()).collect();
-    let stopped = done.ride.as_ref().and_then(ride::Ride::spread);
-    let summary = FleetSummary::of(summary, members, &done.proof, stopped, wallet_per_s, interrupted);
     let is_kept = home.leave(summary.is_good());
     if args.json {
         for complaint in summary.complaints() {
@@ -190,30 +150,22 @@ pub fn run(args: &DemoArgs, count: usize, config: &Config, run: String) -> anyho
         }
         println!("{}", summary.to_json());
     } else {
-        let ink = screen::ink(std::io::stdout().is_terminal());
-        run.doing.set(if interrupted { "stopped" } else { "done" });
-        println!();
-        for line in run.scene(&seen).lines(&ink) {
-            println!("{line}");
-        }
-        println!("\n{}\n", summary.words(wallet_per_s));
-        if interrupted {
-            println!("  Stopped on request, before everything was settled.");
-        }
-        if is_kept {
-            let (data, acks) = (home.wallet_data.display(), home.acks.display());
-            println!(
-                "  What all of them wrote is in {}; audit the wallet's books again with",
-                home.data.display()
-            );
-            println!("    hongbao audit --data {data} --acks {acks}");
-        } else {
-            println!(
-                "  What they wrote was temporary and is gone; keep it with --data DIR to audit it yourself."
-            );
-        }
+        run.print(&summary, interrupted);
+        print_where(&home, is_kept);
     }
     Ok(summary.is_good() && !interrupted)
+}
+
+fn print_where(home: &Home, is_kept: bool) {
+    if !is_kept {
+        println!(
+            "  What they wrote was temporary and is gone; keep it with --data DIR to audit it yourself."
+        );
+        return;
+    }
+    let (books, acks) = (home.wallet_data.display(), home.acks.display());
+    println!("  What all of them wrote is in {}; audit the wallet's books again with", home.data.display());
+    println!("    hongbao audit --data {books} --acks {acks}");
 }
 
 impl Run {
@@ -265,6 +217,68 @@ impl Run {
             self.halt.set();
         }
         result
+    }
+
+    /// Audits the wallet's books and holds everybody's counts against each other.
+    fn judge(
+        &self,
+        done: &Done,
+        config: &Config,
+        home: &Home,
+        interrupted: bool,
+    ) -> anyhow::Result<FleetSummary> {
+        let (counts, accept_us) = self.crowd.tally.close()?;
+        let options = Options {
+            data_dir: home.wallet_data.clone(),
+            // What waits in Redis when all is stopped early is not at the wallet yet.
+            acks: (!interrupted).then(|| home.acks.clone()),
+            anchor: None,
+            expect_drained: !interrupted,
+        };
+        let reader = WalletReader::of(config)?;
+        let mut ask = reader.as_ref().map(|reader| |ids: &[String]| reader.audit_records(ids));
+        let ask = ask.as_mut().map(|ask| ask as &mut Ask<'_>);
+        let report = audit(&options, ask, &mut |_| {}).context("the audit of the wallet's books");
+        let report =
+            report.with_context(|| done.failure.clone().unwrap_or_else(|| "no verdict".to_owned()))?;
+
+        let (seen, budget_per_s) = (self.seen.borrow(), self.plan.wallet_per_s);
+        let (sum, ride) = (seen.sum(), done.ride.as_ref());
+        let mut summary = one::Summary::of(&one::Seen {
+            counts: &counts,
+            accept_us: &accept_us,
+            settle_us: &done.driven.settle_us,
+            meter: &seen.meter,
+            report: &report,
+            before: Default::default(),
+            service_accepted: sum.accepted,
+            burst: done.driven.burst,
+            durability: &done.driven.durability,
+            interrupted,
+            failure: done.failure.clone(),
+            elsewhere: Some((sum.settled(), sum.succeeded, sum.failed)),
+            outage: ride.map(|ride| self.ridden(ride, &done.proof).report(&seen.meter, budget_per_s)),
+        });
+        if interrupted {
+            summary.pending = sum.accepted.saturating_sub(sum.settled());
+        }
+        let members = self.names.iter().cloned().zip(seen.gauges.iter().copied()).collect();
+        let stopped = ride.and_then(ride::Ride::spread);
+        Ok(FleetSummary::of(summary, members, &done.proof, stopped, budget_per_s, interrupted))
+    }
+
+    /// The picture as it stood at the end, and the verdict.
+    fn print(&self, summary: &FleetSummary, interrupted: bool) {
+        let ink = screen::ink(std::io::stdout().is_terminal());
+        self.doing.set(if interrupted { "stopped" } else { "done" });
+        println!();
+        for line in self.scene(&self.seen.borrow()).lines(&ink) {
+            println!("{line}");
+        }
+        println!("\n{}\n", summary.words(self.plan.wallet_per_s));
+        if interrupted {
+            println!("  Stopped on request, before everything was settled.");
+        }
     }
 
     fn scene<'a>(&'a self, seen: &'a Seen) -> FleetScene<'a> {
