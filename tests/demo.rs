@@ -199,13 +199,17 @@ fn a_fleet_rides_an_outage_out_and_the_wallet_proves_it() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("is not empty"));
 }
 
-/// A demo that ends with the test.
-struct Running(Child);
+/// A demo that ends with the test, and what it should have taken with it.
+struct Running(Child, Vec<u32>);
 
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        for pid in self.1.iter().filter(|pid| is_running(**pid, None)) {
+            let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
+            let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+        }
     }
 }
 
@@ -235,26 +239,26 @@ fn nothing_is_left_of_a_fleet_that_is_stopped_or_killed() {
             .args(["demo", "--fleet", "2", "--count", "100000", "--wallet-tps", "500", "--data"])
             .arg(&data);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-        let mut demo = Running(child);
+        let mut demo = Running(child, Vec::new());
         let mut lines = BufReader::new(demo.0.stderr.take().expect("piped")).lines();
         assert!(lines.any(|line| line.expect("UTF-8").contains(" burst ")), "it ended before the burst");
-        let pid = demo.0.id();
-        let started = children_of(pid);
+        let started = children_of(demo.0.id());
+        demo.1.clone_from(&started);
         assert_eq!(started.len(), 4, "two instances, a wallet and a redis-server: {started:?}");
         kill_process(Pid::from_child(&demo.0), signal).expect("the process is ours");
-        // Whatever it still says must not hold it up.
-        let said: Vec<String> = lines.map_while(Result::ok).collect();
+        // Whatever it still says must not hold it up; who is left over would hold the pipe open.
+        let saying = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<String>>());
         let status = demo.0.wait().expect("it ends");
         let deadline = Instant::now() + Duration::from_secs(30);
         while started.iter().any(|pid| is_running(*pid, None)) {
             let left: Vec<_> = started.iter().filter(|pid| is_running(**pid, None)).collect();
-            assert!(Instant::now() < deadline, "{left:?} still run after {signal:?}: {said:?}");
-            std::thread::yield_now();
+            assert!(Instant::now() < deadline, "{left:?} still run after {signal:?}");
+            std::thread::sleep(Duration::from_millis(10));
         }
         if signal == Signal::INT {
             let mut told = String::new();
             std::io::Read::read_to_string(&mut demo.0.stdout.take().expect("piped"), &mut told).unwrap();
-            assert_eq!(status.code(), Some(1), "{told}\n{said:?}");
+            assert_eq!(status.code(), Some(1), "{told}\n{:?}", saying.join());
             assert!(told.contains("Stopped on request") && told.contains("lost 0, paid twice 0"), "{told}");
         }
     }
