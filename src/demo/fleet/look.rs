@@ -105,9 +105,7 @@ impl Run {
             }
             let gauges = self.read(&mut doors).await;
             self.enter(gauges, board.view());
-            let seen = self.seen.borrow();
-            screen.show(Instant::now(), &self.scene(&seen));
-            drop(seen);
+            screen.show(Instant::now(), &self.scene(&self.seen.borrow()));
             if is_last {
                 return Ok(());
             }
