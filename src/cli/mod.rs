@@ -35,6 +35,7 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   hongbao demo                                   a whole campaign in half a minute, with a picture and an audit
+  hongbao demo --fleet 3                         three instances over Redis, and a wallet that goes down on the way
   hongbao serve --set shaping.transfers_per_s=20000
   hongbao audit --data data --acks acks.txt      were the promises kept?
   hongbao parked list --reason low_balance       what waits, since when, until when
@@ -100,6 +101,9 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Become a program that ends with the process that started it.
+    #[command(hide = true)]
+    Tethered(hongbao::demo::TetherArgs),
     /// Print the completions of a shell, for its startup file.
     Completions { shell: clap_complete::Shell },
 }
@@ -186,6 +190,10 @@ impl Cli {
                     );
                 }
                 print!("{}", toml::to_string(&raw)?);
+                Ok(Done::Well)
+            }
+            Command::Tethered(args) => {
+                hongbao::demo::tethered(&args)?;
                 Ok(Done::Well)
             }
             Command::Completions { shell } => {

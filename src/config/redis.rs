@@ -22,7 +22,11 @@ pub enum Dedupe {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ViewStore {
     Sqlite,
-    Postgres { url: String },
+    /// Of every instance its own, and each follows all streams.
+    SqliteEach,
+    Postgres {
+        url: String,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -122,11 +126,12 @@ fn of(raw: &Raw, slot_count: usize) -> Result<RedisConfig, ConfigError> {
 fn view(raw: &Raw) -> Result<ViewStore, ConfigError> {
     match raw.outcome.view.as_str() {
         "sqlite" => Ok(ViewStore::Sqlite),
+        "sqlite_each" => Ok(ViewStore::SqliteEach),
         "postgres" if raw.outcome.postgres_url.is_empty() => {
             Err(invalid("outcome.postgres_url", "outcome.view = \"postgres\" needs it"))
         }
         "postgres" => Ok(ViewStore::Postgres { url: raw.outcome.postgres_url.clone() }),
-        other => Err(invalid("outcome.view", format!("{other:?} is none of: sqlite, postgres"))),
+        other => Err(invalid("outcome.view", format!("{other:?} is none of: sqlite, sqlite_each, postgres"))),
     }
 }
 
@@ -246,7 +251,7 @@ mod tests {
             ("intake.redis.durability_min=often", "durability"),
             ("intake.redis.durability_min=replicated:1", "replicas_min"),
             ("accept.dedupe=never", "strict, owner"),
-            ("outcome.view=mysql", "sqlite, postgres"),
+            ("outcome.view=mysql", "sqlite, sqlite_each, postgres"),
             ("outcome.view=postgres", "outcome.postgres_url"),
             ("stored_value.burn=false", "stored_value.burn"),
             (r#"intake.redis.lists=[{ name = "a}b" }]"#, "hash tag"),

@@ -4,6 +4,7 @@
 //! All of it goes through the door like everything else. A collection takes from a person exactly what a
 //! settled packet brought, so the money is always there. Absent: waiting for the backlog to drain.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -154,6 +155,46 @@ impl Crowd {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Waits until a door knows how every single ended, whoever settled it.
+    pub async fn await_told(&self, door: SocketAddr) -> anyhow::Result<()> {
+        let packets: Vec<u32> = self.script.singles().collect();
+        let mut connection = Connection::new(door, self.halt.clone());
+        let began = Instant::now();
+        loop {
+            let standings = self.look_up(&mut connection, &packets).await?;
+            let told = standings.iter().filter(|standing| standing.settled_at.is_some()).count();
+            if told == packets.len() || self.halt.is_set() {
+                return Ok(());
+            }
+            if began.elapsed() > PAID_WAIT_MAX {
+                let count = packets.len();
+                bail!("the door {door} knows how {told} of {count} singles ended after {PAID_WAIT_MAX:?}");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until a door knows every campaign.
+    pub async fn await_campaigns(&self, door: SocketAddr) -> anyhow::Result<()> {
+        let mut connection = Connection::new(door, self.halt.clone());
+        let began = Instant::now();
+        let script = &self.script;
+        for campaign in [script.campaign(), script.claims_campaign(), script.withholding_campaign()] {
+            while connection.get(&format!("/v1/campaigns/{campaign}")).await?.answer.status != StatusCode::OK
+            {
+                if self.halt.is_set() {
+                    return Ok(());
+                }
+                ensure!(
+                    began.elapsed() < PAID_WAIT_MAX,
+                    "the door {door} does not know campaign {campaign} after {PAID_WAIT_MAX:?}"
+                );
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        Ok(())
     }
 
     async fn look_up(&self, connection: &mut Connection, packets: &[u32]) -> anyhow::Result<Vec<Standing>> {

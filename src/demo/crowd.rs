@@ -26,7 +26,10 @@ const PART_RETRY: Duration = Duration::from_millis(200);
 pub struct Crowd {
     pub script: Arc<Script>,
     pub tally: Arc<Tally>,
+    /// The door for what is asked one by one.
     pub address: SocketAddr,
+    /// The connections of the burst are spread over these.
+    doors: Vec<SocketAddr>,
     pub halt: Halt,
     next: AtomicUsize,
     opening_left: AtomicUsize,
@@ -46,7 +49,13 @@ fn expect(item: Item) -> Expect {
 impl Crowd {
     pub fn new(script: Arc<Script>, tally: Arc<Tally>, address: SocketAddr, halt: Halt) -> Crowd {
         let opening_left = AtomicUsize::new(script.opening_calls);
-        Crowd { script, tally, address, halt, next: AtomicUsize::new(0), opening_left }
+        let doors = vec![address];
+        Crowd { script, tally, address, doors, halt, next: AtomicUsize::new(0), opening_left }
+    }
+
+    /// The same at more doors than one.
+    pub fn at(self, doors: Vec<SocketAddr>) -> Crowd {
+        Crowd { doors, ..self }
     }
 
     /// Sends the whole script, and answers how long that took; ends early when halted.
@@ -54,8 +63,8 @@ impl Crowd {
         // Connections are made before the clock starts: a campaign's backends have theirs.
         let began = Instant::now() + Duration::from_millis(50);
         let mut connections = JoinSet::new();
-        for _ in 0..CONNECTIONS {
-            connections.spawn(self.clone().carry(began));
+        for door in self.doors.iter().cycle().take(CONNECTIONS) {
+            connections.spawn(self.clone().carry(*door, began));
         }
         while let Some(ended) = connections.join_next().await {
             ended.context("a connection of the crowd")??;
@@ -64,8 +73,8 @@ impl Crowd {
     }
 
     /// One connection's share.
-    async fn carry(self: Arc<Crowd>, began: Instant) -> anyhow::Result<()> {
-        let mut connection = Connection::new(self.address, self.halt.clone());
+    async fn carry(self: Arc<Crowd>, door: SocketAddr, began: Instant) -> anyhow::Result<()> {
+        let mut connection = Connection::new(door, self.halt.clone());
         while !self.halt.is_set() {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(call) = self.script.calls.get(index) else { break };

@@ -13,6 +13,9 @@ pub struct Sample {
     /// Counts since the start.
     pub accepted: u64,
     pub settled: u64,
+    /// Asked of the doors, and sent to the wallet with all repeats, where that is looked at.
+    pub offered: u64,
+    pub sent: u64,
     pub backlog: u64,
     /// The rate at which the backlog drains, as the service measures it.
     pub drain_per_s: u64,
@@ -22,14 +25,18 @@ pub struct Sample {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Curve {
+    Offered,
     Accepted,
+    Sent,
     Settled,
 }
 
 impl Sample {
     fn count(&self, curve: Curve) -> u64 {
         match curve {
+            Curve::Offered => self.offered,
             Curve::Accepted => self.accepted,
+            Curve::Sent => self.sent,
             Curve::Settled => self.settled,
         }
     }
@@ -54,6 +61,12 @@ impl Meter {
 
     pub fn last(&self) -> Sample {
         self.samples.last().copied().unwrap_or_default()
+    }
+
+    /// How long the backlog takes at the rate at which it drains.
+    pub fn wait(&self) -> Duration {
+        let last = self.last();
+        Duration::from_millis(last.backlog * 1_000 / last.drain_per_s.max(1))
     }
 
     /// The count at a time, drawn straight between the samples around it.

@@ -13,7 +13,7 @@
 //! answered; the verdict is good only if client, service and audit agree. With a wallet in a second process that one goes down
 //! on the way ([`outage`]). [`campaigns`] is what comes before
 //! and after the burst, [`body`] what is sent, [`reading`] what is understood, [`home`] where it is kept, [`redis`] and [`wallet`] what may stand
-//! beside the service.
+//! beside the service, [`tether`] what ends them with it. [`fleet`] plays the same before several instances.
 //! Absent: any short cut into the service but reading its counters.
 
 mod body;
@@ -22,6 +22,7 @@ mod client;
 mod crowd;
 mod dice;
 mod estimates;
+mod fleet;
 mod home;
 mod meter;
 mod outage;
@@ -35,6 +36,7 @@ mod screen;
 mod script;
 mod summary;
 mod tally;
+mod tether;
 mod wallet;
 mod watch;
 
@@ -50,6 +52,7 @@ use home::Home;
 use picture::{Ink, Scene};
 use redis::DemoRedis;
 use summary::{Seen, Summary};
+pub use tether::{TetherArgs, run as tethered};
 use wallet::WalletProcess;
 
 #[derive(Debug, clap::Args)]
@@ -74,6 +77,10 @@ pub struct DemoArgs {
     /// of the run's own, removed afterwards).
     #[arg(long, value_name = "URL|spawn")]
     redis: Option<String>,
+    /// So many instances instead of one, each in a process of its own, over one Redis (--redis; a private redis-server if not
+    /// given), with one wallet over HTTP that is down for a while in the middle (--outage).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=9))]
+    fleet: Option<u8>,
     /// Keep the data in this folder; a temporary one, removed at the end, if not given.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -138,6 +145,9 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
         .with_writer(std::io::stderr)
         .try_init();
     let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+    if let Some(count) = args.fleet {
+        return fleet::run(args, usize::from(count), &config, run);
+    }
     let home = Home::new(args.data.as_deref(), args.acks.as_deref(), &run);
     let before = home.before()?;
     let wallet_per_s = args.wallet_per_s();

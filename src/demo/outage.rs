@@ -56,28 +56,43 @@ pub struct Turn {
 /// What happened; times since the run's start.
 #[derive(Clone, Debug, Default)]
 pub struct Ridden {
-    began: Duration,
-    ended: Duration,
-    turns: Vec<Turn>,
-    calls_while_open: u64,
-    tries: u64,
+    pub(super) began: Duration,
+    pub(super) ended: Duration,
+    pub(super) turns: Vec<Turn>,
+    pub(super) calls_while_open: u64,
+    pub(super) tries: u64,
 }
 
 /// The part of `GET /received` that is needed.
 #[derive(Debug, Deserialize)]
-struct Received {
-    now_ms: u64,
-    bucket_ms: u64,
-    buckets: Vec<Bucket>,
+pub struct Received {
+    pub now_ms: u64,
+    pub bucket_ms: u64,
+    pub totals: Counts,
+    pub buckets: Vec<Bucket>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    pub calls: u64,
+    /// Entries, repeats included.
+    pub transfers: u64,
+    pub burns: u64,
+    /// Transfers carried out for the first time.
+    pub executed: u64,
+    pub repeated: u64,
+    pub replies_lost: u64,
 }
 
 #[derive(Debug, Deserialize)]
-struct Bucket {
-    at_ms: u64,
-    calls: u64,
+pub struct Bucket {
+    pub at_ms: u64,
+    #[serde(flatten)]
+    pub counts: Counts,
 }
 
-fn ms(time: Duration) -> u64 {
+pub(super) fn ms(time: Duration) -> u64 {
     time.as_millis() as u64
 }
 
@@ -127,7 +142,7 @@ impl Outage {
 }
 
 /// Takes the wallet down, or lets it answer again.
-async fn set(wallet: &mut Connection, is_down: bool) -> anyhow::Result<()> {
+pub(super) async fn set(wallet: &mut Connection, is_down: bool) -> anyhow::Result<()> {
     let body = format!(r#"{{"drop_before_rate":{}}}"#, u8::from(is_down));
     let answer = wallet.put("/faults", body).await.context("the wallet's faults")?.answer;
     let text = String::from_utf8_lossy(&answer.body);
@@ -136,7 +151,7 @@ async fn set(wallet: &mut Connection, is_down: bool) -> anyhow::Result<()> {
 }
 
 /// What the wallet received, and what its clock is ahead of the run's.
-async fn received(wallet: &mut Connection, since: Instant) -> anyhow::Result<(Received, i64)> {
+pub(super) async fn received(wallet: &mut Connection, since: Instant) -> anyhow::Result<(Received, i64)> {
     let mut best: Option<(Duration, Received, i64)> = None;
     for _ in 0..CLOCK_LOOKS {
         let asked = since.elapsed();
@@ -152,7 +167,7 @@ async fn received(wallet: &mut Connection, since: Instant) -> anyhow::Result<(Re
 }
 
 /// Calls in the tenths that lie wholly in times in which the breaker was open, their edges left out.
-fn calls_while_open(received: &Received, ahead_ms: i64, turns: &[Turn], over_ms: u64) -> u64 {
+pub(super) fn calls_while_open(received: &Received, ahead_ms: i64, turns: &[Turn], over_ms: u64) -> u64 {
     let ends = turns.iter().skip(1).map(|turn| turn.at_ms).chain([over_ms]);
     let open = turns.iter().zip(ends).filter(|(turn, _)| turn.to == "open");
     let at_wallet = |at_ms: u64| at_ms as i64 + ahead_ms;
@@ -163,7 +178,7 @@ fn calls_while_open(received: &Received, ahead_ms: i64, turns: &[Turn], over_ms:
         };
         received.buckets.iter().filter(whole)
     });
-    counted.map(|bucket| bucket.calls).sum()
+    counted.map(|bucket| bucket.counts.calls).sum()
 }
 
 /// As it stands in the last line of `--json`.
@@ -257,8 +272,10 @@ mod tests {
     #[test]
     fn only_whole_tenths_of_open_times_are_counted() {
         // Each tenth of the wallet's first two seconds can be told from the sum.
-        let buckets = (0..20).map(|tenth| Bucket { at_ms: tenth * 100, calls: 1 << tenth }).collect();
-        let received = Received { now_ms: 2_000, bucket_ms: 100, buckets };
+        let counts = |calls| Counts { calls, ..Counts::default() };
+        let bucket = |tenth: u64| Bucket { at_ms: tenth * 100, counts: counts(1 << tenth) };
+        let buckets = (0..20).map(bucket).collect();
+        let received = Received { now_ms: 2_000, bucket_ms: 100, totals: Counts::default(), buckets };
         let open = turns(&[(0, "closed"), (250, "open"), (700, "half_open"), (720, "open")]);
         // Open from 250 to 700, so from 350 to 600: tenths 4 and 5; from 720 to 1,200, so from 820 to 1,100: 9 and 10.
         let expected = 0b110_0011_0000;

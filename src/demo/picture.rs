@@ -28,12 +28,12 @@ const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇',
 /// Colours of a terminal, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ink {
-    accepted: &'static str,
-    settled: &'static str,
-    waiting: &'static str,
-    faint: &'static str,
-    bold: &'static str,
-    off: &'static str,
+    pub(super) accepted: &'static str,
+    pub(super) settled: &'static str,
+    pub(super) waiting: &'static str,
+    pub(super) faint: &'static str,
+    pub(super) bold: &'static str,
+    pub(super) off: &'static str,
 }
 
 impl Ink {
@@ -90,7 +90,7 @@ fn column(rate: u64, per_row: u64, rows: u64) -> impl Iterator<Item = char> {
     (0..rows).rev().map(move |row| BLOCKS[eighths.saturating_sub(row * 8).min(8) as usize])
 }
 
-fn chart(rates: &[Option<u64>], per_row: u64, rows: u64) -> Vec<String> {
+pub(super) fn chart(rates: &[Option<u64>], per_row: u64, rows: u64) -> Vec<String> {
     let mut lines = vec![String::new(); rows as usize];
     for rate in rates {
         for (line, block) in lines.iter_mut().zip(column(rate.unwrap_or(0), per_row, rows)) {
@@ -100,21 +100,16 @@ fn chart(rates: &[Option<u64>], per_row: u64, rows: u64) -> Vec<String> {
     lines
 }
 
+/// Width of a column in time: the expected whole fits, and what takes longer is drawn closer together.
+pub(super) fn column_width(meter: &Meter, expected: Duration) -> Duration {
+    let whole = expected.max(meter.last().at).max(Duration::from_secs(1));
+    let ms = whole.as_millis().div_ceil(CHART as u128) as u64;
+    Duration::from_millis(ms.div_ceil(10) * 10)
+}
+
 impl Scene<'_> {
-    /// Width of a column in time: the expected whole fits, and what takes longer is drawn closer together.
-    fn column_width(&self) -> Duration {
-        let whole = self.expected.max(self.meter.last().at).max(Duration::from_secs(1));
-        let ms = whole.as_millis().div_ceil(CHART as u128) as u64;
-        Duration::from_millis(ms.div_ceil(10) * 10)
-    }
-
-    pub fn wait(&self) -> Duration {
-        let last = self.meter.last();
-        Duration::from_millis(last.backlog * 1_000 / last.drain_per_s.max(1))
-    }
-
     pub fn lines(&self, ink: &Ink) -> Vec<String> {
-        let width = self.column_width();
+        let width = column_width(self.meter, self.expected);
         let accepted = self.meter.rates(Curve::Accepted, CHART, width);
         let settled = self.meter.rates(Curve::Settled, CHART, width);
         let max = |rates: &[Option<u64>]| rates.iter().flatten().max().copied().unwrap_or(0);
@@ -171,7 +166,7 @@ impl Scene<'_> {
                 faint("backlog  "),
                 grouped(last.backlog),
                 faint("expected wait"),
-                seconds(self.wait())
+                seconds(self.meter.wait())
             ),
             format!(
                 "  {}  {:<24}{}  {}",
@@ -192,7 +187,7 @@ impl Scene<'_> {
     }
 }
 
-fn mark(phase: Phase) -> char {
+pub(super) fn mark(phase: Phase) -> char {
     match phase {
         Phase::Closed => '─',
         Phase::Open { .. } => '█',
@@ -202,22 +197,22 @@ fn mark(phase: Phase) -> char {
 }
 
 /// What stands between the texts of a line, so that the last ends at the right margin.
-fn spaces(texts: &[&str]) -> String {
+pub(super) fn spaces(texts: &[&str]) -> String {
     let used: usize = texts.iter().map(|text| text.chars().count()).sum();
     " ".repeat(CHART.saturating_sub(used).max(1))
 }
 
-fn label(colour: &str, left: &str, right: &str, ink: &Ink) -> String {
+pub(super) fn label(colour: &str, left: &str, right: &str, ink: &Ink) -> String {
     format!("  {colour}{left}{}{}{}{right}{}", ink.off, spaces(&[left, right]), ink.faint, ink.off)
 }
 
-fn painted(lines: Vec<String>, colour: &'static str, ink: &Ink) -> impl Iterator<Item = String> {
+pub(super) fn painted(lines: Vec<String>, colour: &'static str, ink: &Ink) -> impl Iterator<Item = String> {
     let off = ink.off;
     lines.into_iter().map(move |line| format!("  {colour}{}{off}", line.trim_end()))
 }
 
 /// A rule with the time at its ends.
-fn axis(width: Duration, ink: &Ink) -> String {
+pub(super) fn axis(width: Duration, ink: &Ink) -> String {
     let end = format!(" {}", seconds(width * CHART as u32));
     let rule = "╌".repeat(CHART - 2 - end.chars().count());
     format!("  {}0 {rule}{end}{}", ink.faint, ink.off)
@@ -256,7 +251,7 @@ mod tests {
             };
             let settled = (tenth * 50).min(accepted);
             let (at, backlog) = (Duration::from_millis(tenth * 100), accepted - settled);
-            meter.add(Sample { at, accepted, settled, backlog, drain_per_s: 500, breaker: None });
+            meter.add(Sample { at, accepted, settled, backlog, drain_per_s: 500, ..Sample::default() });
         }
         meter
     }
@@ -275,7 +270,15 @@ mod tests {
                 _ => Phase::Closed,
             });
             let (at, backlog) = (Duration::from_millis(tenth * 100), accepted - settled);
-            meter.add(Sample { at, accepted, settled, backlog, drain_per_s: 500, breaker });
+            meter.add(Sample {
+                at,
+                accepted,
+                settled,
+                backlog,
+                drain_per_s: 500,
+                breaker,
+                ..Sample::default()
+            });
         }
         let drawn = draw(&meter, 7);
         let drawn: Vec<&str> = drawn[12..17].iter().map(|line| line.trim_end()).collect();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use super::tether;
 use crate::redis::{Command as Ask, Link, Target, reply};
 
 /// How long a private server may take to answer.
@@ -21,6 +22,17 @@ pub struct DemoRedis {
     server: Option<Child>,
 }
 
+fn check_installed() -> anyhow::Result<()> {
+    let mut asked = Command::new("redis-server");
+    let asked =
+        asked.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    asked.context(
+        "redis-server cannot be started; install it (Debian, Ubuntu: apt-get install redis-server; macOS: brew \
+         install redis), or give --redis URL",
+    )?;
+    Ok(())
+}
+
 impl DemoRedis {
     /// `spawn`: a private one, which keeps its file in `folder`. Anything else is a URL.
     pub fn open(wanted: &str, folder: &Path, run: &str) -> anyhow::Result<DemoRedis> {
@@ -30,9 +42,10 @@ impl DemoRedis {
             redis.link()?.call(Ask::routed("PING", "")).context("asking the Redis of --redis")?;
             return Ok(redis);
         }
+        check_installed()?;
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = Command::new("redis-server");
+        let mut command = tether::command("redis-server")?;
         command.args([
             "--port",
             &port.to_string(),
@@ -45,13 +58,15 @@ impl DemoRedis {
         ]);
         command.args(["--appendfsync", "everysec", "--maxmemory-policy", "noeviction", "--dir"]).arg(folder);
         let server = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let server = server.context(
-            "redis-server cannot be started; install it (Debian, Ubuntu: apt-get install redis-server), or give \
-             --redis URL",
-        )?;
-        let redis = DemoRedis { url: format!("redis://127.0.0.1:{port}"), namespace, server: Some(server) };
+        let server = server.context("starting the demo's redis-server")?;
+        let url = format!("redis://127.0.0.1:{port}");
+        let mut redis = DemoRedis { url, namespace, server: Some(server) };
         let began = Instant::now();
         while redis.link()?.call(Ask::routed("PING", "")).is_err() {
+            if let Some(status) = redis.server.as_mut().and_then(|server| server.try_wait().ok().flatten()) {
+                let dir = folder.display();
+                bail!("the demo's redis-server has ended ({status}); `redis-server --dir {dir}` says why");
+            }
             if began.elapsed() > START_MAX {
                 bail!("the demo's redis-server does not answer");
             }

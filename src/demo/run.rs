@@ -69,13 +69,13 @@ impl Driven {
     }
 }
 
-fn runtime(name: &str, threads: usize) -> anyhow::Result<Runtime> {
+pub(super) fn runtime(name: &str, threads: usize) -> anyhow::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     Ok(builder.worker_threads(threads).thread_name(name).enable_all().build()?)
 }
 
 /// Sets `halt` at the first SIGINT or SIGTERM; a second one ends the process at once.
-async fn listen_for_signals(halt: Halt) {
+pub(super) async fn listen_for_signals(halt: Halt) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -95,15 +95,15 @@ async fn listen_for_signals(halt: Halt) {
 }
 
 /// What is to come, when.
-struct Course {
+pub(super) struct Course {
     /// Of the burst.
-    length: Duration,
-    plan: Plan,
-    outage: Option<Outage>,
+    pub length: Duration,
+    pub plan: Plan,
+    pub outage: Option<Outage>,
 }
 
 impl Course {
-    fn of(args: &DemoArgs, wallet: Option<SocketAddr>, halt: &Halt) -> Course {
+    pub fn of(args: &DemoArgs, wallet: Option<SocketAddr>, halt: &Halt) -> Course {
         let (packets, wallet_per_s) = (u64::from(args.count), args.wallet_per_s());
         let down = Duration::from_secs(args.outage_s);
         let outage = wallet.filter(|_| !down.is_zero());
@@ -119,7 +119,7 @@ impl Course {
 }
 
 /// What nobody can guess the run's ids from.
-fn secret() -> [u8; 32] {
+pub(super) fn secret() -> [u8; 32] {
     let mut secret = [0; 32];
     secret[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     secret[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
@@ -228,7 +228,7 @@ async fn drive_through(
     let (driven, ridden) = tokio::join!(driving, outage.make(watch.began, &progress, sight));
     let driven = driven?;
     let outage = match ridden.context("the wallet's outage") {
-        // Who stops the run by Ctrl-C stops the wallet's process as well.
+        // A run that was stopped need not hear from the wallet any more.
         Err(_) if watch.halt.is_set() => None,
         ridden => ridden?,
     };

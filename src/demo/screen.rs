@@ -11,6 +11,12 @@ use super::picture::{Ink, Scene, grouped, seconds};
 const PICTURE_EVERY: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
+/// What can be shown: as a picture, or as one line of progress.
+pub trait Shown {
+    fn lines(&self, ink: &Ink) -> Vec<String>;
+    fn line(&self) -> String;
+}
+
 #[derive(Debug)]
 pub struct Screen {
     /// `None`: plain lines.
@@ -39,13 +45,13 @@ impl Screen {
     }
 
     /// Shows the scene if it is time to.
-    pub fn show(&mut self, now: Instant, scene: &Scene<'_>) {
+    pub fn show(&mut self, now: Instant, scene: &dyn Shown) {
         if now < self.next_at {
             return;
         }
         let Some(ink) = self.ink else {
             self.next_at = now + LINE_EVERY;
-            show(&(line(scene) + "\n"));
+            show(&(scene.line() + "\n"));
             return;
         };
         self.next_at = now + PICTURE_EVERY;
@@ -73,19 +79,24 @@ impl Drop for Screen {
     }
 }
 
-/// One line of progress.
-fn line(scene: &Scene<'_>) -> String {
-    let last = scene.meter.last();
-    let breaker = last.breaker.map_or(String::new(), |phase| format!("  breaker {}", phase.as_str()));
-    format!(
-        "{:>7}  {:<10} accepted {:>11}  settled {:>11}  backlog {:>11}  expected wait {}{breaker}",
-        seconds(last.at),
-        scene.doing,
-        grouped(last.accepted),
-        grouped(last.settled),
-        grouped(last.backlog),
-        seconds(scene.wait())
-    )
+impl Shown for Scene<'_> {
+    fn lines(&self, ink: &Ink) -> Vec<String> {
+        self.lines(ink)
+    }
+
+    fn line(&self) -> String {
+        let last = self.meter.last();
+        let breaker = last.breaker.map_or(String::new(), |phase| format!("  breaker {}", phase.as_str()));
+        format!(
+            "{:>7}  {:<10} accepted {:>11}  settled {:>11}  backlog {:>11}  expected wait {}{breaker}",
+            seconds(last.at),
+            self.doing,
+            grouped(last.accepted),
+            grouped(last.settled),
+            grouped(last.backlog),
+            seconds(self.meter.wait())
+        )
+    }
 }
 
 fn show(text: &str) {

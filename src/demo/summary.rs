@@ -59,7 +59,7 @@ pub struct Seen<'a> {
 }
 
 /// The last line of `--json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
     pub submitted: u64,
     pub accepted: u64,

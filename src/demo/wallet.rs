@@ -5,9 +5,11 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, bail};
+
+use super::tether;
 
 /// Calls whose reply the wallet loses after it has carried them out.
 pub const REPLIES_LOST: f64 = 0.05;
@@ -25,8 +27,8 @@ impl WalletProcess {
 
     pub fn start(data: &Path) -> anyhow::Result<WalletProcess> {
         let program = std::env::current_exe().context("where this program is")?;
-        let mut child = Command::new(program)
-            .args(["wallet", "--listen", "127.0.0.1:0", "--data"])
+        let mut child = tether::command(program)?
+            .args(["wallet", "--set", "log.filter=error", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .arg("--fault")
             .arg(format!("drop_after_rate={REPLIES_LOST}"))

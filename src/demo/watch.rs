@@ -115,6 +115,7 @@ impl<'a> Watch<'a> {
             backlog: load.backlog + load.parked,
             drain_per_s: load.drain_per_s,
             breaker: self.sight.as_ref().map(Sight::phase),
+            ..Sample::default()
         }
     }
 }

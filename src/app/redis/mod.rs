@@ -69,6 +69,8 @@ use crate::shaping::Course;
 const DOOR_THREADS: usize = 2;
 /// Connections to the fleet's outcome view: one writes, the others answer.
 const VIEW_CONNECTIONS: usize = 8;
+/// What stands for the identity of a view where each instance has its own and follows all streams.
+const VIEW_EACH: &str = "sqlite_each";
 /// Units of a stopping instance may take this long to become quiet.
 const QUIET_MAX: Duration = Duration::from_secs(10);
 
@@ -128,7 +130,7 @@ struct Running {
 pub struct ViewParts {
     pub view: Arc<dyn OutcomeView>,
     pub handle: Arc<WorkerHandle>,
-    /// Of a view that the fleet shares.
+    /// Of a view that the fleet shares, or that all of it keeps in the same way.
     pub identity: Option<String>,
 }
 
@@ -450,14 +452,16 @@ impl Builder<'_> {
             .redis
             .view
         {
-            ViewStore::Sqlite => {
+            store @ (ViewStore::Sqlite | ViewStore::SqliteEach) => {
                 let view = View::open(&folder.view_path());
                 let view = Arc::new(view.context("the outcome view cannot be opened")?);
                 // Known by the folder, so that it is waited for where it goes on after a restart.
                 let reader = format!("view-{}", folder.identity);
                 let units: Vec<UnitId> = self.keys.units().ids().collect();
                 let streams = self.streams(&reader, Box::new(move || units.clone()))?;
-                (view.clone(), Arc::new(view::FollowStreams::new(view, streams)), None)
+                // Who follows every stream knows what the others settle; all must do so.
+                let identity = (*store == ViewStore::SqliteEach).then(|| VIEW_EACH.to_owned());
+                (view.clone(), Arc::new(view::FollowStreams::new(view, streams)), identity)
             }
             ViewStore::Postgres { url } => {
                 let options = PostgresViewOptions { url: url.clone(), connections_max: VIEW_CONNECTIONS };

@@ -30,7 +30,8 @@ pub enum Anomaly {
     WalletDiffers { ours: String, fleet: String },
     #[error(
         "the outcome view of this instance is its own, and {other} is live: they would not know each other's \
-         outcomes. Give all instances one shared view (outcome.view = \"postgres\"), or stop the other one"
+         outcomes. Give all instances one shared view (outcome.view = \"postgres\"), or one each that follows all \
+         (\"sqlite_each\"), or stop the other one"
     )]
     ViewPrivate { other: String },
     #[error(
