@@ -80,7 +80,7 @@ impl Sight {
         let families = [
             (
                 "hongbao_breaker_sent",
-                "Calls let go, by why",
+                "Calls let go that came back, by why",
                 SENT_KINDS.as_slice(),
                 status.tally.sent.as_slice(),
             ),
