@@ -70,7 +70,11 @@ impl Keeper {
                 if let Some((seen, next)) = proposal {
                     if next.version != seen.state.version + 1 {
                         let (had, has) = (seen.state.version, next.version);
-                        tracing::warn!(had, has, "the fleet's board had lost what was agreed; it is put back");
+                        tracing::warn!(
+                            had,
+                            has,
+                            "the fleet's board had lost what was agreed; it is put back"
+                        );
                     }
                     match self.board.replace(&seen, &next) {
                         Ok(true) => lock(&self.governor).heard(now_ns(), &next),

@@ -167,7 +167,9 @@ fn say_to_own(
     let before = match Orders::read(folder) {
         // What cannot be read holds the breaker open, and only a word about that replaces it.
         Err(error) if wish.is_some() => {
-            eprintln!("what was said before cannot be read and is replaced, with its budget if it had one: {error}");
+            eprintln!(
+                "what was said before cannot be read and is replaced, with its budget if it had one: {error}"
+            );
             None
         }
         before => before.with_context(|| {

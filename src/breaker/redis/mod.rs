@@ -124,7 +124,8 @@ fn unreachable(failure: Failure) -> BoardError {
 /// What is stored under a field makes no sense here. Nothing of it is lost that the instances do not say again.
 fn unreadable(key: &str, field: &str, reason: impl Into<String>) -> BoardError {
     let at = format!("{key}, field {field}");
-    let mend = format!("update this instance, or remove it with HDEL {key} '{field}': the instances say it anew");
+    let mend =
+        format!("update this instance, or remove it with HDEL {key} '{field}': the instances say it anew");
     BoardError::Unreadable { at, reason: reason.into(), mend }
 }
 
@@ -269,7 +270,8 @@ mod tests {
             Just(Phase::Closed),
             Just(Phase::HalfOpen),
             number().prop_map(|until_ms| Phase::Open { until_ms }),
-            (number(), number()).prop_map(|(cap_permille, step_at_ms)| Phase::Ramp { cap_permille, step_at_ms }),
+            (number(), number())
+                .prop_map(|(cap_permille, step_at_ms)| Phase::Ramp { cap_permille, step_at_ms }),
         ];
         let numbers = proptest::collection::vec(number(), 8);
         (phase, numbers, any::<u32>(), any::<bool>()).prop_map(|(phase, n, opens_in_a_row, is_garbled)| {
