@@ -152,20 +152,61 @@ fn another_format_is_refused_by_name_and_a_full_or_lost_redis_is_told() {
     let mut server = RedisServer::start(Setup::new(Fsync::NoFile));
     let mut board = board_of(&server);
     let mut dice = 5;
-    board.beat(&report(&mut dice, 1, 1)).expect("reachable");
     server.set("maxmemory", "1mb");
+    board.beat(&report(&mut dice, 1, 1)).expect("a full Redis still takes a first state");
     board.beat(&report(&mut dice, 1, 9)).expect("a full Redis still takes beats");
     server.set("maxmemory", "0");
 
-    server.cli(&["HSET", KEY, "i:newer", "2|whatever"]);
-    let error = board.beat(&report(&mut dice, 1, 20)).expect_err("it cannot know what that one has");
-    assert!(error.to_string().contains("another format: i:newer"), "{error}");
-    assert!(matches!(board.look(), Err(BoardError::Unreadable(_))));
-    server.cli(&["HDEL", KEY, "i:newer"]);
+    let good = server.cli(&["HGET", KEY, "state"]);
+    let too_large = good.replace("\"rate_per_s\":1000", "\"rate_per_s\":1e300");
+    for (field, value, said) in [
+        ("i:newer", "2|whatever", "of another format"),
+        ("state", "{\"format\":2}", "format"),
+        ("state", "{", "damaged"),
+        ("state", &too_large, "rate_per_s"),
+    ] {
+        server.cli(&["HSET", KEY, field, value]);
+        let error = board.beat(&report(&mut dice, 1, 20)).expect_err("it cannot know what that one has");
+        let told = error.to_string();
+        assert!(matches!(error, BoardError::Unreadable { .. }), "{told}");
+        assert!(told.contains(said), "{told}");
+        assert!(told.contains(&format!("HDEL {KEY} '{field}'")), "and what to do: {told}");
+        assert!(matches!(board.look(), Err(BoardError::Unreadable { .. })));
+        server.cli(&["HDEL", KEY, field]);
+        if field == "state" {
+            server.cli(&["HSET", KEY, field, &good]);
+        }
+    }
+    server.cli(&["RENAME", KEY, "elsewhere"]);
+    server.cli(&["SET", KEY, "somebody's"]);
+    let error = board.beat(&report(&mut dice, 1, 20)).expect_err("it is no board");
+    assert!(matches!(error, BoardError::Unreadable { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("DEL {KEY}")), "{error}");
+    server.cli(&["RENAME", "elsewhere", KEY]);
     board.leave("instance 0").expect("reachable");
 
     server.sigkill();
     assert!(matches!(board.look(), Err(BoardError::Unreachable(_))));
     server.restart();
     await_until("it to answer again", PATIENCE, || board.beat(&report(&mut dice, 1, 30)).ok());
+}
+
+#[test]
+fn what_is_dated_ahead_of_redis_own_clock_counts_for_nothing_and_goes() {
+    let server = RedisServer::start(Setup::new(Fsync::NoFile));
+    let mut redis = board_of(&server);
+    let now_ms = redis.look().expect("a first state").now_ms;
+    let ahead = now_ms + 3_600_000;
+    // All of the budget, and every permit, by a clock that was an hour ahead.
+    let entry = format!("1|9|{ahead}|{0}|{0}|1000|20|1000|20|{0}|1|1|1|1|0|0|0|0|0|0|0|0", ahead + 9_000);
+    server.cli(&["HSET", KEY, "i:dead", &entry]);
+    let mut dice = 9;
+    let mut report = report(&mut dice, 1, 1);
+    report.ask.want = Amount { rate_per_s: 1_000, calls: 20 };
+    let orders = redis.beat(&report).expect("reachable");
+    assert_eq!(orders.granted, report.ask.want);
+    assert_eq!(orders.view.members.keys().collect::<Vec<_>>(), [&report.instance]);
+    assert_eq!(server.cli(&["HEXISTS", KEY, "i:dead"]).trim(), "0", "and is forgotten");
+    server.cli(&["HSET", KEY, "i:dead", &entry]);
+    assert_eq!(redis.look().expect("a view").members.len(), 1);
 }

@@ -60,6 +60,16 @@ pub struct Member {
     pub said: Said,
 }
 
+/// An entry that is dated so far ahead, ms, is from before the board's clock went back (it may be another machine's).
+pub const AHEAD_MS_MAX: u64 = 1_000;
+
+impl Member {
+    /// Dated by a clock that the board no longer has: it says nothing.
+    pub fn is_of_the_future(&self, now_ms: u64) -> bool {
+        self.seen_ms > now_ms.saturating_add(AHEAD_MS_MAX)
+    }
+}
+
 /// All that the board shows, as of one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
@@ -70,6 +80,13 @@ pub struct View {
 }
 
 impl View {
+    #[must_use]
+    pub fn without_the_future(mut self) -> View {
+        let now_ms = self.now_ms;
+        self.members.retain(|_, member| !member.is_of_the_future(now_ms));
+        self
+    }
+
     /// Instances whose leases run.
     pub fn fleet(&self) -> u64 {
         self.members.values().filter(|member| self.now_ms < member.lease.until_ms).count() as u64
@@ -92,11 +109,9 @@ pub enum BoardError {
     /// The instance goes on by what it has; the next beat tries again.
     #[error("the fleet's board cannot be reached: {0}")]
     Unreachable(String),
-    /// Somebody must look: it stays so.
-    #[error(
-        "the fleet's board holds what this version cannot read ({0}); update this instance, or clear the board"
-    )]
-    Unreadable(String),
+    /// Somebody must look: it stays so. `at`: the key, with the field where there is one.
+    #[error("the fleet's board cannot be read at {at}: {reason}; {mend}")]
+    Unreadable { at: String, reason: String, mend: String },
 }
 
 /// Where the fleet meets.

@@ -84,24 +84,25 @@ impl Counts {
 
     pub fn plus(self, other: Counts) -> Counts {
         Counts {
-            healthy: self.healthy + other.healthy,
-            overload: self.overload + other.overload,
-            timeout: self.timeout + other.timeout,
-            unknown: self.unknown + other.unknown,
+            healthy: self.healthy.saturating_add(other.healthy),
+            overload: self.overload.saturating_add(other.overload),
+            timeout: self.timeout.saturating_add(other.timeout),
+            unknown: self.unknown.saturating_add(other.unknown),
         }
     }
 
     pub fn unhealthy(&self) -> u64 {
-        self.overload + self.timeout + self.unknown
+        self.overload.saturating_add(self.timeout).saturating_add(self.unknown)
     }
 
     pub fn total(&self) -> u64 {
-        self.healthy + self.unhealthy()
+        self.healthy.saturating_add(self.unhealthy())
     }
 
     /// Whether so many percent of at least `volume` failed.
     pub fn fails(&self, volume: u64, percent: u64) -> bool {
-        self.total() >= volume.max(1) && self.unhealthy() * 100 >= self.total() * percent
+        let (failed, total) = (u128::from(self.unhealthy()), u128::from(self.total()));
+        self.total() >= volume.max(1) && failed * 100 >= total * u128::from(percent)
     }
 }
 

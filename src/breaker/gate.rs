@@ -7,7 +7,10 @@
 //! - No more goes than lease and adaptive limit allow together, repeats included, whatever piled up meanwhile.
 //! - While the fleet's breaker is open nothing goes; half open, one batch a permit, and none past the permit's time.
 //! - An instance whose own calls fail stops by itself at once. If the fleet goes on without it, something is wrong
-//!   with this instance: it tries one batch at a time, with backoff, and says that others should have its shards.
+//!   with this instance: it tries one batch at a time, with backoff, and says that others should have its shards. With
+//!   nothing to try it believes after a while that it is well, for nobody else would find out.
+//! - Held closed by an operator nothing stops it, not even what it sees itself; lease and adaptive limit remain.
+//! - Tries are within the budget like everything else.
 //! - Without the board it goes on with what was agreed (`shaping::lease`); what was open stays so until its time and
 //!   a grace. Before it ever heard from the board it sends nothing.
 //! - What was sent in an earlier epoch says nothing about this one.
@@ -15,18 +18,20 @@
 //! Absent: clocks, threads, messages, the queue of what waits.
 
 mod course;
+mod orders;
+mod report;
 mod solo;
 mod status;
 #[cfg(test)]
 mod tests;
 
+use self::orders::BoardClock;
 use self::solo::Solo;
 pub use self::status::{HELD_KINDS, SENT_KINDS, Status, Tally};
-use super::board::{Orders, Permit, Report, Said, View};
+use super::board::View;
 use super::classify::Counts;
-use super::policy::{Phase, Settings, State, decide};
+use super::policy::{Phase, Settings, State, Wish};
 use super::vote::{Vote, VoteRule};
-use crate::shaping::lease::fair_share;
 use crate::shaping::{Amount, Holder, Limit, Measure, Pace, Rate, Sample};
 
 const MS: u64 = 1_000_000;
@@ -40,6 +45,8 @@ const PROBE_PAUSE_NS: u64 = 1_000 * MS;
 const ASKED_NS_MAX: u64 = 120 * MS;
 /// An instance is to have its backlog of now done within this time, if it had its way.
 const DRAIN_PER_S: u64 = 2;
+/// Alone in its trouble with nothing to try for so long, it takes part again: longer than any pause between two tries.
+const IDLE_NS: u64 = 8_000 * MS;
 /// Alone in its trouble for so long, it says that others should have its shards.
 const RELEASE_NS: u64 = 1_500 * MS;
 
@@ -98,6 +105,9 @@ pub struct Governor {
     vote: Vote,
     solo: Solo,
     seen: Option<View>,
+    /// Until when what was seen last is gone by, and not what the board shows since it lost or forgot something.
+    seen_kept_until_ns: u64,
+    board_clock: BoardClock,
     state: State,
     /// By this clock: until when an open breaker is believed without the board.
     believed_until_ns: u64,
@@ -114,6 +124,9 @@ pub struct Governor {
     spent_per_s: u64,
     beat_at_ns: u64,
     wants_beat: bool,
+    /// When it last had something to try.
+    busy_at_ns: u64,
+    is_retired: bool,
     tally: Tally,
     #[cfg(test)]
     pub sabotage: Sabotage,
@@ -134,6 +147,8 @@ impl Governor {
             vote: Vote::new(rule),
             solo: Solo::default(),
             seen: None,
+            seen_kept_until_ns: 0,
+            board_clock: BoardClock::default(),
             state: State { version: 0, epoch: 0, ..State::new(settings, 0) },
             believed_until_ns: 0,
             down_since_ns: None,
@@ -148,6 +163,8 @@ impl Governor {
             spent_per_s: 0,
             beat_at_ns: 0,
             wants_beat: true,
+            busy_at_ns: 0,
+            is_retired: false,
             tally: Tally::default(),
             #[cfg(test)]
             sabotage: Sabotage::default(),
@@ -164,7 +181,17 @@ impl Governor {
 
     /// Whether this instance is in trouble that the fleet does not share, and others should have its work.
     pub fn wants_release(&self, now_ns: u64) -> bool {
-        self.vote.tripped_at_ms().is_some_and(|at| now_ns >= at * MS + RELEASE_NS)
+        let has_others = self.holder.fleet() > 1;
+        has_others && self.vote.tripped_at_ms().is_some_and(|at| now_ns >= at * MS + RELEASE_NS)
+    }
+
+    /// Nothing goes from now on: its share is about to be somebody else's.
+    pub fn retire(&mut self) {
+        self.is_retired = true;
+    }
+
+    fn is_held_closed(&self) -> bool {
+        self.state.held == Some(Wish::Close)
     }
 
     /// Whether it goes by what was agreed for the time without the board.
@@ -199,13 +226,19 @@ impl Governor {
     }
 
     fn judge(&mut self, now_ns: u64, want: u64) -> Result<Ticket, Held> {
-        let probe_count = self.state.settings.probe_count.min(want);
+        if self.is_retired {
+            return Err(Held::NoShare);
+        }
+        let probe_count = self.state.settings.probe_share().min(want);
         let (count, kind) = match self.state.phase {
             Phase::Open { .. } | Phase::HalfOpen if !self.may_act_alone(now_ns) => {
                 (self.probe(now_ns, probe_count)?, Kind::Probe)
             }
             _ if self.vote.tripped_at_ms().is_some() => {
-                (self.solo.try_one(now_ns).map(|()| probe_count)?, Kind::Solo)
+                self.solo.may_try(now_ns)?;
+                let count = self.paced(now_ns, probe_count)?;
+                self.solo.tries();
+                (count, Kind::Solo)
             }
             _ => (self.paced(now_ns, want)?, Kind::Paced),
         };
@@ -227,7 +260,11 @@ impl Governor {
         if self.state.phase != Phase::HalfOpen || !has_permit {
             return Err(Held::Open);
         }
-        (self.probe_flying, self.permit_until_ns) = (true, now_ns.max(self.permit_until_ns));
+        // The lease is for nothing: a try has its part of the budget by itself.
+        let sharers = self.state.settings.permits_max.min(self.holder.fleet()).max(1);
+        self.pace.set_rate(Rate::PerS((self.state.settings.rate_per_s / sharers).max(1)));
+        let count = self.pace.take_at_least(now_ns, count, 1).map_err(|until_ns| Held::Paced { until_ns })?;
+        self.probe_flying = true;
         Ok(count)
     }
 
@@ -249,9 +286,7 @@ impl Governor {
     /// Fewer go than were admitted: the rest is given back.
     pub fn shrink(&mut self, ticket: Ticket, count: u64) -> Ticket {
         let unused = ticket.count.saturating_sub(count);
-        if ticket.kind == Kind::Paced {
-            self.pace.give_back(unused);
-        }
+        self.pace.give_back(unused);
         self.spent = self.spent.saturating_sub(unused);
         Ticket { count: ticket.count - unused, ..ticket }
     }
@@ -273,6 +308,7 @@ impl Governor {
     /// What came of a batch; what was of our own doing is in no count.
     pub fn answered(&mut self, now_ns: u64, ticket: Ticket, counts: &Counts) {
         self.under_way -= 1;
+        self.tally.sent[ticket.kind as usize] += 1;
         let is_well = counts.total() > 0 && 2 * counts.unhealthy() < counts.total();
         if ticket.epoch != self.state.epoch {
             return;
@@ -290,12 +326,15 @@ impl Governor {
                 };
                 self.rate_limit.record(now_ns, sample);
                 self.calls_limit.record(now_ns, sample);
-                if self.vote.record(now_ns / MS, counts) {
+                if self.is_held_closed() {
+                    self.vote.note(now_ns / MS, counts);
+                } else if self.vote.record(now_ns / MS, counts) {
                     self.solo.begin(now_ns);
-                    self.wants_beat = true;
+                    (self.wants_beat, self.busy_at_ns) = (true, now_ns);
                 }
             }
             Kind::Solo => {
+                self.busy_at_ns = now_ns;
                 if self.solo.ended(now_ns, is_well) {
                     self.vote.reset();
                 }
@@ -313,173 +352,6 @@ impl Governor {
             self.probe_paused_until_ns = now_ns + PROBE_PAUSE_NS;
         }
     }
-
-    /// When the next beat is due; at once where something has happened that others should know.
-    pub fn beat_at_ns(&self) -> u64 {
-        let unanswered = self.holder.asked_at_ns().map_or(0, |at| at + ASKED_NS_MAX);
-        let due = if self.wants_beat { 0 } else { self.beat_at_ns };
-        due.max(unanswered)
-    }
-
-    /// The next report; `backlog`: transfers that wait here.
-    pub fn beat(&mut self, now_ns: u64, backlog: u64) -> Report {
-        self.note_spent(now_ns);
-        let demand = self.demand(backlog);
-        let ask = self.holder.ask(now_ns, self.want(demand));
-        let counts = self.vote.counts(now_ns / MS);
-        let said = Said {
-            epoch: self.state.epoch,
-            demand,
-            counts,
-            is_for_stopping: self.vote.is_for_stopping(now_ns / MS),
-            probes_ok: self.probes_ok,
-            probes_bad: self.probes_bad,
-            spent_per_s: self.spent_per_s,
-        };
-        (self.wants_beat, self.beat_at_ns) = (false, now_ns + self.state.settings.beat_ms * MS);
-        Report { instance: self.instance.clone(), ask, permit: self.permit(now_ns, backlog), said }
-    }
-
-    fn permit(&self, now_ns: u64, backlog: u64) -> Permit {
-        let has_one = self.probe_flying || now_ns < self.permit_until_ns;
-        let may_try = backlog > 0 && now_ns >= self.probe_paused_until_ns;
-        match self.state.phase {
-            Phase::HalfOpen if has_one => Permit::Holds,
-            Phase::HalfOpen if may_try => Permit::Wants,
-            Phase::HalfOpen | Phase::Open { .. } | Phase::Closed | Phase::Ramp { .. } => Permit::None,
-        }
-    }
-
-    fn note_spent(&mut self, now_ns: u64) {
-        let since_ns = self.beat_at_ns.saturating_sub(self.state.settings.beat_ms * MS);
-        let elapsed_ns = now_ns.saturating_sub(since_ns).max(MS);
-        let per_s = std::mem::take(&mut self.spent).saturating_mul(1_000 * MS) / elapsed_ns;
-        // Halved with each beat: what was unspent goes back within a few.
-        self.spent_per_s = (self.spent_per_s + per_s).div_ceil(2);
-    }
-
-    /// What it could use: what it uses and a little more, and what it takes to work off what waits.
-    fn demand(&mut self, backlog: u64) -> Amount {
-        let peak = std::mem::replace(&mut self.under_way_peak, self.under_way);
-        if self.vote.tripped_at_ms().is_some() {
-            // Alone in its trouble it tries one batch at a time, and the others can use the rest.
-            return Amount { rate_per_s: 1, calls: 1 };
-        }
-        let spent = self.spent_per_s.min(1 << 40);
-        let rate_per_s = spent + spent / 4 + backlog.saturating_mul(DRAIN_PER_S).min(1 << 40);
-        let calls = peak + backlog.div_ceil(self.batch_max.max(1)).max(1);
-        let limits = self.limits();
-        let ample = Amount {
-            rate_per_s: limits.rate_per_s.saturating_add(limits.rate_per_s / 4),
-            calls: limits.calls.saturating_add(1),
-        };
-        Amount { rate_per_s: rate_per_s.max(1), calls }.min(ample)
-    }
-
-    /// Its fair share of what may be used, by what the board showed last.
-    fn want(&self, own: Amount) -> Amount {
-        let cap = self.state.terms().cap();
-        let Some(view) = &self.seen else { return own };
-        let (mut rates, mut calls, mut at) = (Vec::new(), Vec::new(), None);
-        let mut lost = Amount::default();
-        for (name, member) in &view.members {
-            let is_own = *name == self.instance;
-            if is_own {
-                at = Some(rates.len());
-            } else if view.now_ms >= member.lease.until_ms {
-                let is_alive = view.now_ms < member.lease.kept_until_ms;
-                lost = lost.plus(if is_alive { member.lease.kept } else { Amount::default() });
-                continue;
-            }
-            let demand = if is_own { own } else { member.said.demand };
-            rates.push(demand.rate_per_s);
-            calls.push(demand.calls);
-        }
-        let Some(at) = at else { return own.min(cap) };
-        let is_tripped = self.vote.tripped_at_ms().is_some();
-        let (left, turn) = (cap.minus(lost), view.now_ms / 1_000);
-        let share = Amount {
-            rate_per_s: fair_share(&rates, at, left.rate_per_s, turn),
-            calls: fair_share(&calls, at, left.calls, turn),
-        };
-        let spare = Amount { rate_per_s: spare(&rates, left.rate_per_s), calls: spare(&calls, left.calls) };
-        if is_tripped { share } else { share.plus(spare) }
-    }
-
-    /// What the board answered. The state that the fleet should go to, if it is time, with what it was seen from.
-    pub fn ordered(&mut self, now_ns: u64, orders: Orders) -> Option<(View, State)> {
-        let asked_at_ns = self.holder.asked_at_ns();
-        let Orders { sequence, granted, kept, has_permit, view } = orders;
-        let settings = &view.state.settings;
-        let (times_ms, ttl_ns) = ((settings.lease_ms, settings.reserve_ms), settings.permit_ttl_ms * MS);
-        let is_current = self.holder.granted(sequence, (granted, kept), times_ms, view.fleet());
-        self.adopt(now_ns, &view.state, view.now_ms);
-        if !is_current {
-            return None;
-        }
-        let is_same_epoch = view.state.epoch == self.state.epoch;
-        if has_permit && is_same_epoch && !self.probe_flying {
-            self.permit_until_ns = asked_at_ns.unwrap_or(now_ns) + ttl_ns;
-        }
-        self.believe(now_ns, view.now_ms);
-        // What is fair could not be known before.
-        self.wants_beat |= self.seen.is_none();
-        let next = decide(&view);
-        match next {
-            Some(next) => {
-                self.seen = Some(view.clone());
-                Some((view, next))
-            }
-            None => {
-                self.seen = Some(view);
-                None
-            }
-        }
-    }
-
-    /// A state that was written meanwhile: by this instance, or heard of.
-    pub fn heard(&mut self, now_ns: u64, state: &State) {
-        self.adopt(now_ns, state, state.since_ms);
-    }
-
-    fn adopt(&mut self, now_ns: u64, state: &State, board_now_ms: u64) {
-        if state.version <= self.state.version {
-            return;
-        }
-        if state.epoch != self.state.epoch {
-            self.vote.reset();
-            self.solo = Solo::default();
-            (self.permit_until_ns, self.probe_flying) = (0, false);
-            (self.probes_ok, self.probes_bad, self.probe_paused_until_ns) = (0, 0, 0);
-            self.rate_limit.restart(now_ns);
-            self.calls_limit.restart(now_ns);
-        }
-        // What changed concerns leases and permits: ask at once.
-        self.wants_beat |= state.phase.as_str() != self.state.phase.as_str();
-        self.vote.set_rule(vote_rule(&state.settings));
-        self.state = state.clone();
-        self.down_since_ns = match state.phase {
-            Phase::Closed => None,
-            Phase::Open { .. } | Phase::HalfOpen | Phase::Ramp { .. } => self.down_since_ns.or(Some(now_ns)),
-        };
-        self.believe(now_ns, board_now_ms);
-    }
-
-    /// Until when what the board last said of an open breaker holds without it.
-    fn believe(&mut self, now_ns: u64, board_now_ms: u64) {
-        let left_ms = match self.state.phase {
-            Phase::Open { until_ms } => until_ms.saturating_sub(board_now_ms),
-            Phase::Closed | Phase::HalfOpen | Phase::Ramp { .. } => 0,
-        };
-        let wait_ns = (left_ms + self.state.settings.grace_ms).saturating_mul(MS);
-        self.believed_until_ns = now_ns.saturating_add(wait_ns);
-    }
-}
-
-/// What nobody asked for, divided: so that who was idle need not ask before it may send.
-fn spare(demands: &[u64], left: u64) -> u64 {
-    let asked = demands.iter().fold(0u64, |sum, demand| sum.saturating_add(*demand));
-    left.saturating_sub(asked) / demands.len().max(1) as u64
 }
 
 fn vote_rule(settings: &Settings) -> VoteRule {

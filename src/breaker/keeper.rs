@@ -26,8 +26,8 @@ pub struct Keeper {
     lost: Option<String>,
     is_alone: bool,
     version_told: u64,
-    /// Of the last change that was told, by the board's clock.
-    told_at_ms: u64,
+    /// The last change that was told.
+    told_change: Option<Change>,
     /// What was last told of this instance: why nothing goes, and its tries.
     told: Told,
 }
@@ -46,7 +46,7 @@ impl Keeper {
             lost: None,
             is_alone: false,
             version_told: 0,
-            told_at_ms: 0,
+            told_change: None,
             told: Told::default(),
         }
     }
@@ -68,6 +68,14 @@ impl Keeper {
                 self.found();
                 let proposal = lock(&self.governor).ordered(now_ns(), orders);
                 if let Some((seen, next)) = proposal {
+                    if next.version != seen.state.version + 1 {
+                        let (had, has) = (seen.state.version, next.version);
+                        tracing::warn!(
+                            had,
+                            has,
+                            "the fleet's board had lost what was agreed; it is put back"
+                        );
+                    }
                     match self.board.replace(&seen, &next) {
                         Ok(true) => lock(&self.governor).heard(now_ns(), &next),
                         // Somebody was faster, and the next beat shows what it is now.
@@ -83,6 +91,7 @@ impl Keeper {
 
     /// Gives lease and permit back. Nothing may be sent after it.
     pub fn leave(&mut self) {
+        lock(&self.governor).retire();
         if let Err(error) = self.board.leave(&self.instance) {
             tracing::info!(%error, "the share of the budget is not given back, and lapses by itself");
         }
@@ -101,7 +110,7 @@ impl Keeper {
                 BoardError::Unreachable(_) => {
                     tracing::warn!(reason, "this instance goes on with its part of its last share");
                 }
-                BoardError::Unreadable(_) => {
+                BoardError::Unreadable { .. } => {
                     tracing::error!(reason, "this instance goes on with its part of its last share");
                 }
             }
@@ -141,12 +150,18 @@ impl Keeper {
             let (cap_per_s, budget_per_s) = (state.terms().cap_rate_per_s, settings.rate_per_s);
             tracing::info!(cap_permille, cap_per_s, budget_per_s, "the ramp");
         }
-        let is_first = self.version_told == 0;
-        let new = state.history.iter().filter(|change| change.at_ms > self.told_at_ms);
-        let new: Vec<_> = new.collect();
-        let from = if is_first { new.len().saturating_sub(1) } else { 0 };
-        for change in &new[from..] {
-            let Change { at_ms, epoch, from, to, by, reason } = change;
+        // By what it was and not by its time: the board's clock may go back.
+        let told = self.told_change.take();
+        let place = state.history.iter().rposition(|change| Some(change) == told.as_ref());
+        let is_first = self.version_told == 0 || (told.is_some() && place.is_none());
+        let from = match place {
+            Some(place) => place + 1,
+            None if is_first => state.history.len().saturating_sub(1),
+            None => 0,
+        };
+        self.told_change = state.history.back().cloned();
+        for change in state.history.iter().skip(from) {
+            let Change { epoch, from, to, by, reason, .. } = change;
             match to.as_str() {
                 "open" => {
                     tracing::warn!(
@@ -159,7 +174,6 @@ impl Keeper {
                 }
                 _ => tracing::info!(epoch, by, reason, from, to, "the breaker"),
             }
-            self.told_at_ms = *at_ms;
         }
     }
 

@@ -20,6 +20,7 @@ pub mod keeper;
 pub mod local;
 pub mod policy;
 pub mod redis;
+pub mod settings;
 pub mod table;
 pub mod vote;
 
@@ -28,7 +29,8 @@ pub use board::{Board, BoardError};
 pub use gate::{Governor, Held, Ticket};
 pub use keeper::Keeper;
 pub use local::LocalBoard;
-pub use policy::{Phase, Settings, State};
+pub use policy::{Phase, State};
+pub use settings::Settings;
 
 #[cfg(test)]
 mod sim;

@@ -23,78 +23,17 @@ use serde::{Deserialize, Serialize};
 
 use super::board::{Member, View};
 use super::classify::Counts;
+pub use super::settings::Settings;
 use crate::shaping::Amount;
 
 /// Changes that a state remembers.
 pub const HISTORY_MAX: usize = 32;
-/// A time that does not come: an operator's "open". The largest integer that JSON carries everywhere.
+/// A time that does not come: an operator's "open". The largest integer that JSON and Lua carry exactly.
 pub const NEVER_MS: u64 = (1 << 53) - 1;
 /// An instance not heard of for so long has no vote.
 const LIVE_MS: u64 = 1_000;
 /// The whole, where parts are in thousandths.
 const WHOLE: u64 = 1_000;
-
-/// What the fleet goes by; lives on the board, and may be changed while it runs. Times in ms, parts in percent or
-/// thousandths as their names say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Settings {
-    pub rate_per_s: u64,
-    pub calls_max: u64,
-    pub beat_ms: u64,
-    pub lease_ms: u64,
-    /// How long an instance that is not heard of is believed to be alive and using what it kept.
-    pub reserve_ms: u64,
-    pub window_ms: u64,
-    /// Transfers of a window that the fleet must have seen to stop, and an instance to stop by itself.
-    pub volume_min: u64,
-    pub instance_volume_min: u64,
-    pub failure_percent: u64,
-    pub open_ms: u64,
-    pub open_ms_max: u64,
-    /// How long past its time an open breaker stays open where the board is out of reach.
-    pub grace_ms: u64,
-    /// Probes under way at once; transfers of one.
-    pub permits_max: u64,
-    pub probe_count: u64,
-    pub permit_ttl_ms: u64,
-    /// k of n: probes that must succeed, and those that may fail on the way.
-    pub probes_ok_min: u64,
-    pub probes_bad_max: u64,
-    pub ramp_start_permille: u64,
-    pub ramp_step_ms: u64,
-    pub ramp_growth_percent: u64,
-    /// Closed for so long, the next opening is a short one again.
-    pub calm_ms: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            rate_per_s: 0,
-            calls_max: 0,
-            beat_ms: 80,
-            lease_ms: 250,
-            reserve_ms: 10_000,
-            window_ms: 500,
-            volume_min: 20,
-            instance_volume_min: 4,
-            failure_percent: 50,
-            open_ms: 500,
-            open_ms_max: 4_000,
-            grace_ms: 2_000,
-            permits_max: 3,
-            probe_count: 8,
-            permit_ttl_ms: 2_000,
-            probes_ok_min: 6,
-            probes_bad_max: 2,
-            ramp_start_permille: 100,
-            ramp_step_ms: 250,
-            ramp_growth_percent: 40,
-            calm_ms: 30_000,
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,17 +141,46 @@ impl State {
             Phase::Ramp { cap_permille, .. } => cap_permille.min(WHOLE),
             Phase::Open { .. } | Phase::HalfOpen => 0,
         };
-        let part = |whole: u64| (whole * permille).div_ceil(WHOLE);
+        let part = |whole: u64| whole.saturating_mul(permille).div_ceil(WHOLE);
         Terms {
             epoch: self.epoch,
             rate_per_s: settings.rate_per_s,
             calls: settings.calls_max,
             cap_rate_per_s: part(settings.rate_per_s),
             cap_calls: part(settings.calls_max),
-            permits: if self.phase == Phase::HalfOpen { settings.permits_max } else { 0 },
+            permits: match self.phase {
+                Phase::HalfOpen => settings.permits_max.min(settings.rate_per_s.max(1)),
+                Phase::Closed | Phase::Open { .. } | Phase::Ramp { .. } => 0,
+            },
             permit_ttl_ms: settings.permit_ttl_ms,
             lease_ms: settings.lease_ms,
             reserve_ms: settings.reserve_ms,
+        }
+    }
+
+    /// What is wrong with a state that somebody stored, in words: no number of it may lead arithmetic astray.
+    pub fn check(&self) -> Result<(), String> {
+        self.settings.check()?;
+        let (until_ms, permille) = match self.phase {
+            Phase::Closed | Phase::HalfOpen => (0, 0),
+            Phase::Open { until_ms } => (until_ms, 0),
+            Phase::Ramp { cap_permille, step_at_ms } => (step_at_ms, cap_permille),
+        };
+        let numbers = [self.version, self.epoch, self.since_ms, until_ms];
+        let is_exact = numbers.iter().all(|number| *number <= NEVER_MS);
+        if is_exact && permille <= WHOLE {
+            Ok(())
+        } else {
+            Err("a number of it is larger than any that was ever written".to_owned())
+        }
+    }
+
+    /// Until when an opening lasts, seen from `now_ms`: no longer than one may, however the clock was when it began.
+    pub fn open_left_ms(&self, now_ms: u64) -> u64 {
+        match self.phase {
+            Phase::Open { until_ms } if self.held == Some(Wish::Open) => until_ms.saturating_sub(now_ms),
+            Phase::Open { until_ms } => until_ms.saturating_sub(now_ms).min(self.settings.open_ms_max),
+            Phase::Closed | Phase::HalfOpen | Phase::Ramp { .. } => 0,
         }
     }
 
@@ -246,7 +214,7 @@ impl State {
         let doubled = settings.open_ms << self.opens_in_a_row.min(16);
         let until_ms = now_ms + doubled.min(settings.open_ms_max);
         let mut next = self.next(now_ms, Phase::Open { until_ms }, FLEET, reason);
-        next.opens_in_a_row += 1;
+        next.opens_in_a_row = next.opens_in_a_row.saturating_add(1);
         next
     }
 
@@ -285,23 +253,30 @@ pub fn decide(view: &View) -> Option<State> {
             if let Some(reason) = trips(view) {
                 return Some(state.opened(now_ms, reason));
             }
-            let is_calm = now_ms >= state.since_ms + settings.calm_ms;
+            let is_calm = now_ms.abs_diff(state.since_ms) >= settings.calm_ms;
             (is_calm && state.opens_in_a_row > 0).then(|| {
                 let mut next = state.next(now_ms, Phase::Closed, FLEET, String::new());
                 next.opens_in_a_row = 0;
                 next
             })
         }
-        Phase::Open { until_ms } => (now_ms >= until_ms).then(|| {
-            let reason = format!("{} ms have passed", now_ms.saturating_sub(state.since_ms));
-            state.next(now_ms, Phase::HalfOpen, FLEET, reason)
-        }),
+        Phase::Open { until_ms } => {
+            let reason = match until_ms.checked_sub(now_ms) {
+                None | Some(0) => format!("{} ms have passed", now_ms.saturating_sub(state.since_ms)),
+                Some(left_ms) if left_ms > settings.open_ms_max => {
+                    format!("{left_ms} ms are left, longer than it may be open: the board's clock went back")
+                }
+                Some(_) => return None,
+            };
+            Some(state.next(now_ms, Phase::HalfOpen, FLEET, reason))
+        }
         Phase::HalfOpen => tried(view),
         Phase::Ramp { cap_permille, step_at_ms } => {
             if let Some(reason) = trips(view) {
                 return Some(state.opened(now_ms, reason));
             }
-            if now_ms < step_at_ms {
+            // Further ahead than a step is long: the board's clock went back.
+            if now_ms < step_at_ms && step_at_ms - now_ms <= settings.ramp_step_ms {
                 return None;
             }
             let cap_permille = cap_permille + (cap_permille * settings.ramp_growth_percent / 100).max(1);
@@ -335,7 +310,7 @@ fn trips(view: &View) -> Option<String> {
     }
     let is_majority = 2 * votes > with_volume;
     // A fleet of few has few calls: what makes each of them stop must be enough for all of them.
-    let volume_min = settings.volume_min.min(settings.instance_volume_min * with_volume);
+    let volume_min = settings.volume_min.min(settings.instance_volume_min.saturating_mul(with_volume));
     (is_majority && sum.fails(volume_min, settings.failure_percent)).then(|| {
         format!(
             "{} of {} transfers failed within {} ms (overload {}, timeout {}, unknown {}) as {votes} of {with_volume} \
@@ -354,8 +329,8 @@ fn trips(view: &View) -> Option<String> {
 fn tried(view: &View) -> Option<State> {
     let (state, settings) = (&view.state, &view.state.settings);
     let of_epoch = || view.members.values().filter(|member| member.said.epoch == state.epoch);
-    let ok: u64 = of_epoch().map(|member| member.said.probes_ok).sum();
-    let bad: u64 = of_epoch().map(|member| member.said.probes_bad).sum();
+    let ok = of_epoch().fold(0u64, |sum, member| sum.saturating_add(member.said.probes_ok));
+    let bad = of_epoch().fold(0u64, |sum, member| sum.saturating_add(member.said.probes_bad));
     // Whoever has a broken network fails every probe: where others can try, that is not enough.
     let bad_max = settings.probes_bad_max.min(live(view).count().saturating_sub(1) as u64);
     if bad > bad_max {

@@ -146,3 +146,41 @@ fn an_epoch_begins_with_an_opening_and_with_nothing_else() {
     assert_eq!((more.epoch, more.phase, more.version), (2, open.phase, open.version + 1));
     assert_eq!(more.wished(NOW, Wish::Open, "ann", "still").epoch, 2);
 }
+
+#[test]
+fn a_clock_that_goes_back_keeps_nothing_open_and_no_step_waiting() {
+    let mut view = view(Phase::Open { until_ms: NOW + 4_000 }, &[]);
+    assert_eq!(decide(&view), None);
+    view.now_ms -= 1;
+    let state = decide(&view).expect("longer than it may be open");
+    assert_eq!(state.phase, Phase::HalfOpen);
+    assert!(state.history.back().is_some_and(|change| change.reason.contains("clock went back")));
+    view.state.phase = Phase::Ramp { cap_permille: 100, step_at_ms: NOW + 3_600_000 };
+    assert!(matches!(decide(&view).map(|s| s.phase), Some(Phase::Ramp { cap_permille: 140, .. })));
+    let held = view.state.wished(NOW, Wish::Open, "ann", "why");
+    assert_eq!(decide(&View { state: held, ..view.clone() }), None, "an operator's word has no time");
+    view.state = State { opens_in_a_row: 3, phase: Phase::Closed, since_ms: NOW + 3_600_000, ..view.state };
+    assert_eq!(decide(&view).map(|state| state.opens_in_a_row), Some(0));
+}
+
+#[test]
+fn a_number_that_was_never_written_is_refused_by_name() {
+    let good = State::new(Settings { rate_per_s: 10, ..Settings::default() }, NOW);
+    good.check().expect("as it begins");
+    good.wished(NOW, Wish::Open, "ann", "why").check().expect("for ever");
+    type Spoil = fn(&mut State);
+    let table: [(Spoil, &str); 6] = [
+        (|state| state.version = u64::MAX, "larger"),
+        (|state| state.phase = Phase::Open { until_ms: NEVER_MS + 1 }, "larger"),
+        (|state| state.phase = Phase::Ramp { cap_permille: 1_001, step_at_ms: 1 }, "larger"),
+        (|state| state.settings.rate_per_s = 1 << 60, "shaping.transfers_per_s"),
+        (|state| state.settings.open_ms = u64::MAX, "breaker.open_ms"),
+        (|state| state.settings.window_ms = 0, "breaker.window_ms"),
+    ];
+    for (spoil, expected) in table {
+        let mut state = good.clone();
+        spoil(&mut state);
+        let why = state.check().expect_err(expected);
+        assert!(why.contains(expected), "{why}");
+    }
+}

@@ -4,7 +4,8 @@
 //! same in a script, which a test holds against this. What holds: granted leases never exceed the budget (with what
 //! `shaping::lease` says of holders); permits under way never exceed `permits_max`, and one is free again when its
 //! time is over, whatever became of its holder; a beat that is overtaken by a later one of the same instance changes
-//! nothing; a state is replaced only by one who has seen it, and lately.
+//! nothing; a state is replaced only by one who has seen it, and lately; what is dated ahead of the clock is void, for
+//! the clock may be another machine's after a failover.
 
 use std::collections::BTreeMap;
 
@@ -30,12 +31,13 @@ impl Table {
     }
 
     pub fn view(&self, now_ms: u64) -> View {
-        View { now_ms, state: self.state.clone(), members: self.members.clone() }
+        View { now_ms, state: self.state.clone(), members: self.members.clone() }.without_the_future()
     }
 
     pub fn beat(&mut self, now_ms: u64, report: &Report) -> Orders {
         self.members.retain(|name, member| {
-            *name == report.instance || now_ms.saturating_sub(member.seen_ms) < FORGET_MS
+            let is_old = now_ms.saturating_sub(member.seen_ms) >= FORGET_MS;
+            *name == report.instance || !(is_old || member.is_of_the_future(now_ms))
         });
         let before = self.members.get(&report.instance).copied().unwrap_or_default();
         if report.ask.sequence <= before.sequence {
@@ -74,7 +76,9 @@ impl Table {
         let terms = self.state.terms();
         match report.permit {
             Permit::None => 0,
-            Permit::Holds if before.permit_epoch == terms.epoch => before.permit_until_ms,
+            Permit::Holds if before.permit_epoch == terms.epoch => {
+                before.permit_until_ms.min(now_ms + terms.permit_ttl_ms)
+            }
             Permit::Holds => 0,
             Permit::Wants => {
                 let held = self
@@ -91,7 +95,7 @@ impl Table {
     }
 
     pub fn replace(&mut self, now_ms: u64, seen: &View, next: &State) -> bool {
-        let is_late = now_ms.saturating_sub(seen.now_ms) > SEEN_AGE_MS_MAX;
+        let is_late = now_ms.abs_diff(seen.now_ms) > SEEN_AGE_MS_MAX;
         if is_late || self.state.version != seen.state.version {
             return false;
         }
@@ -107,5 +111,37 @@ impl Table {
     pub fn granted(&self, now_ms: u64) -> Amount {
         let running = self.members.values().filter(|member| now_ms < member.lease.until_ms);
         running.fold(Amount::default(), |sum, member| sum.plus(member.lease.granted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::board::Said;
+    use super::super::policy::{Phase, Settings};
+    use super::*;
+    use crate::shaping::lease::Ask;
+
+    #[test]
+    fn what_is_dated_ahead_of_the_clock_is_void() {
+        let settings = Settings { rate_per_s: 100, calls_max: 4, permits_max: 1, ..Settings::default() };
+        let mut table = Table::new(State::new(settings, 1));
+        table.state.phase = Phase::HalfOpen;
+        let report = |instance: &str, permit| {
+            let want = Amount { rate_per_s: 80, calls: 3 };
+            let ask = Ask { sequence: 1, want, keep: want };
+            Report { instance: instance.to_owned(), ask, permit, said: Said::default() }
+        };
+        assert!(table.beat(10_000_000, &report("dead", Permit::Wants)).has_permit);
+        let held = table.beat(10_000_100, &report("held", Permit::Wants));
+        assert!(!held.has_permit && held.kept.rate_per_s == 20, "of the one before it: {held:?}");
+        let orders = table.beat(5_000_000, &report("new", Permit::Wants));
+        assert_eq!((orders.has_permit, orders.kept.rate_per_s, orders.view.fleet()), (true, 80, 1));
+        // One that is alive keeps its permit, for no longer than it would by the clock that is.
+        let mut again = report("new", Permit::Holds);
+        again.ask.sequence = 2;
+        table.beat(4_000_000, &again);
+        assert_eq!(table.view(4_000_000).members["new"].permit_until_ms, 4_002_000);
+        let seen = table.view(4_000_000);
+        assert!(!table.replace(3_990_000, &seen, &seen.state), "seen by another clock");
     }
 }

@@ -154,6 +154,13 @@ impl Vote {
         true
     }
 
+    /// The same, and it trips nothing.
+    pub fn note(&mut self, now_ms: u64, counts: &Counts) {
+        if counts.total() > 0 {
+            lock(&self.window).add(now_ms, counts);
+        }
+    }
+
     /// Since when it has been tripped.
     pub fn tripped_at_ms(&self) -> Option<u64> {
         self.tripped.map(|(at, _)| at)

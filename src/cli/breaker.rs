@@ -50,7 +50,8 @@ pub enum BreakerCommand {
         #[command(flatten)]
         why: Why,
     },
-    /// Send at the whole budget, whatever the wallet answers, until somebody says `auto`.
+    /// Send whatever the wallet answers, until somebody says `auto`: neither the fleet nor an instance stops for it. The
+    /// budget stays, and below it the adaptive limit.
     Close {
         #[command(flatten)]
         why: Why,
@@ -163,7 +164,18 @@ fn say_to_own(
     if !folder.join("FORMAT").exists() {
         bail!("{} is no data folder of hongbao; give it with --set data.dir=…", folder.display());
     }
-    let before = Orders::read(folder).with_context(|| format!("what was said in {}", folder.display()))?;
+    let before = match Orders::read(folder) {
+        // What cannot be read holds the breaker open, and only a word about that replaces it.
+        Err(error) if wish.is_some() => {
+            eprintln!(
+                "what was said before cannot be read and is replaced, with its budget if it had one: {error}"
+            );
+            None
+        }
+        before => before.with_context(|| {
+            format!("what was said in {}; say `open`, `close` or `auto` to replace it", folder.display())
+        })?,
+    };
     let mut orders = before.unwrap_or_else(|| Orders::new(by, reason));
     (orders.by, orders.reason) = (by.to_owned(), reason.to_owned());
     orders.wish = wish.unwrap_or(orders.wish);

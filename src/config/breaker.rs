@@ -6,27 +6,11 @@ use super::ConfigError;
 use super::limits::{invalid, within};
 use super::raw::Raw;
 use crate::breaker::Settings;
-
-/// Calls under way in a fleet whose settings bound only those of an instance.
-const CALLS_UNBOUNDED: u64 = 1 << 20;
+use crate::breaker::settings::CALLS_UNBOUNDED;
 
 pub(super) fn derive(raw: &Raw) -> Result<Settings, ConfigError> {
     let given = &raw.breaker;
-    within("shaping.calls_max", raw.shaping.calls_max, 0, CALLS_UNBOUNDED)?;
-    within("breaker.window_ms", given.window_ms, 100, 60_000)?;
-    within("breaker.failure_percent", given.failure_percent, 1, 100)?;
-    within("breaker.volume_min", given.volume_min, 1, 1_000_000)?;
-    within("breaker.open_ms", given.open_ms, 50, 3_600_000)?;
     within("breaker.open_ms_max", given.open_ms_max, given.open_ms, 3_600_000)?;
-    within("breaker.permits_max", given.permits_max, 1, 1_024)?;
-    within("breaker.permit_ttl_ms", given.permit_ttl_ms, 100, 600_000)?;
-    within("breaker.probe_count", given.probe_count, 1, 8_192)?;
-    within("breaker.probes_ok_min", given.probes_ok_min, 1, 1_000)?;
-    within("breaker.ramp_start_permille", given.ramp_start_permille, 1, 1_000)?;
-    within("breaker.ramp_step_ms", given.ramp_step_ms, 50, 600_000)?;
-    within("breaker.ramp_growth_percent", given.ramp_growth_percent, 1, 1_000)?;
-    within("breaker.beat_ms", given.beat_ms, 20, 1_000)?;
-    within("breaker.reserve_ms", given.reserve_ms, 0, 3_600_000)?;
     if given.lease_ms < 2 * given.beat_ms || given.lease_ms > 60_000 {
         let reason = format!(
             "{} is not between twice breaker.beat_ms ({}) and 60000: a lease must outlive a beat that is lost",
@@ -36,7 +20,7 @@ pub(super) fn derive(raw: &Raw) -> Result<Settings, ConfigError> {
         return Err(invalid("breaker.lease_ms", reason));
     }
     let defaults = Settings::default();
-    Ok(Settings {
+    let settings = Settings {
         rate_per_s: raw.shaping.transfers_per_s,
         calls_max: match raw.shaping.calls_max {
             0 => CALLS_UNBOUNDED,
@@ -59,7 +43,11 @@ pub(super) fn derive(raw: &Raw) -> Result<Settings, ConfigError> {
         ramp_step_ms: given.ramp_step_ms,
         ramp_growth_percent: given.ramp_growth_percent,
         ..defaults
-    })
+    };
+    for (key, value, bounds) in settings.bounds() {
+        within(key, value, *bounds.start(), *bounds.end())?;
+    }
+    Ok(settings)
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ fn trickle(fleet: &Fleet, campaign: &str, prefix: &str) -> u64 {
 
 #[test]
 fn a_small_campaign_beside_a_large_one_waits_little_longer_than_alone() {
-    let fleet = Fleet::start(0, &[]);
+    let fleet = Fleet::start(0, &["stored_value.deadline_ms=2000"]);
     // Another fair queue than that of `k`, which the producers pay from.
     let queues = hongbao::config::raw::Raw::default().intake.fair_queues;
     let queue = |campaign: &str| QueueId::of(Lane::Realtime, campaign, queues).fair;

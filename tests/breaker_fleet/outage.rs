@@ -4,15 +4,24 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::fleet::{Fleet, rate, unix_ms};
+use crate::fleet::{Fleet, bound, is_asked, rate, unix_ms};
 use crate::load::Load;
 use crate::received::{self, Received};
 use crate::support::{PATIENCE, await_until, env_number};
 
-/// All that must be asked of a wallet that does not answer before nothing more is.
-const TRIP_MS_MAX: u64 = 1_000;
-const SPREAD_MS_MAX: u64 = 200;
-const RECOVERY_MS_MAX: u64 = 10_000;
+/// After what time a fleet whose wallet is ill has stopped.
+fn trip_ms_max() -> u64 {
+    bound(1_000, 2_000)
+}
+
+/// And after what time more each instance has.
+fn spread_ms_max() -> u64 {
+    bound(200, 500)
+}
+
+fn recovery_ms_max() -> u64 {
+    bound(10_000, 15_000)
+}
 
 /// When the fleet stopped, Unix ms, after something that happened at `from_ms`.
 fn await_trip(fleet: &Fleet, from_ms: u64) -> u64 {
@@ -32,15 +41,15 @@ fn offset(fleet: &Fleet) -> i64 {
     now as i64 - ((before + unix_ms()) / 2) as i64
 }
 
-/// Waits for a second of at least nine tenths of the budget after `from_ms` of the wallet's clock; how long it took.
+/// Waits for a second of at least nine (eight) tenths of the budget after `from_ms` of the wallet's clock; how long it took.
 fn await_recovery(fleet: &Fleet, from_ms: u64) -> u64 {
     let mut last = Received { now_ms: 0, buckets: Vec::new() };
-    let deadline = Instant::now() + Duration::from_millis(2 * RECOVERY_MS_MAX);
+    let deadline = Instant::now() + Duration::from_millis(2 * recovery_ms_max());
     await_until("the wallet to be used again", PATIENCE, || {
         last = received::since(fleet.wallet(), from_ms);
         assert!(Instant::now() < deadline, "{}\n{:?}\n{}", last.picture(), fleet.changes(0), fleet.said());
         let seconds = last.seconds(|bucket| bucket.executed);
-        let at = seconds.iter().position(|executed| *executed * 10 >= rate() * 9)?;
+        let at = seconds.iter().position(|executed| *executed * 10 >= rate() * bound(9, 8))?;
         Some(100 * (at as u64 + 10))
     })
 }
@@ -56,8 +65,8 @@ fn must_not_stop_again(fleet: &Fleet, from_ms: u64) {
 }
 
 /// The backlog is to last through all of the test.
-fn prepared() -> (Fleet, Vec<Load>) {
-    let fleet = Fleet::start(0, &[]);
+fn prepared(sets: &[&str]) -> (Fleet, Vec<Load>) {
+    let fleet = Fleet::start(0, sets);
     let load = fleet.load(["o0", "o1", "o2"], 3);
     fleet.await_backlog(rate());
     (fleet, load)
@@ -65,9 +74,10 @@ fn prepared() -> (Fleet, Vec<Load>) {
 
 #[test]
 fn all_stop_at_once_when_the_wallet_is_ill_and_come_back_gently() {
-    let (mut fleet, load) = prepared();
+    // Open for so long that it can be seen that nobody sends.
+    let (mut fleet, load) = prepared(&["breaker.open_ms=1500"]);
     let (mut trip_max, mut recovery_max) = (0, 0);
-    for _ in 0..env_number("HONGBAO_FLEET_TRIALS", 1) {
+    for trial in 0..env_number("HONGBAO_FLEET_TRIALS", 1) {
         let began = unix_ms();
         fleet.set_faults(json!({"error_rate": 1.0}));
         let tripped = await_trip(&fleet, began);
@@ -86,7 +96,7 @@ fn all_stop_at_once_when_the_wallet_is_ill_and_come_back_gently() {
         let offset = offset(&fleet);
         let at_wallet = |unix_ms: u64| (unix_ms as i64 + offset) as u64;
         // From the first whole tenth after the time allowed to the last before the tries.
-        let quiet_from = at_wallet(tripped + SPREAD_MS_MAX).div_ceil(100) * 100;
+        let quiet_from = at_wallet(tripped + spread_ms_max()).div_ceil(100) * 100;
         let strays = ill.sum(quiet_from, at_wallet(tried).saturating_sub(100), |bucket| bucket.entries);
         assert_eq!(strays, 0, "sent though the fleet had stopped\n{}", ill.picture());
         let probed = ill.sum(at_wallet(tried), u64::MAX, |bucket| bucket.calls);
@@ -101,11 +111,13 @@ fn all_stop_at_once_when_the_wallet_is_ill_and_come_back_gently() {
         recovery_max = recovery_max.max(await_recovery(&fleet, at_wallet(back)));
         must_not_stop_again(&fleet, back);
         println!(
-            "stopped after {} ms, {probed} tries of {entries} transfers in {rounds} rounds",
-            tripped - began
+            "{trial}: stopped after {} ms, none sent {} ms later, {probed} tries of {entries} transfers in {rounds} \
+             rounds",
+            tripped - began,
+            spread_ms_max()
         );
     }
-    let peak = received::since(fleet.wallet(), 0).peak() as f64 / rate() as f64;
+    received::since(fleet.wallet(), 0).must_keep_the_budget();
 
     fleet.kill_wallet();
     let died = unix_ms();
@@ -115,25 +127,24 @@ fn all_stop_at_once_when_the_wallet_is_ill_and_come_back_gently() {
     let back = unix_ms();
     recovery_max = recovery_max.max(await_recovery(&fleet, 0));
     must_not_stop_again(&fleet, back);
-    let peak = peak.max(received::since(fleet.wallet(), 0).peak() as f64 / rate() as f64);
-    println!(
-        "the worst: stopped after {trip_max} ms, recovered after {recovery_max} ms, peak {peak:.3} of the budget"
-    );
-    assert!(trip_max <= TRIP_MS_MAX, "stopped after {trip_max} ms");
-    assert!(recovery_max <= RECOVERY_MS_MAX, "recovered after {recovery_max} ms");
-    assert!(peak <= 1.05, "{peak:.3} of the budget in a second, repeats included");
+    // Repeats included.
+    received::since(fleet.wallet(), 0).must_keep_the_budget();
+    println!("the worst: stopped after {trip_max} ms, recovered after {recovery_max} ms");
+    assert!(trip_max <= trip_ms_max(), "stopped after {trip_max} ms");
+    assert!(recovery_max <= recovery_ms_max(), "recovered after {recovery_max} ms");
     fleet.must_agree(load);
 }
 
 #[test]
 fn a_killed_prober_delays_nothing_past_its_permit_and_an_operators_word_holds() {
-    let (mut fleet, load) = prepared();
+    // Who is killed has the only permit.
+    let (mut fleet, load) = prepared(&["breaker.permits_max=1", "breaker.probes_ok_min=3"]);
     // An operator stops a fleet that is well.
     let opened = unix_ms();
     let said = fleet.breaker(&["open", "--by", "ann", "--reason", "the wallet is being moved"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     let offset = offset(&fleet);
-    let quiet = ((unix_ms() + SPREAD_MS_MAX) as i64 + offset) as u64;
+    let quiet = ((unix_ms() + spread_ms_max()) as i64 + offset) as u64;
     await_until("a while", PATIENCE, || (received::now_ms(fleet.wallet()) > quiet + 1_500).then_some(()));
     let seen = received::since(fleet.wallet(), quiet.div_ceil(100) * 100);
     assert_eq!(seen.sum(0, u64::MAX, |bucket| bucket.entries), 0, "{}", seen.picture());
@@ -153,8 +164,9 @@ fn a_killed_prober_delays_nothing_past_its_permit_and_an_operators_word_holds() 
     fleet.await_phase("closed", PATIENCE);
 
     // Whoever has a permit is killed while it tries.
+    let ill = unix_ms();
     fleet.set_faults(json!({"error_rate": 1.0}));
-    await_trip(&fleet, unix_ms() - 500);
+    await_trip(&fleet, ill);
     fleet.set_faults(json!({"error_rate": 0.0, "latency_ms": 900.0}));
     let incarnation = |n: usize| {
         let log = fleet.at(n).stderr();
@@ -183,13 +195,15 @@ fn a_killed_prober_delays_nothing_past_its_permit_and_an_operators_word_holds() 
         ramp - half_open_ms,
         closed - half_open_ms
     );
-    assert!(ramp - half_open_ms <= 2_000 + 1_500, "{} ms: {:?}", ramp - half_open_ms, fleet.changes(0));
+    let tried_ms = ramp - half_open_ms;
+    assert!(tried_ms <= 2_000 + bound(1_500, 4_000), "{tried_ms} ms: {:?}", fleet.changes(0));
+    assert!(!is_asked() || tried_ms >= 1_000, "{tried_ms} ms: nobody was killed while it tried");
     fleet.must_agree(load);
 }
 
 #[test]
 fn who_is_cut_off_from_the_wallet_stops_alone_and_others_do_its_work() {
-    let (fleet, load) = prepared();
+    let (fleet, load) = prepared(&["stored_value.deadline_ms=2000"]);
     let began = received::now_ms(fleet.wallet());
     fleet.to_wallet[0].refuse(true);
     fleet.to_wallet[0].cut();
@@ -209,13 +223,12 @@ fn who_is_cut_off_from_the_wallet_stops_alone_and_others_do_its_work() {
     let seen = received::since(fleet.wallet(), began);
     let used = seen.rate(from, from + 2_000) / rate() as f64;
     println!("{used:.3} of the budget used by the others");
-    assert!(used >= 0.8, "{used:.3}\n{}\n{}", seen.picture(), fleet.said());
+    assert!(used >= bound(0.8, 0.6), "{used:.3}\n{}\n{}", seen.picture(), fleet.said());
     assert!(fleet.changes(0).is_empty(), "the fleet stopped for one: {:?}", fleet.changes(0));
     fleet.to_wallet[0].refuse(false);
     await_until("it to be well and to work again", PATIENCE, || {
         (fleet.fact(0, "breaker") == "closed" && fleet.fact(0, "units") != "0").then_some(())
     });
-    let peak = received::since(fleet.wallet(), 0).peak() as f64 / rate() as f64;
-    assert!(peak <= 1.05, "{peak:.3} of the budget in a second");
+    received::since(fleet.wallet(), 0).must_keep_the_budget();
     fleet.must_agree(load);
 }

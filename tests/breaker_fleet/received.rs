@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::fleet::{is_asked, rate};
 use crate::support::{PATIENCE, Server, await_until, call};
 
 /// A tenth of a second at the wallet, by its own clock.
@@ -61,6 +62,23 @@ impl Received {
     /// The most entries in any second, in steps of a tenth.
     pub fn peak(&self) -> u64 {
         self.seconds(|bucket| bucket.entries).into_iter().max().unwrap_or(0)
+    }
+
+    /// Never more than the budget, in any second by steps of a tenth. On a busy machine a call may be held up on its way
+    /// and arrive with those after it: a quarter of a second's worth, in any one, two and five seconds.
+    pub fn must_keep_the_budget(&self) {
+        let peak = self.peak() as f64 / rate() as f64;
+        println!("peak {peak:.3} of the budget in any second");
+        if is_asked() {
+            assert!(peak <= 1.05, "{peak:.3} of the budget in a second\n{}", self.picture());
+        }
+        for window_s in [1, 2, 5] {
+            let spans = self.buckets.windows(10 * window_s);
+            let most =
+                spans.map(|span| span.iter().map(|bucket| bucket.entries).sum::<u64>()).max().unwrap_or(0);
+            let bound = rate() * (4 * window_s as u64 + 1) / 4;
+            assert!(most <= bound, "{most} in {window_s} s, of {}/s\n{}", rate(), self.picture());
+        }
     }
 
     pub fn seconds(&self, of: impl Fn(&Bucket) -> u64) -> Vec<u64> {

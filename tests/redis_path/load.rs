@@ -60,13 +60,14 @@ impl Load {
             let mut is_open = false;
             // What was sent and not answered is sent again, even after the stop.
             while is_open || !stop.load(Ordering::Acquire) {
+                let began = Instant::now();
                 match send(first) {
                     Some(news) => {
                         list.lock().unwrap().extend(news);
                         first += count;
                         done.store(first, Ordering::Release);
                         is_open = false;
-                        std::thread::sleep(pause);
+                        std::thread::sleep(pause.saturating_sub(began.elapsed()));
                     }
                     None => {
                         is_open = true;

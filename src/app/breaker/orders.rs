@@ -1,7 +1,8 @@
 //! An operator's word to an instance that has no fleet: a file in its data folder, written whole by `hongbao breaker`.
 //!
 //! It outlives the process, so that what somebody opened by hand stays open over a restart. Whoever may write into the
-//! data folder may give it; a file that cannot be read changes nothing and is said once.
+//! data folder may give it. A file that cannot be read may have said `open`: the breaker is held open until something
+//! is said that can be read.
 
 use std::fs;
 use std::io;
@@ -16,6 +17,8 @@ use crate::breaker::{Board, BoardError, LocalBoard, Settings, board};
 
 const FORMAT: u32 = 1;
 const NAME: &str = "BREAKER";
+/// Who holds it open where nobody's word can be read.
+const NOBODY: &str = "hongbao";
 
 /// What stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,12 +64,20 @@ impl Orders {
     }
 }
 
+#[derive(Debug, thiserror::Error)]
+enum OrderError {
+    #[error("{0}")]
+    Unfit(String),
+    #[error(transparent)]
+    Board(#[from] BoardError),
+}
+
 /// Follows the file.
 pub struct OrdersFile {
     data_dir: PathBuf,
     board: LocalBoard,
-    /// Of the file as it was carried out last, or could not be.
-    seen: Option<(u64, SystemTime)>,
+    /// Of the file as it was carried out last, or could not be; nothing of one that is there and cannot be looked at.
+    seen: Option<Option<(u64, SystemTime)>>,
     before: Option<Orders>,
 }
 
@@ -78,9 +89,10 @@ impl OrdersFile {
     /// Does what the file says, if it says anything new.
     pub fn carry_out(&mut self) {
         // Each time it is another file: by its time alone two in a moment could not be told apart.
-        let found =
-            fs::metadata(self.data_dir.join(NAME)).and_then(|file| Ok((file.ino(), file.modified()?)));
-        let Ok(found) = found else { return };
+        let found = match fs::metadata(self.data_dir.join(NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            found => found.and_then(|file| Ok((file.ino(), file.modified()?))).ok(),
+        };
         if self.seen == Some(found) {
             return;
         }
@@ -91,22 +103,47 @@ impl OrdersFile {
             Err(error) => Err(error.to_string()),
         };
         if let Err(reason) = done {
-            let file = self.data_dir.join(NAME);
-            tracing::error!(reason, file = %file.display(), "an operator's word cannot be read; say it again");
+            self.hold_open(&reason);
         }
     }
 
-    fn apply(&mut self, orders: Orders) -> Result<(), BoardError> {
-        let before = self.before.replace(orders.clone());
-        let wish_before = before.as_ref().map_or(Wish::Auto, |before| before.wish);
-        if orders.wish != wish_before {
-            board::wish(&mut self.board, orders.wish, &orders.by, &orders.reason)?;
+    fn hold_open(&mut self, reason: &str) {
+        let file = self.data_dir.join(NAME);
+        tracing::error!(
+            reason,
+            file = %file.display(),
+            "an operator's word cannot be read; nothing is sent to the wallet until it is said again (`hongbao breaker`)"
+        );
+        let why = format!("{} cannot be read: {reason}", file.display());
+        self.before = Some(Orders { wish: Wish::Open, ..Orders::new(NOBODY, &why) });
+        if let Err(error) = board::wish(&mut self.board, Wish::Open, NOBODY, &why) {
+            tracing::error!(%error, "the breaker could not be held open");
         }
+    }
+
+    fn apply(&mut self, orders: Orders) -> Result<(), OrderError> {
         let mut settings: Settings = self.board.look()?.state.settings;
         let as_it_is = settings.clone();
         settings.rate_per_s = orders.transfers_per_s.unwrap_or(settings.rate_per_s);
         settings.calls_max = orders.calls_max.unwrap_or(settings.calls_max);
+        settings.check().map_err(OrderError::Unfit)?;
+        let before = self.before.replace(orders.clone());
+        let wish_before = before.as_ref().map_or(Wish::Auto, |before| before.wish);
+        let is_nobodys = before.is_some_and(|before| before.by == NOBODY);
+        if orders.wish != wish_before || is_nobodys {
+            board::wish(&mut self.board, orders.wish, &orders.by, &orders.reason)?;
+        }
         if settings != as_it_is {
+            let Settings { rate_per_s, calls_max, .. } = settings;
+            let (configured_per_s, by, reason) = (as_it_is.rate_per_s, &orders.by, &orders.reason);
+            tracing::info!(
+                rate_per_s,
+                calls_max,
+                configured_per_s,
+                by,
+                reason,
+                "the budget is an operator's, not the settings'"
+            );
             board::set(&mut self.board, &settings, &orders.by, &orders.reason)?;
         }
         Ok(())
@@ -152,7 +189,25 @@ mod tests {
         fs::write(folder.path().join(NAME), "{").unwrap();
         file.seen = None;
         file.carry_out();
-        assert_eq!(board.look().unwrap().state, state, "what cannot be read changes nothing");
+        let held = board.look().unwrap().state;
+        assert_eq!((held.held, held.settings), (Some(Wish::Open), state.settings), "it may have said so");
+        assert!(held.history.back().is_some_and(|change| change.reason.contains("BREAKER cannot be read")));
         assert!(Orders::read(folder.path()).is_err());
+        let version = held.version;
+        file.carry_out();
+        assert_eq!(board.look().unwrap().state.version, version, "said once");
+
+        for (wish, by) in [(Wish::Open, "ann"), (Wish::Auto, "bob")] {
+            Orders { wish, ..Orders::new(by, "again") }.write(folder.path()).unwrap();
+            file.carry_out();
+            let state = board.look().unwrap().state;
+            assert_eq!(state.held, (wish == Wish::Open).then_some(Wish::Open));
+            assert_eq!(state.history.back().map(|change| change.by.as_str()), Some(by));
+        }
+        let astray = Orders { transfers_per_s: Some(u64::MAX), ..Orders::new("ann", "more") };
+        astray.write(folder.path()).unwrap();
+        file.carry_out();
+        let state = board.look().unwrap().state;
+        assert_eq!((state.held, state.settings.rate_per_s), (Some(Wish::Open), 700));
     }
 }

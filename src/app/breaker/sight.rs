@@ -86,7 +86,7 @@ impl Sight {
         let families = [
             (
                 "hongbao_breaker_sent",
-                "Calls let go, by why",
+                "Calls let go that came back, by why",
                 SENT_KINDS.as_slice(),
                 status.tally.sent.as_slice(),
             ),

@@ -23,15 +23,19 @@ impl Solo {
         *self = Solo { resume_at_ns: now_ns + FIRST_NS, is_flying: self.is_flying, ..Solo::default() };
     }
 
-    pub fn try_one(&mut self, now_ns: u64) -> Result<(), Held> {
+    /// Whether one may be tried now.
+    pub fn may_try(&self, now_ns: u64) -> Result<(), Held> {
         if self.is_flying {
             return Err(Held::Full);
         }
         if now_ns < self.resume_at_ns {
             return Err(Held::Alone { until_ns: self.resume_at_ns });
         }
-        self.is_flying = true;
         Ok(())
+    }
+
+    pub fn tries(&mut self) {
+        self.is_flying = true;
     }
 
     pub fn withdrawn(&mut self) {

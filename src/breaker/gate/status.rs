@@ -10,7 +10,7 @@ pub const HELD_KINDS: [&str; 5] = ["paced", "full", "no_share", "open", "alone"]
 /// Decisions since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// By [`SENT_KINDS`].
+    /// By [`SENT_KINDS`]; once a call came back, so that one that was not made after all is in no count.
     pub sent: [u64; SENT_KINDS.len()],
     /// By [`HELD_KINDS`]; each time that it was asked.
     pub held: [u64; HELD_KINDS.len()],
@@ -23,9 +23,8 @@ pub struct Tally {
 impl Tally {
     pub(super) fn note(&mut self, answer: &Result<Ticket, Held>) {
         self.holds = answer.as_ref().err().map(Held::number);
-        match answer {
-            Ok(ticket) => self.sent[ticket.kind as usize] += 1,
-            Err(held) => self.held[held.number()] += 1,
+        if let Err(held) = answer {
+            self.held[held.number()] += 1;
         }
     }
 

@@ -1,5 +1,6 @@
 //! One instance against a table of its own: what goes when, and what does not.
 
+use super::super::board::{Permit, Report, Said};
 use super::super::classify::Class;
 use super::super::policy::Wish;
 use super::super::table::Table;
@@ -9,6 +10,8 @@ const BOARD_MS: u64 = 5_000_000;
 
 struct Rig {
     now_ms: u64,
+    /// What the board's clock is ahead by.
+    leapt_ms: u64,
     table: Table,
     governor: Governor,
 }
@@ -18,7 +21,8 @@ impl Rig {
     fn new() -> Rig {
         let settings = Settings { rate_per_s: 1_000, calls_max: 4, ..Settings::default() };
         let table = Table::new(State::new(settings.clone(), BOARD_MS));
-        let mut rig = Rig { now_ms: 1_000, table, governor: Governor::new("one", 100, settings) };
+        let mut rig =
+            Rig { now_ms: 1_000, leapt_ms: 0, table, governor: Governor::new("one", 100, settings) };
         rig.beat();
         rig.beat();
         rig
@@ -28,13 +32,21 @@ impl Rig {
         self.now_ms * MS
     }
 
+    fn board_ms(&self) -> u64 {
+        BOARD_MS + self.leapt_ms + self.now_ms
+    }
+
     fn beat(&mut self) {
+        self.beat_with(10_000);
+    }
+
+    fn beat_with(&mut self, backlog: u64) {
         self.now_ms += 10;
         let now_ns = self.now_ns();
-        let report = self.governor.beat(now_ns, 10_000);
-        let orders = self.table.beat(BOARD_MS + self.now_ms, &report);
+        let report = self.governor.beat(now_ns, backlog);
+        let orders = self.table.beat(self.board_ms(), &report);
         if let Some((seen, next)) = self.governor.ordered(now_ns, orders)
-            && self.table.replace(BOARD_MS + self.now_ms, &seen, &next)
+            && self.table.replace(self.board_ms(), &seen, &next)
         {
             self.governor.heard(now_ns, &next);
         }
@@ -162,15 +174,8 @@ fn an_open_breaker_is_believed_for_a_grace_without_the_board() {
 fn one_that_fails_while_others_do_not_stops_itself_and_comes_back() {
     let mut rig = Rig::new();
     // Another one, well and busy, holds the majority against it.
-    let other = |rig: &mut Rig, sequence| {
-        let counts = Counts::of(Class::Healthy, 500);
-        let said = Said { epoch: rig.governor.state().epoch, counts, ..Said::default() };
-        let ask = crate::shaping::lease::Ask { sequence, want: Amount::default(), keep: Amount::default() };
-        let report = Report { instance: "two".to_owned(), ask, permit: Permit::None, said };
-        rig.table.beat(BOARD_MS + rig.now_ms, &report);
-    };
     for sequence in 1..30 {
-        other(&mut rig, sequence);
+        well(&mut rig, sequence);
         let _ = rig.call(Class::Timeout);
         rig.beat();
     }
@@ -179,12 +184,18 @@ fn one_that_fails_while_others_do_not_stops_itself_and_comes_back() {
     assert!(!rig.governor.wants_release(rig.now_ns()));
     rig.now_ms += 1_500;
     assert!(rig.governor.wants_release(rig.now_ns()), "others should have its work");
-    other(&mut rig, 100);
+    well(&mut rig, 100);
     rig.beat();
     for _ in 0..2 {
-        assert_eq!(rig.call(Class::Healthy), Ok(8), "one at a time");
+        rig.now_ms += 200;
+        let sequence = 100 + rig.now_ms;
+        well(&mut rig, sequence);
+        rig.beat();
+        assert_eq!(rig.call(Class::Healthy), Ok(1), "one at a time, within its share");
     }
     assert!(!rig.governor.wants_release(rig.now_ns()));
+    (0..3).for_each(|_| rig.beat());
+    rig.now_ms += 150;
     assert_eq!(rig.admit().map(|ticket| ticket.kind), Ok(Kind::Paced));
 }
 
@@ -200,4 +211,197 @@ fn what_was_sent_before_an_outage_says_nothing_after_it() {
         rig.governor.answered(rig.now_ns(), old, &Counts::of(Class::Timeout, 100));
     }
     assert_eq!(rig.governor.vote.counts(rig.now_ms).total(), 0);
+}
+
+/// Trips by itself while another one, well and busy, holds the majority against it.
+fn stopped_alone() -> Rig {
+    let mut rig = Rig::new();
+    for sequence in 1..30 {
+        well(&mut rig, sequence);
+        let _ = rig.call(Class::Timeout);
+        rig.beat();
+    }
+    assert!(matches!(rig.admit(), Err(Held::Alone { .. })));
+    rig
+}
+
+fn well(rig: &mut Rig, sequence: u64) {
+    let counts = Counts::of(Class::Healthy, 500);
+    let said = Said { epoch: rig.governor.state().epoch, counts, ..Said::default() };
+    let ask = crate::shaping::lease::Ask { sequence, want: Amount::default(), keep: Amount::default() };
+    let report = Report { instance: "two".to_owned(), ask, permit: Permit::None, said };
+    rig.table.beat(BOARD_MS + rig.now_ms, &report);
+}
+
+#[test]
+fn stopped_alone_with_nothing_to_try_it_takes_part_again_after_a_while() {
+    for (backlog, expected) in [(0, false), (5, true)] {
+        let mut rig = stopped_alone();
+        for step in 0..90 {
+            rig.now_ms += 100;
+            well(&mut rig, 1_000 + step);
+            rig.beat_with(backlog);
+            assert!(step > 70 || rig.governor.vote.tripped_at_ms().is_some(), "too early: {step}");
+        }
+        assert_eq!(rig.governor.wants_release(rig.now_ns()), expected, "with {backlog} to try");
+    }
+}
+
+#[test]
+fn nobody_has_its_work_where_there_is_nobody_else() {
+    let mut rig = Rig::new();
+    for _ in 0..8 {
+        rig.now_ms += 20;
+        let _ = rig.call(Class::Timeout);
+    }
+    assert!(rig.governor.vote.tripped_at_ms().is_some() && rig.governor.holder.fleet() == 1);
+    rig.now_ms += 2_000;
+    assert!(!rig.governor.wants_release(rig.now_ns()));
+}
+
+#[test]
+fn held_closed_by_hand_nothing_it_sees_stops_it_and_what_stopped_it_is_forgotten() {
+    let mut rig = stopped_alone();
+    rig.wish(Wish::Close);
+    rig.beat();
+    rig.beat();
+    let (mut sent, mut is_told) = (0, false);
+    for _ in 0..200 {
+        rig.now_ms += 10;
+        sent += rig.call(Class::Unknown).unwrap_or(0);
+        rig.beat();
+        assert!(!rig.governor.wants_release(rig.now_ns()));
+        match rig.admit() {
+            Ok(ticket) => rig.governor.withdraw(ticket),
+            Err(held) => assert!(matches!(held, Held::Paced { .. } | Held::Full), "{held:?}"),
+        }
+        is_told |= rig.governor.status(rig.now_ns()).failing.0 > 0;
+    }
+    assert!(sent >= 40, "{sent}");
+    assert!(is_told, "and it is told");
+    rig.wish(Wish::Auto);
+    // What the adaptive limit has left by now is too little to tell anything.
+    rig.governor.rate_limit.restart(rig.now_ms * MS);
+    while rig.governor.vote.tripped_at_ms().is_none() && rig.phase() == "closed" {
+        rig.now_ms += 10;
+        rig.beat();
+        let _ = rig.call(Class::Unknown);
+        assert!(rig.now_ms < 60_000, "and then it counts");
+    }
+}
+
+#[test]
+fn a_board_that_has_lost_its_state_gets_it_back_and_what_was_said_since_stands() {
+    let mut rig = Rig::new();
+    rig.wish(Wish::Open);
+    rig.beat();
+    let settings = rig.governor.state().settings.clone();
+    let forget = |rig: &mut Rig| {
+        let now_ms = BOARD_MS + rig.now_ms;
+        rig.table = Table::new(State::new(settings.clone(), now_ms));
+    };
+    forget(&mut rig);
+    rig.beat();
+    assert!(matches!(rig.table.state.phase, Phase::Open { .. }), "{:?}", rig.table.state);
+    assert_eq!((rig.table.state.held, rig.admit()), (Some(Wish::Open), Err(Held::Open)));
+    rig.wish(Wish::Auto);
+    rig.beat();
+    assert_eq!(rig.phase(), "half_open", "it is heard");
+
+    rig.wish(Wish::Close);
+    rig.beat();
+    let epoch = rig.governor.state().epoch;
+    forget(&mut rig);
+    rig.wish(Wish::Open);
+    rig.beat();
+    assert_eq!(
+        (rig.phase(), rig.table.state.held),
+        ("open", Some(Wish::Open)),
+        "said to the one that forgot"
+    );
+    assert!(rig.governor.state().epoch > epoch && *rig.governor.state() == rig.table.state);
+
+    // Back by one write, and another one in its place.
+    rig.wish(Wish::Auto);
+    rig.beat();
+    let mut other = rig.table.state.wished(BOARD_MS, Wish::Close, "bob", "otherwise");
+    other.version = rig.governor.state().version;
+    rig.table.state = other;
+    rig.beat();
+    assert_eq!(rig.phase(), "closed");
+}
+
+#[test]
+fn shares_are_asked_for_as_before_for_a_lease_after_the_board_forgot_or_its_clock_leapt() {
+    for is_leap in [false, true] {
+        let mut rig = Rig::new();
+        let busy = |rig: &mut Rig, sequence| {
+            let (want, keep) = (Amount { rate_per_s: 500, calls: 2 }, Amount::default());
+            let demand = Amount { rate_per_s: 5_000, calls: 50 };
+            let said = Said { epoch: rig.governor.state().epoch, demand, ..Said::default() };
+            let ask = crate::shaping::lease::Ask { sequence, want, keep };
+            let report = Report { instance: "two".to_owned(), ask, permit: Permit::None, said };
+            rig.table.beat(rig.board_ms(), &report);
+        };
+        for sequence in 1..10 {
+            busy(&mut rig, sequence);
+            rig.beat();
+        }
+        assert_eq!(rig.governor.allowed(rig.now_ns()).rate_per_s, 500);
+        if is_leap {
+            rig.leapt_ms = 3_600_000;
+        } else {
+            let now_ms = rig.board_ms();
+            let settings = rig.governor.state().settings.clone();
+            rig.table = Table::new(State::new(settings, now_ms));
+        }
+        for step in 0..25 {
+            rig.beat();
+            let allowed = rig.governor.allowed(rig.now_ns()).rate_per_s;
+            assert!(allowed <= 500, "{allowed} after {step} beats, leap: {is_leap}");
+        }
+        (0..20).for_each(|_| rig.beat());
+        assert_eq!(rig.governor.allowed(rig.now_ns()).rate_per_s, 1_000, "the other one is gone");
+    }
+}
+
+#[test]
+fn tries_are_a_part_of_a_small_budget() {
+    for (rate_per_s, count) in [(1_000, 8), (100, 4), (22, 1), (3, 1)] {
+        let settings = Settings { rate_per_s, calls_max: 4, ..Settings::default() };
+        assert_eq!(settings.probe_share(), count, "of {rate_per_s}");
+        let table = Table::new(State::new(settings.clone(), BOARD_MS));
+        let governor = Governor::new("one", 100, settings);
+        let mut rig = Rig { now_ms: 1_000, leapt_ms: 0, table, governor };
+        rig.wish(Wish::Open);
+        rig.wish(Wish::Auto);
+        let mut sent = Vec::new();
+        while rig.phase() != "ramp" {
+            rig.beat();
+            if let Ok(ticket) = rig.admit() {
+                assert!(ticket.count <= count, "{} of {rate_per_s}", ticket.count);
+                sent.push((rig.now_ms, ticket.count));
+                rig.governor.answered(rig.now_ns(), ticket, &Counts::of(Class::Healthy, ticket.count));
+            }
+            assert!(rig.now_ms < 60_000, "it never tried enough");
+        }
+        for (from_ms, _) in &sent {
+            let second = sent.iter().filter(|(at_ms, _)| (*from_ms..from_ms + 1_000).contains(at_ms));
+            let sum: u64 = second.map(|(_, count)| count).sum();
+            assert!(sum <= rate_per_s.max(1) + 1, "{sum} in a second of {rate_per_s}: {sent:?}");
+        }
+    }
+}
+
+#[test]
+fn one_that_has_left_sends_nothing_and_a_call_that_was_not_made_is_in_no_count() {
+    let mut rig = Rig::new();
+    let ticket = rig.admit().expect("a lease");
+    rig.governor.withdraw(ticket);
+    assert_eq!(rig.governor.status(rig.now_ns()).tally.sent, [0; 3]);
+    rig.call(Class::Healthy).expect("a lease");
+    assert_eq!(rig.governor.status(rig.now_ns()).tally.sent, [1, 0, 0]);
+    rig.now_ms += 50;
+    rig.governor.retire();
+    assert_eq!(rig.admit(), Err(Held::NoShare));
 }

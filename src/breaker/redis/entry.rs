@@ -2,6 +2,7 @@
 
 use super::super::board::{Member, Said};
 use super::super::classify::Counts;
+use super::super::policy::NEVER_MS;
 use super::FORMAT;
 use crate::shaping::{Amount, Lease};
 
@@ -46,14 +47,18 @@ pub fn entry(member: &Member) -> String {
 }
 
 fn joined(numbers: &[u64]) -> String {
-    let texts: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    // Lua counts exactly so far.
+    let texts: Vec<String> = numbers.iter().map(|number| (*number).min(NEVER_MS).to_string()).collect();
     texts.join("|")
 }
 
-/// The reverse of [`entry`]; nothing where it is none of this format.
+/// The reverse of [`entry`]; nothing where it is none of this format, or has a number that was never written.
 pub fn parse(text: &str) -> Option<Member> {
     let numbers: Result<Vec<u64>, _> = text.split('|').map(str::parse).collect();
     let numbers: [u64; FIELDS] = numbers.ok()?.try_into().ok()?;
+    if numbers.iter().any(|number| *number > NEVER_MS) {
+        return None;
+    }
     let [format, sequence, seen_ms, until_ms, kept_until_ms, rest @ ..] = numbers;
     let [rate, calls, kept_rate, kept_calls, permit_until_ms, permit_epoch, said @ ..] = rest;
     let [epoch, demand_rate, demand_calls, healthy, overload, timeout, unknown, stopping, ok, bad, spent] =

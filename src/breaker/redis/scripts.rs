@@ -16,18 +16,27 @@ local terms, used_r, used_c, promised_r, promised_c, permits = nil, 0, 0, 0, 0, 
 local others, own = {}, nil
 for i = 1, #all, 2 do
   if all[i] == 'state' then
-    local state = cjson.decode(all[i + 1])
+    local is_json, state = pcall(cjson.decode, all[i + 1])
+    if not is_json or type(state) ~= 'table' then return redis.error_reply('BOARD state damaged') end
     if state.format ~= 1 then return redis.error_reply('BOARD state of another format') end
     terms = state.terms
+    if type(terms) ~= 'table' then return redis.error_reply('BOARD state damaged: terms') end
+    for _, name in ipairs({'epoch', 'rate_per_s', 'calls', 'cap_rate_per_s', 'cap_calls', 'permits',
+      'permit_ttl_ms', 'lease_ms', 'reserve_ms'}) do
+      local value = terms[name]
+      if type(value) ~= 'number' or not (value >= 0 and value < 9007199254740992) then
+        return redis.error_reply('BOARD state damaged: ' .. name)
+      end
+    end
   elseif string.sub(all[i], 1, 2) == 'i:' then
-    local seq, til, kept_til, r, c, kr, kc, p_til, p_epoch = string.match(all[i + 1],
-      '^1|(%d+)|%d+|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|')
-    if not seq then return redis.error_reply('BOARD entry of another format: ' .. all[i]) end
+    local seq, seen, til, kept_til, r, c, kr, kc, p_til, p_epoch = string.match(all[i + 1],
+      '^1|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|')
+    if not seq then return redis.error_reply('BOARD ' .. all[i] .. ' damaged, or of another format') end
     r, c, kr, kc = tonumber(r), tonumber(c), tonumber(kr), tonumber(kc)
     p_til, p_epoch = tonumber(p_til), tonumber(p_epoch)
     if all[i] == ARGV[1] then
       own = {tonumber(seq), p_til, p_epoch}
-    else
+    elseif tonumber(seen) <= now + 1000 then
       others[#others + 1] = {p_til, p_epoch}
       if now < tonumber(til) then
         used_r, used_c = used_r + r, used_c + c
@@ -49,7 +58,7 @@ local c = math.min(tonumber(ARGV[4]), room_c, math.max(0, terms.cap_calls - used
 local kr, kc = math.min(tonumber(ARGV[5]), room_r), math.min(tonumber(ARGV[6]), room_c)
 local p_til = 0
 if ARGV[7] == '1' then
-  if own and own[3] == terms.epoch then p_til = own[2] end
+  if own and own[3] == terms.epoch then p_til = math.min(own[2], now + terms.permit_ttl_ms) end
 elseif ARGV[7] == '2' then
   for _, other in ipairs(others) do
     if other[2] == terms.epoch and now < other[1] then permits = permits + 1 end
@@ -65,15 +74,25 @@ if ARGV[7] == '2' and p_til > now then has = 1 end
 return {now, seq, r, c, kr, kc, has, entry, all}",
 );
 
+/// KEYS: the board. ARGV: a first state, which stands unless there is one.
+pub static BEGIN: Script = Script::new(
+    "breaker_begin",
+    "#!lua flags=allow-oom
+return redis.call('HSETNX', KEYS[1], 'state', ARGV[1])",
+);
+
 /// KEYS: the board. ARGV: the version seen, when it was seen, the age from which that is too old, the next state.
 pub static REPLACE: Script = Script::new(
     "breaker_replace",
     "#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now - tonumber(ARGV[2]) > tonumber(ARGV[3]) then return 0 end
+if math.abs(now - tonumber(ARGV[2])) > tonumber(ARGV[3]) then return 0 end
 local state = redis.call('HGET', KEYS[1], 'state')
-if not state or cjson.decode(state).version ~= tonumber(ARGV[1]) then return 0 end
+if not state then return 0 end
+local is_json, seen = pcall(cjson.decode, state)
+if not is_json or type(seen) ~= 'table' then return redis.error_reply('BOARD state damaged') end
+if seen.version ~= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[4])
 return 1",
 );

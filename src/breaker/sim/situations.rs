@@ -1,5 +1,7 @@
 //! What may happen to a fleet, and what must hold then. Each situation draws its particulars from a seed.
 
+mod odd;
+
 use std::fmt;
 
 use super::super::policy::{Phase, Settings, Wish};
@@ -12,7 +14,7 @@ pub struct Situation {
     pub run: fn(u64, Bugs) -> Result<Found, String>,
 }
 
-pub const SITUATIONS: [Situation; 10] = [
+pub const SITUATIONS: [Situation; 15] = [
     Situation { name: "steady", run: steady },
     Situation { name: "churn", run: churn },
     Situation { name: "hidden capacity", run: hidden },
@@ -23,6 +25,11 @@ pub const SITUATIONS: [Situation; 10] = [
     Situation { name: "one broken", run: one_broken },
     Situation { name: "open without board", run: open_without_board },
     Situation { name: "opened by hand", run: by_hand },
+    Situation { name: "board forgets", run: odd::board_forgets },
+    Situation { name: "board's clock leaps", run: odd::clock_leaps },
+    Situation { name: "nothing to try", run: odd::nothing_to_try },
+    Situation { name: "network mended", run: odd::network_mended },
+    Situation { name: "small budget", run: odd::small_budget },
 ];
 
 pub fn situation_of(seed: u64) -> &'static Situation {
@@ -76,13 +83,16 @@ fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
+/// Of a thousand seeds so many have a large fleet: it costs as much as all others together.
+const LARGE_AMONG: u64 = 10;
+
 /// Small fleets find as much as larger ones, for a part of the time.
 const SIZES: [usize; 8] = [2, 2, 3, 3, 4, 4, 5, 8];
 
 /// Mostly small fleets, for speed; now and then the hundred.
 fn plan(seed: u64, bugs: Bugs) -> (Dice, Plan) {
     let mut dice = Dice::new(seed);
-    let is_large = (seed / SITUATIONS.len() as u64) % 100 == 11;
+    let is_large = (seed / LARGE_AMONG) % 100 == 11;
     let drawn = dice.between(2, 9) as usize;
     let nodes = match seed {
         // As they were when they failed.

@@ -64,8 +64,13 @@ pub enum Act {
     Freeze(usize, u64),
     /// Cut off from the board for so many ms: one, or all.
     Cut(Option<usize>, u64),
-    /// Its calls are lost from now on.
+    /// Its calls are lost from now on, and from then on no longer.
     BreakNetwork(usize),
+    MendNetwork(usize),
+    /// The board begins anew, and knows of nothing.
+    ForgetBoard,
+    /// Another machine's clock: so many ms ahead of what it was, or behind.
+    BoardClock(i64),
     Capacity(f64),
     Wallet(Health),
     Backlog(usize, u64),
@@ -108,6 +113,8 @@ pub struct Node {
     pub backlog: u64,
     pub is_alive: bool,
     pub is_broken: bool,
+    /// Its last beat was answered before it said so, as its keeper waits for it.
+    has_left: bool,
     clock_ahead_ns: u64,
     frozen_until_ms: u64,
     cut_until_ms: u64,
@@ -122,6 +129,8 @@ pub struct Figures {
     pub overloaded: Vec<u64>,
     /// When the fleet's state changed, and to what.
     pub changes: Vec<(u64, &'static str, &'static str)>,
+    /// When the board forgot everything, and what it was.
+    pub forgotten: Vec<(u64, &'static str)>,
     /// Calls that were sent 200 ms and more after the fleet stopped, and were no permits.
     pub strays: u64,
     /// How long after the stop the last instance that could hear of it sent a paced call.
@@ -144,6 +153,7 @@ pub struct World {
     calls: BTreeMap<CallId, Call>,
     number_next: u64,
     kill_probers: u64,
+    board_ahead_ms: i64,
     stopped_at_ms: Option<u64>,
     pub figures: Figures,
 }
@@ -161,6 +171,7 @@ impl World {
             calls: BTreeMap::new(),
             number_next: 0,
             kill_probers: 0,
+            board_ahead_ms: 0,
             stopped_at_ms: None,
             figures: Figures::default(),
             plan,
@@ -199,6 +210,7 @@ impl World {
             backlog: 1 << 40,
             is_alive: true,
             is_broken: false,
+            has_left: false,
             clock_ahead_ns,
             frozen_until_ms: 0,
             cut_until_ms: 0,
@@ -212,7 +224,7 @@ impl World {
             Act::Crash(node) => self.nodes[node % count].is_alive = false,
             Act::Leave(node) => {
                 let node = &mut self.nodes[node % count];
-                node.is_alive = false;
+                (node.is_alive, node.has_left) = (false, true);
                 self.table.leave(&node.name);
             }
             Act::Join => self.join(),
@@ -222,6 +234,13 @@ impl World {
                 self.nodes.iter_mut().for_each(|node| node.cut_until_ms = self.now_ms + ms);
             }
             Act::BreakNetwork(node) => self.nodes[node % count].is_broken = true,
+            Act::MendNetwork(node) => self.nodes[node % count].is_broken = false,
+            Act::ForgetBoard => {
+                let before = self.table.state.phase;
+                self.table = Table::new(State::new(self.plan.settings.clone(), self.board_ms()));
+                self.figures.forgotten.push((self.now_ms, before.as_str()));
+            }
+            Act::BoardClock(ms) => self.board_ahead_ms += ms,
             Act::Capacity(per_s) => self.wallet.capacity_per_s = per_s,
             Act::Wallet(health) => self.wallet.set_health(self.now_ms, health),
             Act::Backlog(node, backlog) => self.nodes[node % count].backlog = backlog,
@@ -276,15 +295,16 @@ impl World {
     }
 
     fn board_ms(&self) -> u64 {
-        BOARD_EPOCH_MS + self.now_ms
+        (BOARD_EPOCH_MS + self.now_ms).saturating_add_signed(self.board_ahead_ms)
     }
 
-    fn now_of(&self, node: usize) -> u64 {
+    pub fn now_of(&self, node: usize) -> u64 {
         self.nodes[node].clock_ahead_ns + self.now_ms * 1_000_000
     }
 
     fn receive(&mut self, event: Event) {
         match event {
+            Event::ToBoard(node, _) if self.nodes[node].has_left => {}
             Event::ToBoard(node, report) => {
                 let orders = self.table.beat(self.board_ms(), &report);
                 if self.plan.bugs.no_quorum && report.said.is_for_stopping {

@@ -1,0 +1,122 @@
+//! What an instance asks of the board, and what it says of itself there: the beat.
+//!
+//! A share of the budget is asked for by everybody's demand as the board showed it last, so that nobody divides it
+//! but the arithmetic. Absent: what is done with the answer ([`super::orders`]).
+
+use super::super::board::{Permit, Report, Said};
+use super::super::policy::Phase;
+use super::solo::Solo;
+use super::{ASKED_NS_MAX, DRAIN_PER_S, Governor, IDLE_NS, MS};
+use crate::shaping::Amount;
+use crate::shaping::lease::fair_share;
+
+impl Governor {
+    /// When the next beat is due; at once where something has happened that others should know.
+    pub fn beat_at_ns(&self) -> u64 {
+        let unanswered = self.holder.asked_at_ns().map_or(0, |at| at + ASKED_NS_MAX);
+        let due = if self.wants_beat { 0 } else { self.beat_at_ns };
+        due.max(unanswered)
+    }
+
+    /// The next report; `backlog`: transfers that wait here.
+    pub fn beat(&mut self, now_ns: u64, backlog: u64) -> Report {
+        self.note_spent(now_ns);
+        self.note_idle(now_ns, backlog);
+        let demand = self.demand(backlog);
+        let ask = self.holder.ask(now_ns, self.want(demand));
+        let counts = self.vote.counts(now_ns / MS);
+        let said = Said {
+            epoch: self.state.epoch,
+            demand,
+            counts,
+            is_for_stopping: self.vote.is_for_stopping(now_ns / MS),
+            probes_ok: self.probes_ok,
+            probes_bad: self.probes_bad,
+            spent_per_s: self.spent_per_s,
+        };
+        (self.wants_beat, self.beat_at_ns) = (false, now_ns + self.state.settings.beat_ms * MS);
+        Report { instance: self.instance.clone(), ask, permit: self.permit(now_ns, backlog), said }
+    }
+
+    /// Stopped by itself and with nothing to try: nobody can find out but by going on.
+    fn note_idle(&mut self, now_ns: u64, backlog: u64) {
+        if backlog > 0 || self.under_way > 0 {
+            self.busy_at_ns = now_ns;
+        } else if self.vote.tripped_at_ms().is_some() && now_ns.saturating_sub(self.busy_at_ns) >= IDLE_NS {
+            self.vote.reset();
+            self.solo = Solo::default();
+        }
+    }
+
+    fn permit(&self, now_ns: u64, backlog: u64) -> Permit {
+        let has_one = self.probe_flying || now_ns < self.permit_until_ns;
+        let may_try = backlog > 0 && now_ns >= self.probe_paused_until_ns;
+        match self.state.phase {
+            Phase::HalfOpen if has_one => Permit::Holds,
+            Phase::HalfOpen if may_try => Permit::Wants,
+            Phase::HalfOpen | Phase::Open { .. } | Phase::Closed | Phase::Ramp { .. } => Permit::None,
+        }
+    }
+
+    fn note_spent(&mut self, now_ns: u64) {
+        let since_ns = self.beat_at_ns.saturating_sub(self.state.settings.beat_ms * MS);
+        let elapsed_ns = now_ns.saturating_sub(since_ns).max(MS);
+        let per_s = std::mem::take(&mut self.spent).saturating_mul(1_000 * MS) / elapsed_ns;
+        // Halved with each beat: what was unspent goes back within a few.
+        self.spent_per_s = (self.spent_per_s + per_s).div_ceil(2);
+    }
+
+    /// What it could use: what it uses and a little more, and what it takes to work off what waits.
+    fn demand(&mut self, backlog: u64) -> Amount {
+        let peak = std::mem::replace(&mut self.under_way_peak, self.under_way);
+        if self.vote.tripped_at_ms().is_some() {
+            // Alone in its trouble it tries one batch at a time, and the others can use the rest.
+            return Amount { rate_per_s: self.state.settings.probe_share(), calls: 1 };
+        }
+        let spent = self.spent_per_s.min(1 << 40);
+        let rate_per_s = spent + spent / 4 + backlog.saturating_mul(DRAIN_PER_S).min(1 << 40);
+        let calls = peak + backlog.div_ceil(self.batch_max.max(1)).max(1);
+        let limits = self.limits();
+        let ample = Amount {
+            rate_per_s: limits.rate_per_s.saturating_add(limits.rate_per_s / 4),
+            calls: limits.calls.saturating_add(1),
+        };
+        Amount { rate_per_s: rate_per_s.max(1), calls }.min(ample)
+    }
+
+    /// Its fair share of what may be used, by what the board showed last.
+    fn want(&self, own: Amount) -> Amount {
+        let cap = self.state.terms().cap();
+        let Some(view) = &self.seen else { return own };
+        let (mut rates, mut calls, mut at) = (Vec::new(), Vec::new(), None);
+        let mut lost = Amount::default();
+        for (name, member) in &view.members {
+            let is_own = *name == self.instance;
+            if is_own {
+                at = Some(rates.len());
+            } else if view.now_ms >= member.lease.until_ms {
+                let is_alive = view.now_ms < member.lease.kept_until_ms;
+                lost = lost.plus(if is_alive { member.lease.kept } else { Amount::default() });
+                continue;
+            }
+            let demand = if is_own { own } else { member.said.demand };
+            rates.push(demand.rate_per_s);
+            calls.push(demand.calls);
+        }
+        let Some(at) = at else { return own.min(cap) };
+        let is_tripped = self.vote.tripped_at_ms().is_some();
+        let (left, turn) = (cap.minus(lost), view.now_ms / 1_000);
+        let share = Amount {
+            rate_per_s: fair_share(&rates, at, left.rate_per_s, turn),
+            calls: fair_share(&calls, at, left.calls, turn),
+        };
+        let spare = Amount { rate_per_s: spare(&rates, left.rate_per_s), calls: spare(&calls, left.calls) };
+        if is_tripped { share } else { share.plus(spare) }
+    }
+}
+
+/// What nobody asked for, divided: so that who was idle need not ask before it may send.
+fn spare(demands: &[u64], left: u64) -> u64 {
+    let asked = demands.iter().fold(0u64, |sum, demand| sum.saturating_add(*demand));
+    left.saturating_sub(asked) / demands.len().max(1) as u64
+}
