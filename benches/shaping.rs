@@ -36,8 +36,8 @@ fn pace(c: &mut Criterion) {
             });
         });
         assert!(granted > 0, "nothing was granted");
-        group.bench_function(format!("pace, when to ask again, {name}"), |b| {
-            b.iter(|| black_box(&pace).next_at_ns());
+        group.bench_function(format!("pace, a step that has not come together, {name}"), |b| {
+            b.iter(|| pace.take_step(black_box(now_ns), 1_000, 5_000_000));
         });
     }
     group.finish();

@@ -278,9 +278,7 @@ impl Governor {
         }
         self.pace.set_rate(Rate::PerS(allowed.rate_per_s));
         let want = want.min(self.batch_max);
-        let step = (u128::from(allowed.rate_per_s) * u128::from(STEP_NS) / 1_000_000_000) as u64;
-        let least = want.min(step.max(1));
-        self.pace.take_at_least(now_ns, want, least).map_err(|until_ns| Held::Paced { until_ns })
+        self.pace.take_step(now_ns, want, STEP_NS).map_err(|until_ns| Held::Paced { until_ns })
     }
 
     /// Fewer go than were admitted: the rest is given back.

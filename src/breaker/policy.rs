@@ -331,8 +331,9 @@ fn tried(view: &View) -> Option<State> {
     let of_epoch = || view.members.values().filter(|member| member.said.epoch == state.epoch);
     let ok = of_epoch().fold(0u64, |sum, member| sum.saturating_add(member.said.probes_ok));
     let bad = of_epoch().fold(0u64, |sum, member| sum.saturating_add(member.said.probes_bad));
-    // Whoever has a broken network fails every probe: where others can try, that is not enough.
-    let bad_max = settings.probes_bad_max.min(live(view).count().saturating_sub(1) as u64);
+    // Whoever has a broken network fails every probe: where others can try, that is not enough. And one reply that was
+    // lost says little, though nobody else can try.
+    let bad_max = settings.probes_bad_max.min(live(view).count().saturating_sub(1).max(1) as u64);
     if bad > bad_max {
         return Some(state.opened(view.now_ms, format!("{bad} probes failed, {ok} succeeded")));
     }

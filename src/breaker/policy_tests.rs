@@ -73,11 +73,12 @@ fn what_was_said_in_another_epoch_or_long_ago_has_no_vote() {
 fn half_open_closes_after_k_and_reopens_past_n_less_k() {
     let probes = |list: &[(u64, u64)]| -> Vec<Row> { list.iter().map(|p| (0, 0, false, *p)).collect() };
     type Case<'a> = (&'a [(u64, u64)], Option<&'a str>);
-    let table: [Case<'_>; 7] = [
+    let table: [Case<'_>; 8] = [
         (&[(0, 0), (0, 0)], None),
         (&[(3, 0), (2, 0)], None),
         (&[(3, 0), (3, 0)], Some("ramp")),
-        (&[(0, 1)], Some("open")),
+        (&[(0, 1)], None),
+        (&[(0, 2)], Some("open")),
         (&[(0, 1), (0, 0)], None),
         (&[(2, 2), (4, 0), (0, 0), (0, 0)], Some("ramp")),
         (&[(0, 3), (0, 0), (0, 0), (0, 0)], Some("open")),

@@ -108,16 +108,6 @@ impl Pace {
             self.spent_until_ns = self.spent_until_ns.saturating_sub(ns);
         }
     }
-
-    /// When `take` would grant a worthwhile step: a millisecond's worth, at least one transfer. Never, while
-    /// stopped.
-    pub fn next_at_ns(&self) -> u64 {
-        match 1_000_000_000u64.checked_div(self.rate_per_s) {
-            None if self.is_stopped => u64::MAX,
-            None => 0,
-            Some(interval_ns) => self.spent_until_ns + interval_ns.max(1_000_000) + 1,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -189,13 +179,13 @@ mod tests {
     fn unlimited_is_unlimited_and_back() {
         let mut pace = Pace::new(0);
         assert_eq!(pace.take(0, 7), 7);
-        assert_eq!(pace.next_at_ns(), 0);
         pace.set_rate(Rate::PerS(0));
-        assert_eq!((pace.take(S, 7), pace.next_at_ns()), (0, u64::MAX), "a share of nothing is not no limit");
+        let asked = (pace.take(S, 7), pace.take_step(S, 7, 1));
+        assert_eq!(asked, (0, Err(u64::MAX)), "a share of nothing is not no limit");
         pace.set_rate(Rate::PerS(100));
         assert_eq!(pace.take(S, 100), 1);
         pace.give_back(1);
         assert_eq!(pace.take(S, 100), 1);
-        assert!(pace.next_at_ns() > S);
+        assert!(pace.take_step(S, 7, 1).is_err_and(|at| at > S && at < 2 * S));
     }
 }
