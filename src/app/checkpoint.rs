@@ -17,7 +17,7 @@ use crate::crash::point;
 use crate::intake::desk::Desk;
 use crate::intake::desk::memory::Memory;
 use crate::intake::{desk, embedded};
-use crate::journal::index::{Change, PlaceIndex, decode_changes, encode_changes};
+use crate::journal::index::{Changes, PlaceIndex, decode_changes, encode_changes};
 use crate::journal::snapshot::{list_blobs, read_blob, remove_blob, write_blob};
 use crate::journal::{Journal, JournalError, Position, Storage};
 use crate::outcome::OutcomeLog;
@@ -143,8 +143,8 @@ pub struct Checkpointer {
     /// Of the last attempt.
     generation: u64,
     /// Changes of the ids that no snapshot holds yet: what was taken for one that failed goes into the next.
-    desk_changes: Vec<Change>,
-    ledger_changes: Vec<Change>,
+    desk_changes: Changes,
+    ledger_changes: Changes,
 }
 
 /// How long the desk may take to catch up.
@@ -167,8 +167,8 @@ impl Checkpointer {
             outcomes,
             generation: restored.0.generation,
             manifest: restored.0,
-            desk_changes: Vec::new(),
-            ledger_changes: Vec::new(),
+            desk_changes: Changes::default(),
+            ledger_changes: Changes::default(),
         }
     }
 
@@ -192,11 +192,11 @@ impl Checkpointer {
             std::thread::sleep(Duration::from_millis(1));
         }
         let mut desk = self.desk.checkpoint().ok_or(CheckpointError::Behind)??;
-        add(&mut self.desk_changes, std::mem::take(&mut desk.changes));
+        self.desk_changes.append(std::mem::take(&mut desk.changes));
         let (ledger_state, ledger_changes, ledger_written) = self.ledger.with_state(|state, written| {
             (ledger::snapshot::save(state), state.ids.take_changes(), written)
         })?;
-        add(&mut self.ledger_changes, ledger_changes);
+        self.ledger_changes.append(ledger_changes);
         self.journal.wait_synced(desk.written_end.max(ledger_written))?;
         // Never the names of an attempt that failed: its manifest may be on the disk all the same.
         self.generation += 1;
@@ -236,15 +236,6 @@ impl Checkpointer {
         self.ledger_changes.clear();
         point("checkpoint::after_manifest");
         remove_unnamed(&*self.storage, &self.manifest)
-    }
-}
-
-/// Without a copy where nothing is there, as nearly always.
-fn add(changes: &mut Vec<Change>, mut more: Vec<Change>) {
-    if changes.is_empty() {
-        *changes = more;
-    } else {
-        changes.append(&mut more);
     }
 }
 

@@ -147,6 +147,42 @@ pub struct Request<'a> {
     pub metadata: &'a str,
 }
 
+/// The fields of an encoded request that are not text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub kind: Kind,
+    pub lane: Lane,
+    pub digest: [u8; 16],
+    pub key_hash: u64,
+    pub amount: Amount,
+    pub currency: Currency,
+    pub accepted_at: UnixMs,
+    pub not_before: UnixMs,
+    pub not_after: UnixMs,
+}
+
+impl Head {
+    /// Reads them from the request at the head of `bytes`; its text is not looked at.
+    pub fn decode(bytes: &[u8]) -> Result<Head, EntryError> {
+        Head::of(entry(bytes, TAG_REQUEST, HEADER_BYTES)?)
+    }
+
+    fn of(bytes: &[u8]) -> Result<Head, EntryError> {
+        Ok(Head {
+            kind: Kind::from_u8(bytes[6]).ok_or(EntryError::Field("kind"))?,
+            lane: Lane::from_u8(bytes[7]).ok_or(EntryError::Field("lane"))?,
+            digest: bytes[8..24].try_into().expect("sixteen bytes"),
+            key_hash: u64_at(bytes, 24),
+            amount: Amount::new(u64_at(bytes, 32)).ok_or(EntryError::Field("amount"))?,
+            currency: Currency::from_bytes([bytes[64], bytes[65], bytes[66]])
+                .ok_or(EntryError::Field("currency"))?,
+            accepted_at: u64_at(bytes, 40),
+            not_before: u64_at(bytes, 48),
+            not_after: u64_at(bytes, 56),
+        })
+    }
+}
+
 impl<'a> Request<'a> {
     /// A request with its money fields set, unstamped, and everything optional left out.
     pub fn new(
@@ -255,17 +291,18 @@ impl<'a> Request<'a> {
             at += length;
         }
         let [client, id, campaign, party, merchant, agreement, batch, original, remark, metadata] = strings;
+        let Head { kind, lane, digest, key_hash, amount, currency, accepted_at, not_before, not_after } =
+            Head::of(bytes)?;
         Ok(Request {
-            kind: Kind::from_u8(bytes[6]).ok_or(EntryError::Field("kind"))?,
-            lane: Lane::from_u8(bytes[7]).ok_or(EntryError::Field("lane"))?,
-            digest: bytes[8..24].try_into().expect("sixteen bytes"),
-            key_hash: u64_at(bytes, 24),
-            amount: Amount::new(u64_at(bytes, 32)).ok_or(EntryError::Field("amount"))?,
-            currency: Currency::from_bytes([bytes[64], bytes[65], bytes[66]])
-                .ok_or(EntryError::Field("currency"))?,
-            accepted_at: u64_at(bytes, 40),
-            not_before: u64_at(bytes, 48),
-            not_after: u64_at(bytes, 56),
+            kind,
+            lane,
+            digest,
+            key_hash,
+            amount,
+            currency,
+            accepted_at,
+            not_before,
+            not_after,
             client,
             id,
             campaign,
@@ -355,6 +392,12 @@ mod tests {
         sample().encode(&mut bytes);
         assert_eq!(bytes.len() - 8, sample().encoded_len());
         assert_eq!(Request::decode(&bytes[8..]), Ok(sample()));
+        let head = Head::decode(&bytes[8..]).unwrap();
+        let Request { kind, lane, digest, key_hash, amount, currency, .. } = sample();
+        let Request { accepted_at, not_before, not_after, .. } = sample();
+        let expected =
+            Head { kind, lane, digest, key_hash, amount, currency, accepted_at, not_before, not_after };
+        assert_eq!(head, expected);
     }
 
     #[test]
@@ -376,6 +419,9 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[at] = value;
             assert_eq!(Request::decode(&damaged), Err(expected), "byte {at}");
+            // The lengths of the texts are no business of the head.
+            let head = if at == 77 { None } else { Some(expected) };
+            assert_eq!(Head::decode(&damaged).err(), head, "byte {at}");
         }
         for at in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0xff] {

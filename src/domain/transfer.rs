@@ -102,20 +102,8 @@ impl Names {
 
     /// Writes the names that `request` stands for, keeping the buffer's memory.
     pub fn fill(&mut self, request: &Request<'_>) {
-        let out = &mut self.bytes;
-        out.clear();
-        let id = if request.kind == Kind::Cancel { request.original } else { request.id };
-        ids::write_key(out, request.client.as_bytes(), id.as_bytes());
-        self.ends[0] = out.len();
-        let (debit, credit) = sides(request);
-        debit.write(out, request);
-        self.ends[1] = out.len();
-        credit.write(out, request);
-        self.ends[2] = out.len();
-        if request.kind == Kind::Reversal {
-            ids::write_key(out, request.client.as_bytes(), request.original.as_bytes());
-        }
-        self.ends[3] = out.len();
+        self.bytes.clear();
+        self.ends = write_names(&mut self.bytes, request);
     }
 
     /// The transfer of `request`, over names filled from that same request.
@@ -133,6 +121,22 @@ impl Names {
             expires_in_s: 0,
         }
     }
+}
+
+/// Appends the names that `request` stands for: id, debit, credit and `of`. Answers where each ends.
+pub fn write_names(out: &mut Vec<u8>, request: &Request<'_>) -> [usize; 4] {
+    let id = if request.kind == Kind::Cancel { request.original } else { request.id };
+    ids::write_key(out, request.client.as_bytes(), id.as_bytes());
+    let id_end = out.len();
+    let (debit, credit) = sides(request);
+    debit.write(out, request);
+    let debit_end = out.len();
+    credit.write(out, request);
+    let credit_end = out.len();
+    if request.kind == Kind::Reversal {
+        ids::write_key(out, request.client.as_bytes(), request.original.as_bytes());
+    }
+    [id_end, debit_end, credit_end, out.len()]
 }
 
 /// What the wallet is asked to do for a request of this kind.

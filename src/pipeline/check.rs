@@ -155,7 +155,9 @@ impl Stage<Slot> for Check {
         let mut caught = Caught::NotYet;
         while let Some(slot) = batch.next_slot() {
             self.working_on = slot.mark;
-            let request = Request::decode(&slot.record).map_err(|error| StageError(error.to_string()))?;
+            let request = Request::decode(&slot.record).map_err(|error| {
+                StageError(format!("the request at {} is not readable: {error}", slot.place))
+            })?;
             let number = self.find(&request, &mut caught);
             let campaign = number.map(|number| &*self.campaigns[number as usize]);
             let condemned = self.suspects.is_condemned(slot.mark);

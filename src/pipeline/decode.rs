@@ -1,10 +1,10 @@
-//! Stage one: can the request be read?
+//! Stage one: can the request be read? Its head, that is; its text is read by the stage that looks at it first.
 
 use std::sync::Arc;
 
 use super::slot::{Slot, Verdict};
 use super::suspects::{NOBODY, Suspects};
-use crate::domain::Request;
+use crate::domain::record::Head;
 use crate::ring::chain::StageError;
 use crate::ring::{Batch, Stage};
 
@@ -36,7 +36,7 @@ impl Stage<Slot> for Decode {
     fn on_batch(&mut self, batch: &mut Batch<'_, '_, Slot>) -> Result<(), StageError> {
         while let Some(slot) = batch.next_slot() {
             self.working_on = slot.mark;
-            if let Err(error) = Request::decode(&slot.record) {
+            if let Err(error) = Head::decode(&slot.record) {
                 // Frames are verified when they are read: this is damage in memory or a bug, and never skipped.
                 slot.set_verdict(Verdict::Unreadable, 0, 0);
                 return Err(StageError(format!("the request at {} is not readable: {error}", slot.place)));

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::Parts;
 use super::retry::{self, Retry};
 use super::slot::{Origin, Slot, Verdict};
-use crate::domain::{Class, Kind, Outcome, PayoutCode, Request, Status, TransferStatus, UnixMs, WaitReason};
+use crate::domain::record::Head;
+use crate::domain::{Class, Kind, Outcome, PayoutCode, Status, TransferStatus, UnixMs, WaitReason};
 use crate::outcome::OutcomeLog;
 use crate::ring::chain::StageError;
 use crate::ring::{Batch, Stage};
@@ -96,7 +97,7 @@ impl Stage<Slot> for Record {
         self.requests.clear();
         let wants_requests = self.outcomes.wants_requests();
         while let Some(slot) = batch.next_slot() {
-            let request = Request::decode(&slot.record).map_err(|error| StageError(error.to_string()))?;
+            let request = Head::decode(&slot.record).map_err(|error| StageError(error.to_string()))?;
             let verdict = slot.verdict().ok_or_else(|| StageError("a slot passed unchecked".to_owned()))?;
             let (follows_place, attempts) = match slot.origin {
                 Origin::Queue { .. } => (slot.place, 0),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::slot::{Slot, Verdict};
 use super::suspects::{NOBODY, Suspects};
-use crate::domain::transfer::Names;
+use crate::domain::transfer::transfer_kind;
 use crate::domain::{Request, TransferKind, TransferStatus};
 use crate::ring::chain::StageError;
 use crate::ring::{Batch, Stage};
@@ -20,7 +20,6 @@ pub struct Settle {
     working_on: u64,
     /// The batch, for when the wallet panics and names nobody.
     marks: Vec<u64>,
-    names: Names,
     transfers: TransferBatch,
     results: Vec<TransferStatus>,
 }
@@ -33,7 +32,6 @@ impl Settle {
             suspects,
             working_on: NOBODY,
             marks: Vec::new(),
-            names: Names::default(),
             transfers: TransferBatch::default(),
             results: Vec::new(),
         }
@@ -72,10 +70,7 @@ impl Stage<Slot> for Settle {
                 }
             };
             let request = Request::decode(&slot.record).map_err(|error| StageError(error.to_string()))?;
-            self.names.fill(&request);
-            let mut transfer = self.names.transfer(&request);
-            transfer.kind = kind.unwrap_or(transfer.kind);
-            self.transfers.push(&transfer);
+            self.transfers.push_request(&request, kind.unwrap_or(transfer_kind(request.kind)));
         }
         self.working_on = NOBODY;
         if self.transfers.is_empty() {

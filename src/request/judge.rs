@@ -221,8 +221,20 @@ impl<'c> Judge<'c> {
         payout: &Payout<'_>,
         expect: Expect,
         inherited: Inherited<'_>,
-        mut bench: Bench<'_>,
+        bench: Bench<'_>,
     ) -> Option<Submission> {
+        let (request, lane_given) = self.request(payout, expect, inherited, bench)?;
+        Some(submission(&request, lane_given))
+    }
+
+    /// The stamped request of a payout, and whether it chose its lane.
+    pub fn request<'r>(
+        &'r mut self,
+        payout: &'r Payout<'_>,
+        expect: Expect,
+        inherited: Inherited<'r>,
+        mut bench: Bench<'_>,
+    ) -> Option<(Request<'r>, bool)> {
         let kind = kind(payout, expect);
         let collection = kind == Kind::Collection;
         bench.foreign(kind, payout, expect);
@@ -252,26 +264,20 @@ impl<'c> Judge<'c> {
         if !bench.faults.is_empty() {
             return None;
         }
-        Some(self.record(
-            Request {
-                kind,
-                lane: lane.unwrap_or(Lane::Realtime),
-                amount: amount?,
-                currency: currency?,
-                not_before: not_before.unwrap_or(0),
-                not_after: not_after.unwrap_or(0),
-                id: id?,
-                campaign: campaign?,
-                party: party?,
-                merchant: merchant?,
-                agreement: agreement?,
-                batch: inherited.batch,
-                remark,
-                metadata,
-                ..blank(kind)
-            },
-            lane.is_some(),
-        ))
+        let mut request = Request {
+            lane: lane.unwrap_or(Lane::Realtime),
+            not_before: not_before.unwrap_or(0),
+            not_after: not_after.unwrap_or(0),
+            party: party?,
+            merchant: merchant?,
+            agreement: agreement?,
+            batch: inherited.batch,
+            remark,
+            metadata,
+            ..Request::new(kind, &self.client, id?, campaign?, amount?, currency?)
+        };
+        self.stamper.stamp(&mut request);
+        Some((request, lane.is_some()))
     }
 
     fn currency_of(
@@ -299,10 +305,14 @@ impl<'c> Judge<'c> {
     pub fn record(&mut self, request: Request<'_>, lane_given: bool) -> Submission {
         let mut request = Request { client: &self.client, ..request };
         self.stamper.stamp(&mut request);
-        let mut record = Vec::with_capacity(request.encoded_len());
-        request.encode(&mut record);
-        Submission { record, lane_given }
+        submission(&request, lane_given)
     }
+}
+
+fn submission(request: &Request<'_>, lane_given: bool) -> Submission {
+    let mut record = Vec::with_capacity(request.encoded_len());
+    request.encode(&mut record);
+    Submission { record, lane_given }
 }
 
 fn kind(payout: &Payout<'_>, expect: Expect) -> Kind {

@@ -1,8 +1,8 @@
 //! Reading and judging a request: from JSON to the stamped, encoded record that the accept side stores.
 //!
 //! ```text
-//! text ─> wire (fast) ─┐
-//!     └─> diagnose ────┴─> judge ─> stamped record
+//! text ─> plain ─> wire ─┐
+//!     └─> diagnose ──────┴─> judge ─> stamped record
 //! ```
 //!
 //! Both ways in stand on this: the door's bodies and the elements of lists, so that the same words have the same
@@ -12,6 +12,7 @@
 pub mod diagnose;
 pub mod fault;
 pub mod judge;
+pub mod plain;
 pub mod rfc3339;
 pub mod shape;
 pub mod wire;

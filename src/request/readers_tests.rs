@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::request::fault::{Faults, Place};
 use crate::request::judge::{Bench, Expect, Inherited, Judge};
 use crate::request::wire::Payout;
-use crate::request::{diagnose, wire};
+use crate::request::{diagnose, plain, wire};
 
 /// Judges what a reader made of a payout: the record, or nothing.
 fn record(payout: &Payout<'_>, expect: Expect, faults: &mut Faults) -> Option<Vec<u8>> {
@@ -19,6 +19,10 @@ fn compare_payout(text: &str, expect: Expect) -> Result<bool, TestCaseError> {
     let mut slow_faults = Faults::default();
     let slow = diagnose::payout(text, expect.shape(), &mut slow_faults);
     let formed = slow.is_ok() && slow_faults.is_empty();
+    let general = wire::general(text);
+    if let Some(plain) = plain::payout(text) {
+        prop_assert_eq!(format!("{:?}", Some(plain)), format!("{general:?}"));
+    }
     let Some(fast) = wire::payout(text) else {
         prop_assert!(!formed, "the diagnosing reader finds no fault with {text}");
         return Ok(false);

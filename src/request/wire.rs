@@ -12,6 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::plain;
 use super::shape::BATCH_ITEMS_MAX;
 
 /// A string, borrowed from the body unless it holds escapes.
@@ -148,6 +149,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
 
 /// Reads a payout, or `None` if anything at all is out of order.
 pub fn payout(text: &str) -> Option<Payout<'_>> {
+    plain::payout(text).or_else(|| general(text))
+}
+
+/// The same, whatever form it has.
+pub(super) fn general(text: &str) -> Option<Payout<'_>> {
     serde_json::from_str::<Object<Payout<'_>>>(text).ok().map(|object| object.0)
 }
 

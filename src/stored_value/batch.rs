@@ -1,7 +1,8 @@
 //! A batch of transfers in two buffers that are kept from batch to batch, so that filling one allocates
 //! nothing once it has grown.
 
-use crate::domain::{Amount, Currency, Transfer, TransferKind};
+use crate::domain::transfer::write_names;
+use crate::domain::{Amount, Currency, Request, Transfer, TransferKind};
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
@@ -54,7 +55,24 @@ impl TransferBatch {
         });
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Transfer<'_>> {
+    /// What `request` asks for: the same as pushing the transfer over its [`Names`](crate::domain::transfer::Names),
+    /// but that the names are written once.
+    pub fn push_request(&mut self, request: &Request<'_>, kind: TransferKind) {
+        let start = self.names.len();
+        let ends = write_names(&mut self.names, request);
+        self.rows.push(Row {
+            kind,
+            key_hash: request.key_hash,
+            digest: request.digest,
+            amount: request.amount,
+            currency: request.currency,
+            expires_in_s: 0,
+            start,
+            ends,
+        });
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Transfer<'_>> + Clone {
         self.rows.iter().map(|row| Transfer {
             kind: row.kind,
             id: &self.names[row.start..row.ends[0]],
@@ -67,5 +85,31 @@ impl TransferBatch {
             of: &self.names[row.ends[2]..row.ends[3]],
             expires_in_s: row.expires_in_s,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Kind;
+    use crate::domain::transfer::{Names, transfer_kind};
+
+    #[test]
+    fn a_request_is_pushed_as_its_transfer_is() {
+        let (mut as_transfers, mut as_requests) = (TransferBatch::default(), TransferBatch::default());
+        for kind in (1..=6).filter_map(Kind::from_u8) {
+            for merchant in ["", "m"] {
+                let (amount, currency) = (Amount::new(7).unwrap(), Currency::parse("CNY").unwrap());
+                let new = Request::new(kind, "s", "r", "c", amount, currency);
+                let request =
+                    Request { party: "p", merchant, original: "o", key_hash: 5, digest: [6; 16], ..new };
+                let mut names = Names::default();
+                names.fill(&request);
+                as_transfers.push(&names.transfer(&request));
+                as_requests.push_request(&request, transfer_kind(kind));
+            }
+        }
+        assert!(as_requests.iter().eq(as_transfers.iter()));
+        assert_eq!(as_requests.len(), 12);
     }
 }

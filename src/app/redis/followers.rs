@@ -5,17 +5,22 @@
 use std::sync::Arc;
 
 use crate::config::redis::RedisConfig;
-use crate::intake::redis::Keys;
 use crate::intake::redis::parked::{Followed, ParkedShelf};
 use crate::intake::redis::results::Results;
+use crate::intake::redis::{Keys, units};
 use crate::outcome::redis::{Announcer, Item, NoAnnouncer, Parker};
 use crate::redis::Command;
 
 /// The shelf, as the scribe asks it.
 pub struct Parking(pub ParkedShelf);
 
+/// Those that the shelf has anything to do with: what waits, and what waited before.
 fn followed<'a>(items: &'a [Item<'a>]) -> Vec<Followed<'a>> {
-    items.iter().map(|item| Followed { outcome: item.outcome, record: item.record }).collect()
+    let concerns = |item: &&Item<'_>| {
+        !item.outcome.status.is_final() || units::is_parked_place(item.outcome.request_place)
+    };
+    let items = items.iter().filter(concerns);
+    items.map(|item| Followed { outcome: item.outcome, record: item.record }).collect()
 }
 
 impl Parker for Parking {

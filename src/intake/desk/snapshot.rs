@@ -11,13 +11,13 @@ use crate::domain::{Kind, Lane, WaitReason};
 use crate::intake::IntakeError;
 use crate::intake::embedded::Restoring;
 use crate::intake::embedded::parking::Parked;
-use crate::journal::index::Change;
+use crate::journal::index::Changes;
 
 /// The desk's state at one moment. It is consistent with the journal once that has synced to `written_end`.
 pub struct DeskCheckpoint {
     pub state: Vec<u8>,
     pub queues: Vec<u8>,
-    pub changes: Vec<Change>,
+    pub changes: Changes,
     pub written_end: u64,
 }
 

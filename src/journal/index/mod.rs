@@ -13,7 +13,7 @@ mod changes;
 mod partition;
 mod saved;
 
-pub use changes::{Change, decode_changes, encode_changes};
+pub use changes::{Change, Changes, decode_changes, encode_changes};
 use partition::Partition;
 
 /// The highest place that can be kept.
@@ -33,7 +33,7 @@ pub struct PlaceIndex {
     partitions: Box<[Partition]>,
     len: usize,
     /// Changes since they were taken last, where they are recorded.
-    changes: Option<Vec<Change>>,
+    changes: Option<Changes>,
 }
 
 impl Default for PlaceIndex {
@@ -114,7 +114,7 @@ impl PlaceIndex {
     /// Memory of the tables and of the recorded changes.
     pub fn heap_bytes(&self) -> usize {
         let tables: usize = self.partitions.iter().map(Partition::heap_bytes).sum();
-        let changes = self.changes.as_ref().map_or(0, |changes| changes.capacity() * size_of::<Change>());
+        let changes = self.changes.as_ref().map_or(0, Changes::heap_bytes);
         tables + size_of_val(&*self.partitions) + changes
     }
 
@@ -125,17 +125,12 @@ impl PlaceIndex {
 
     /// How many changes wait to be taken.
     pub fn changes_count(&self) -> usize {
-        self.changes.as_ref().map_or(0, Vec::len)
+        self.changes.as_ref().map_or(0, Changes::len)
     }
 
     /// The changes since the last call, in order; empty where they are not recorded.
-    pub fn take_changes(&mut self) -> Vec<Change> {
-        // As many again are likely; to grow a list of millions by doubling is to copy it under the ledger's nose.
-        let taken = self.changes.as_mut().map(|changes| {
-            let room = Vec::with_capacity(changes.len());
-            std::mem::replace(changes, room)
-        });
-        taken.unwrap_or_default()
+    pub fn take_changes(&mut self) -> Changes {
+        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Applies changes taken elsewhere, in order. They are not recorded again.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::super::index::{PLACE_MAX, PlaceIndex, decode_changes, encode_changes};
+use super::super::index::{Changes, PLACE_MAX, PlaceIndex, decode_changes, encode_changes};
 use super::cases;
 
 /// Few distinct keys, so that they collide; those of one partition too.
@@ -110,6 +110,26 @@ fn places_at_the_edges() {
     assert_eq!(index.sweep_below(1), 2);
     assert_eq!(index.sweep_below(u64::MAX), 1, "the highest place alone is above every bound");
     assert_eq!(index.len(), 2);
+}
+
+#[test]
+fn changes_keep_their_order_over_many_pieces() {
+    let mut index = PlaceIndex::new();
+    index.record_changes();
+    let mut taken = Changes::default();
+    // Three moves of each of so many that no piece holds them.
+    for step in 0..3u64 {
+        for n in 0..40_000u64 {
+            let (place, next) = (n * 8 + step * 8_000_000, n * 8 + (step + 1) * 8_000_000);
+            assert!(if step == 0 { index.insert(key(n), next) } else { index.replace(key(n), place, next) });
+        }
+        taken.append(index.take_changes());
+        assert_eq!((index.changes_count(), taken.len()), (0, 40_000 * (step as usize + 1)));
+    }
+    let mut copy = PlaceIndex::new();
+    copy.apply_changes(&decode_changes(&encode_changes(&taken)).unwrap());
+    assert_eq!(copy.len(), 40_000);
+    assert!((0..40_000).all(|n| copy.candidates(key(n)).any(|place| place == n * 8 + 24_000_000)));
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! next attempt at, the wallet's reference if the mask names them. Numbers are variable in length; times are
 //! differences: `accepted at` and `at` from the frame's base, the others from `accepted at` or `at`.
 //!
-//! Clients, campaigns, batches and currencies repeat: in a frame each is written once and then named by its number,
-//! from 1 in the order of appearance, a list each; 0 says that it follows.
+//! Clients, campaigns, batches, currencies and remarks repeat: in a frame each is written once and then named by its
+//! number, from 1 in the order of appearance, a list each; 0 says that it follows.
 
 use super::frame::FrameError;
 use super::varint::{Cursor, put, put_from, put_text};
@@ -33,16 +33,18 @@ const METADATA: u64 = 1 << 13;
 const KNOWN: u64 = (1 << 14) - 1;
 
 /// The lists of names that repeat.
-const LISTS: usize = 4;
+const LISTS: usize = 5;
 const CLIENTS: usize = 0;
 const CAMPAIGNS: usize = 1;
 const BATCHES: usize = 2;
 const CURRENCIES: usize = 3;
+const REMARKS: usize = 4;
 /// The bounds of the stored forms of a request and an outcome, in bytes.
 const NAME_BYTES_MAX: usize = u8::MAX as usize;
 const TEXT_BYTES_MAX: usize = u16::MAX as usize;
-/// How far back a name is looked for; one that is not found is written again.
-const LOOKED_BACK_MAX: usize = 32;
+/// How far back a name is looked for, by list; one that is not found is written again. A campaign has one remark or as
+/// many as payouts, so that those are given up soon.
+const LOOKED_BACK_MAX: [usize; LISTS] = [32, 32, 32, 32, 4];
 
 /// Where the names of a frame stand in its bytes, while it is written.
 #[derive(Debug, Default)]
@@ -58,7 +60,7 @@ impl Dictionary {
     /// Writes the number of a name, or the name where it is new.
     fn put(&mut self, out: &mut Vec<u8>, list: usize, name: &str) {
         let met = &mut self.lists[list];
-        let recent = met.iter().enumerate().rev().take(LOOKED_BACK_MAX);
+        let recent = met.iter().enumerate().rev().take(LOOKED_BACK_MAX[list]);
         let span = |(start, length): (u32, u32)| start as usize..start as usize + length as usize;
         match recent
             .map(|(at, place)| (at, span(*place)))
@@ -94,6 +96,14 @@ impl Names<'_> {
 #[derive(Clone, Debug, Default)]
 pub struct Met<'a> {
     lists: [Vec<&'a str>; LISTS],
+    has_remarks: bool,
+}
+
+impl Met<'_> {
+    /// Of a frame that names its remarks, or has each in full.
+    pub fn new(has_remarks: bool) -> Self {
+        Met { has_remarks, ..Met::default() }
+    }
 }
 
 fn name<'a>(
@@ -101,11 +111,14 @@ fn name<'a>(
     met: &mut Option<&mut Met<'a>>,
     list: usize,
 ) -> Result<&'a str, FrameError> {
-    let Some(met) = met else { return cursor.text(NAME_BYTES_MAX) };
+    let bytes_max = if list == REMARKS { TEXT_BYTES_MAX } else { NAME_BYTES_MAX };
+    let Some(met) = met.as_mut().filter(|met| list != REMARKS || met.has_remarks) else {
+        return cursor.text(bytes_max);
+    };
     let met = &mut met.lists[list];
     match usize::try_from(cursor.number()?) {
         Ok(0) => {
-            let name = cursor.text(NAME_BYTES_MAX)?;
+            let name = cursor.text(bytes_max)?;
             met.push(name);
             Ok(name)
         }
@@ -167,16 +180,18 @@ pub fn write_request(
             put_from(out, request.accepted_at, time);
         }
     }
-    for (bit, text) in [
-        (MERCHANT, request.merchant),
-        (AGREEMENT, request.agreement),
-        (ORIGINAL, request.original),
-        (REMARK, request.remark),
-        (METADATA, request.metadata),
-    ] {
+    for (bit, text) in
+        [(MERCHANT, request.merchant), (AGREEMENT, request.agreement), (ORIGINAL, request.original)]
+    {
         if mask & bit != 0 {
             put_text(out, text);
         }
+    }
+    if mask & REMARK != 0 {
+        names.put(out, REMARKS, request.remark);
+    }
+    if mask & METADATA != 0 {
+        put_text(out, request.metadata);
     }
 }
 
@@ -238,13 +253,16 @@ pub fn read_request<'a>(
         (MERCHANT, &mut request.merchant),
         (AGREEMENT, &mut request.agreement),
         (ORIGINAL, &mut request.original),
-        (REMARK, &mut request.remark),
-        (METADATA, &mut request.metadata),
     ] {
         if mask & bit != 0 {
-            let is_long = bit & (REMARK | METADATA) != 0;
-            *text = cursor.text(if is_long { TEXT_BYTES_MAX } else { NAME_BYTES_MAX })?;
+            *text = cursor.text(NAME_BYTES_MAX)?;
         }
+    }
+    if mask & REMARK != 0 {
+        request.remark = name(cursor, &mut met, REMARKS)?;
+    }
+    if mask & METADATA != 0 {
+        request.metadata = cursor.text(TEXT_BYTES_MAX)?;
     }
     // A cancel is known by the id that it burns.
     let known_id = if kind == Kind::Cancel { request.original } else { request.id };

@@ -2,7 +2,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 0..2, 2, 3 | `HO`, version (1), zero |
+//! | 0..2, 2, 3 | `HO`, version (2), zero |
 //! | 4..8 | number of items |
 //! | 8..16 | base of all times, Unix ms |
 //! | 16..24 | checksum: the first eight bytes of BLAKE3 over everything else |
@@ -12,6 +12,8 @@
 //! and numbers, which mean something in one process only). See [`compact`](super::compact) for its fields. A typical
 //! payout takes less than 80 bytes.
 //!
+//! In frames of version 1, which are read as well, every remark stands in full.
+//!
 //! The same fields of one request alone ([`encode_request`]): `R`, version (1), the fields.
 
 use super::compact::{self, Dictionary, Names};
@@ -20,7 +22,10 @@ use crate::domain::{Outcome, Request, UnixMs};
 use crate::outcome::Told;
 
 const MAGIC: [u8; 2] = *b"HO";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The one before, which does not name remarks by numbers.
+const VERSION_BEFORE: u8 = 1;
+const REQUEST_VERSION: u8 = 1;
 const HEADER_BYTES: usize = 24;
 /// What a request alone begins with.
 const REQUEST_MARK: u8 = b'R';
@@ -111,7 +116,7 @@ impl<'a> Frame<'a> {
         if bytes.len() < 3 || bytes[..2] != MAGIC {
             return Err(FrameError::Magic);
         }
-        if bytes[2] != VERSION {
+        if ![VERSION, VERSION_BEFORE].contains(&bytes[2]) {
             return Err(FrameError::Version(bytes[2]));
         }
         if bytes.len() < HEADER_BYTES {
@@ -124,7 +129,7 @@ impl<'a> Frame<'a> {
             cursor: Cursor::new(&bytes[HEADER_BYTES..]),
             left: u32::from_le_bytes(bytes[4..8].try_into().expect("four bytes")),
             base: UnixMs::from_le_bytes(bytes[8..16].try_into().expect("eight bytes")),
-            names: compact::Met::default(),
+            names: compact::Met::new(bytes[2] > VERSION_BEFORE),
         })
     }
 
@@ -160,7 +165,7 @@ impl<'a> Iterator for Frame<'a> {
 
 /// Appends a request in its compact form: what the door keeps of an id.
 pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[REQUEST_MARK, VERSION]);
+    out.extend_from_slice(&[REQUEST_MARK, REQUEST_VERSION]);
     compact::write_request(out, request, compact::mask_of_request(request), 0, &mut Names::Alone);
 }
 
@@ -171,7 +176,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request<'_>, FrameError> {
         return Err(FrameError::Magic);
     }
     match cursor.byte()? {
-        VERSION => {}
+        REQUEST_VERSION => {}
         other => return Err(FrameError::Version(other)),
     }
     let (request, mask) = compact::read_request(&mut cursor, 0, None)?;

@@ -168,6 +168,49 @@ fn a_typical_payout_takes_few_bytes() {
 }
 
 #[test]
+fn remarks_are_written_once() {
+    let bytes_of = |remark_of: fn(usize) -> String| {
+        let mut writer = FrameWriter::default();
+        for number in 0..1_000 {
+            let remark = remark_of(number);
+            let request = Request { remark: &remark, ..payout("r", "p") };
+            writer.push(&paid(&request), &request);
+        }
+        let bytes = writer.finish().to_vec();
+        let read: Vec<String> =
+            Frame::open(&bytes).unwrap().map(|told| told.unwrap().request.remark.to_owned()).collect();
+        assert!(read.iter().enumerate().all(|(number, remark)| *remark == remark_of(number)));
+        bytes.len()
+    };
+    let without = bytes_of(|_| String::new());
+    // A byte of the mask and a number each; longer than a name may be.
+    assert!(bytes_of(|_| "x".repeat(400)) < without + 2_000 + 500);
+    assert!(bytes_of(|number| format!("{}", number % 3)) < without + 2_000 + 50);
+    assert!(bytes_of(|number| format!("{number:04}")) <= without + 1_000 * 7);
+}
+
+#[test]
+fn a_frame_of_the_version_before_is_read() {
+    let remarks = ["first remark", "", "second remark"];
+    let mut writer = FrameWriter::default();
+    for remark in remarks {
+        let request = Request { remark, ..payout("r", "p") };
+        writer.push(&paid(&request), &request);
+    }
+    let mut bytes = writer.finish().to_vec();
+    for remark in ["first remark", "second remark"] {
+        let at = bytes.windows(remark.len()).position(|window| window == remark.as_bytes()).unwrap();
+        // Behind the zero that says that it follows, and its length.
+        assert_eq!(bytes.remove(at - 2), 0);
+    }
+    bytes[2] = 1;
+    let sum = checksum(&bytes);
+    bytes[16..24].copy_from_slice(&sum);
+    let read: Vec<Told<'_>> = Frame::open(&bytes).unwrap().map(Result::unwrap).collect();
+    assert!(read.iter().map(|told| told.request.remark).eq(remarks));
+}
+
+#[test]
 fn what_is_damaged_or_unknown_is_refused_by_name() {
     let good = frame_of(3);
     let changed = |at: usize, byte: u8| {

@@ -52,6 +52,8 @@ struct Scribe {
     /// Which unit a key of the steps is of.
     units: HashMap<Vec<u8>, UnitId>,
     writers: Vec<FrameWriter>,
+    /// Empty between turns.
+    items: Vec<Item<'static>>,
     /// Units given up in this turn: nothing more is done for them in it.
     given_up: HashSet<UnitId>,
     /// The server said that its memory is full.
@@ -72,8 +74,9 @@ pub(super) fn start(
     let keys_of =
         |unit| [parts.keys.outcomes(unit), parts.keys.parked(unit)].map(|key| (key.into_bytes(), unit));
     let units = parts.keys.units().ids().flat_map(keys_of).collect();
-    let (given_up, full_until) = (HashSet::new(), None);
-    let mut scribe = Scribe { shared, link, options, parts, streams, units, writers, given_up, full_until };
+    let (items, given_up, full_until) = (Vec::new(), HashSet::new(), None);
+    let mut scribe =
+        Scribe { shared, link, options, parts, streams, units, writers, items, given_up, full_until };
     Builder::new().name("scribe".to_owned()).spawn(move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scribe.run())) {
             scribe.parts.poison.set(format!("the scribe panicked: {}", panic_text(&*panic)));
@@ -135,7 +138,8 @@ impl Scribe {
 
     fn turn(&mut self, runs: Vec<Run>, listener: &Listener) -> Result<(), Stopped> {
         self.given_up.clear();
-        let mut items = items_of(&runs);
+        let mut items = recycled(std::mem::take(&mut self.items));
+        read_items(&runs, &mut items);
         let records = self.records(&items);
         self.until_done(records, listener)?;
         // What is not on record must go on waiting where it waits.
@@ -145,7 +149,7 @@ impl Scribe {
         self.until_done(self.parts.parker.unpark(&items), listener)?;
         self.parts.parker.done(&items);
         let announcements = self.parts.announcer.announce(&items);
-        drop(items);
+        self.items = recycled(items);
         self.shared.runs().durable.extend(runs.into_iter().map(|run| run.appended));
         self.tell();
         let failed = self.link.round(&announcements).iter().filter(|result| result.is_err()).count();
@@ -263,10 +267,16 @@ fn is_done_with(failure: &Failure) -> bool {
     failure.is_code("STALE")
 }
 
+/// The memory of a list, for what borrows from elsewhere: megabytes that every turn would ask the system for anew.
+fn recycled<'b>(mut items: Vec<Item<'_>>) -> Vec<Item<'b>> {
+    items.clear();
+    items.into_iter().map(|_| unreachable!("it is empty")).collect()
+}
+
 /// # Panics
 /// If what the pipeline encoded does not decode: then memory is damaged, and nothing may be told.
-fn items_of(runs: &[Run]) -> Vec<Item<'_>> {
-    let mut items = Vec::with_capacity(runs.iter().map(|run| run.requests.len()).sum());
+fn read_items<'r>(runs: &'r [Run], items: &mut Vec<Item<'r>>) {
+    items.reserve(runs.iter().map(|run| run.requests.len()).sum());
     for run in runs {
         for (entry, record) in entries(&run.appended.bytes).zip(&run.requests) {
             let (_, tag, bytes) = entry.expect("what was encoded decodes");
@@ -276,5 +286,4 @@ fn items_of(runs: &[Run]) -> Vec<Item<'_>> {
             items.push(Item { unit: units::unit_of(outcome.request_place), outcome, request, record });
         }
     }
-    items
 }

@@ -66,8 +66,17 @@ impl Accounts {
         (row.currency, start..start + usize::from(row.name_len))
     }
 
+    /// Whether this is the account of that name.
+    pub fn is(&self, number: u32, name: &[u8], currency: Currency) -> bool {
+        self.rows.get(number as usize).is_some_and(|row| {
+            let start = row.name_at as usize;
+            row.currency == currency && &self.names[start..start + usize::from(row.name_len)] == name
+        })
+    }
+
     pub fn find(&self, name: &[u8], currency: Currency) -> Option<u32> {
-        let hash = self.hasher.hash_one((name, currency));
+        // By the name alone: hardly any has accounts in two currencies.
+        let hash = self.hasher.hash_one(name);
         self.by_name
             .find(hash, |number| {
                 let (held_currency, range) = Self::name_of(&self.rows, &self.names, *number);
@@ -93,11 +102,11 @@ impl Accounts {
             currency,
             may_owe: name.starts_with(b"funding:"),
         });
-        let hash = self.hasher.hash_one((name, currency));
+        let hash = self.hasher.hash_one(name);
         let (rows, names, hasher) = (&self.rows, &self.names, &self.hasher);
         self.by_name.insert_unique(hash, number, |number| {
-            let (currency, range) = Self::name_of(rows, names, *number);
-            hasher.hash_one((&names[range], currency))
+            let (_, range) = Self::name_of(rows, names, *number);
+            hasher.hash_one(&names[range])
         });
         number
     }

@@ -15,6 +15,10 @@ use crate::domain::{PayoutCode, Transfer, TransferKind, TransferStatus};
 use crate::journal::index::PlaceIndex;
 use crate::stored_value::{StoredValueError, TransferBatch};
 
+/// What is looked up together, so that waiting for memory is done for all at once. Few enough that what was fetched is
+/// still near when its turn comes, and its pages known to the processor.
+const TOGETHER: usize = 64;
+
 /// Reads what stands at a place of the journal, into a buffer that is kept.
 pub trait Records {
     fn transfer_at(&mut self, place: u64) -> Result<&[u8], StoredValueError>;
@@ -88,6 +92,10 @@ pub struct State {
     /// Positions in the batch decided last whose ids were on record already.
     pub repeated: Vec<u32>,
     fresh: HashMap<u64, u32>,
+    /// The accounts that the batch credits, as far as they were open before it.
+    credits: Vec<Option<u32>>,
+    /// The account that was debited last: neighbours share theirs.
+    last_debit: u32,
     /// `(key hash, position in written)` of the batch, for the index once the place is known.
     pub fresh_places: Vec<(u64, u32)>,
 }
@@ -107,8 +115,14 @@ impl State {
         self.fresh_places.clear();
         self.repeated.clear();
         results.clear();
-        self.ids.touch(batch.iter().map(|transfer| transfer.key_hash));
+        self.credits.clear();
+        let mut ahead = batch.iter();
         for (position, transfer) in batch.iter().enumerate() {
+            if position.is_multiple_of(TOGETHER) {
+                self.ids.touch(ahead.clone().take(TOGETHER).map(|soon| soon.key_hash));
+                let soon = ahead.by_ref().take(TOGETHER);
+                self.credits.extend(soon.map(|to| self.accounts.find(to.credit, to.currency)));
+            }
             let found = self.find(transfer.key_hash, transfer.id, records)?;
             if found.is_some() {
                 self.repeated.push(position as u32);
@@ -118,7 +132,7 @@ impl State {
                 Some(found) if found.kind == TransferKind::Burn => found.status(),
                 Some(found) if found.digest == transfer.digest => found.status(),
                 Some(_) => TransferStatus::Failed(PayoutCode::IdConflict),
-                None => self.decide_new(&transfer, judge, records)?,
+                None => self.decide_new(&transfer, self.credits[position], judge, records)?,
             });
         }
         Ok(())
@@ -126,9 +140,13 @@ impl State {
 
     /// The written batch stands at `place` now: its ids can be found there.
     pub fn placed(&mut self, place: u64) {
-        for (key_hash, at) in self.fresh_places.drain(..) {
-            self.ids.insert(key_hash, place + u64::from(at));
+        for together in self.fresh_places.chunks(TOGETHER) {
+            self.ids.touch(together.iter().map(|(key_hash, _)| *key_hash));
+            for (key_hash, at) in together {
+                self.ids.insert(*key_hash, place + u64::from(*at));
+            }
         }
+        self.fresh_places.clear();
         self.fresh.clear();
     }
 
@@ -178,13 +196,18 @@ impl State {
     fn decide_new(
         &mut self,
         transfer: &Transfer<'_>,
+        credited: Option<u32>,
         judge: Judge<'_>,
         records: &mut dyn Records,
     ) -> Result<TransferStatus, StoredValueError> {
         let (debit, credit, outcome) = match transfer.kind {
             TransferKind::Transfer | TransferKind::Hold => {
-                let debit = self.account(transfer.debit, transfer);
-                let credit = self.account(transfer.credit, transfer);
+                let debit = match self.accounts.is(self.last_debit, transfer.debit, transfer.currency) {
+                    true => self.last_debit,
+                    false => self.account(transfer.debit, transfer),
+                };
+                self.last_debit = debit;
+                let credit = credited.unwrap_or_else(|| self.account(transfer.credit, transfer));
                 let outcome = match judge(transfer) {
                     Some(code) => Err(code),
                     None => self.apply_new(transfer, debit, credit),

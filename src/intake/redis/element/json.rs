@@ -28,13 +28,15 @@ pub struct JsonReader {
     judge: Judge<'static>,
     lanes: Lanes,
     fair_queue_count: u8,
+    record: Vec<u8>,
     room: BytesMut,
 }
 
 impl JsonReader {
     pub fn new(client: String, registry: Registry, fair_queue_count: u8) -> JsonReader {
         let lanes = Lanes::new(client.clone(), registry);
-        JsonReader { judge: Judge::new(client), lanes, fair_queue_count, room: BytesMut::new() }
+        let (record, room) = (Vec::new(), BytesMut::new());
+        JsonReader { judge: Judge::new(client), lanes, fair_queue_count, record, room }
     }
 
     /// Adds what is in a payload. A dead item is kept as its own text, signed if its array was, so that it can be
@@ -84,24 +86,25 @@ impl JsonReader {
 
     fn judge(&mut self, payout: &Payout<'_>, now: UnixMs, faults: &mut Faults) -> Option<Decoded> {
         let bench = Bench { place: Place::Top, faults };
-        let submission = self.judge.payout(payout, Expect::Either, Inherited::default(), bench)?;
-        let mut bytes = submission.record;
-        let campaign = payout.campaign.as_ref().map_or("", |text| &*text.0);
-        let lane = match submission.lane_given {
-            true => record::lane(&bytes),
-            false => self.lanes.of(campaign),
+        let (request, lane_given) =
+            self.judge.request(payout, Expect::Either, Inherited::default(), bench)?;
+        let lane = match lane_given {
+            true => request.lane,
+            false => self.lanes.of(request.campaign, now),
         };
-        record::set_acceptance(&mut bytes, now, lane, true);
-        let queue = QueueId::of(lane, campaign, self.fair_queue_count);
-        Some(Decoded { queue, record: self.keep(&bytes) })
+        let queue = QueueId::of(lane, request.campaign, self.fair_queue_count);
+        self.record.clear();
+        request.encode(&mut self.record);
+        record::set_acceptance(&mut self.record, now, lane, true);
+        Some(Decoded { queue, record: self.keep() })
     }
 
     /// Records that are read together lie together, and are given back together.
-    fn keep(&mut self, record: &[u8]) -> Bytes {
-        if self.room.capacity() < record.len() {
-            self.room = BytesMut::with_capacity(ROOM_BYTES.max(record.len()));
+    fn keep(&mut self) -> Bytes {
+        if self.room.capacity() < self.record.len() {
+            self.room = BytesMut::with_capacity(ROOM_BYTES.max(self.record.len()));
         }
-        self.room.extend_from_slice(record);
+        self.room.extend_from_slice(&self.record);
         self.room.split().freeze()
     }
 }

@@ -3,8 +3,14 @@
 use std::collections::HashMap;
 use std::sync::PoisonError;
 
-use crate::domain::Lane;
+use crate::domain::{Lane, UnixMs};
 use crate::intake::desk::campaigns::Registry;
+
+struct Known {
+    campaign: String,
+    lane: Lane,
+    at: UnixMs,
+}
 
 /// The campaigns of one client, by id.
 pub struct Lanes {
@@ -13,8 +19,8 @@ pub struct Lanes {
     /// Campaigns of the registry that were looked at; their numbers never change.
     seen_count: usize,
     numbers: HashMap<String, usize>,
-    /// Neighbours share a campaign.
-    last: Option<(String, usize)>,
+    /// Neighbours share a campaign: the last one's lane, as it was then.
+    last: Option<Known>,
 }
 
 impl Lanes {
@@ -22,7 +28,14 @@ impl Lanes {
         Lanes { client, registry, seen_count: 0, numbers: HashMap::new(), last: None }
     }
 
-    pub fn of(&mut self, campaign: &str) -> Lane {
+    /// As the registry has it now; asked once for neighbours that were read at the same time.
+    pub fn of(&mut self, campaign: &str, now: UnixMs) -> Lane {
+        if let Some(known) = &self.last
+            && known.at == now
+            && known.campaign == campaign
+        {
+            return known.lane;
+        }
         let campaigns = self.registry.read().unwrap_or_else(PoisonError::into_inner);
         for (number, known) in campaigns.iter().enumerate().skip(self.seen_count) {
             if known.client == self.client {
@@ -30,14 +43,12 @@ impl Lanes {
             }
         }
         self.seen_count = campaigns.len();
-        let number = match &self.last {
-            Some((id, number)) if id == campaign => Some(*number),
-            _ => self.numbers.get(campaign).copied(),
-        };
-        let Some(number) = number else { return Lane::Realtime };
-        if self.last.as_ref().is_none_or(|(_, last)| *last != number) {
-            self.last = Some((campaign.to_owned(), number));
+        let Some(number) = self.numbers.get(campaign).copied() else { return Lane::Realtime };
+        let lane = campaigns[number].lane;
+        match &mut self.last {
+            Some(known) if known.campaign == campaign => (known.lane, known.at) = (lane, now),
+            last => *last = Some(Known { campaign: campaign.to_owned(), lane, at: now }),
         }
-        campaigns[number].lane
+        lane
     }
 }
