@@ -1,8 +1,8 @@
 //! The fast reader: from a body's text straight to typed fields, with nothing in between.
 //!
-//! It stops at the first thing it does not expect and says nothing useful about it; `diagnose` reads the same
-//! body again and explains. The two must never disagree on what is acceptable, which a property test in
-//! `diagnose` holds them to. Judgement of values is absent here: both readers hand over to `judge`.
+//! The plainest payouts are read in one pass ([`plain`]), all others by serde. It stops at the first thing it does not
+//! expect and says nothing useful about it; `diagnose` reads the same body again and explains. The three must never
+//! disagree on what is acceptable, which a property test (`readers_tests.rs`) holds them to. Judgement of values is absent here: both readers hand over to `judge`.
 
 use std::borrow::Cow;
 use std::fmt;

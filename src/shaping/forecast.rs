@@ -271,7 +271,8 @@ impl Forecast {
             }
             wait_ms = self.course.wait_ms(ahead * scale + unknown, rate_per_s);
         }
-        Promise { wait_ms, each_ms: turns * scale * 1_000.0 / rate_per_s }
+        // One more here is one more in all, whatever others have.
+        Promise { wait_ms, each_ms: turns * 1_000.0 / rate_per_s }
     }
 }
 

@@ -88,7 +88,12 @@ fn a_fleet_has_one_line() {
         let mut forecast = Forecast::new(1, course);
         (0..100).for_each(|tick| forecast.done(tick * 10, 2, 1_000, course));
         let promises = forecast.look(1_000, seen, others, course);
-        (promises.wait_ms(1, 0), promises.whole_ms(0))
+        let (wait, whole) = (promises.wait_ms(1, 0), promises.whole_ms(0));
+        // A request more is one more for all, however much the others have.
+        let each = |more: u64, none: u64| more.saturating_sub(none);
+        let (by_queue, of_all) = (each(promises.wait_ms(1, 100), wait), each(promises.whole_ms(100), whole));
+        assert!(by_queue.abs_diff(of_all) <= 1, "{by_queue} {of_all}");
+        (wait, whole)
     };
     // own, others; the wait of a request in bulk, and of all, in ms
     let table = [

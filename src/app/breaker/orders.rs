@@ -100,7 +100,11 @@ impl OrdersFile {
         let done = match Orders::read(&self.data_dir) {
             Ok(Some(orders)) => self.apply(orders).map_err(|error| error.to_string()),
             Ok(None) => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                // Perhaps only this once: it is looked at again.
+                self.seen = None;
+                Err(error.to_string())
+            }
         };
         if let Err(reason) = done {
             self.hold_open(&reason);
@@ -109,12 +113,15 @@ impl OrdersFile {
 
     fn hold_open(&mut self, reason: &str) {
         let file = self.data_dir.join(NAME);
+        let why = format!("{} cannot be read: {reason}", file.display());
+        if self.before.as_ref().is_some_and(|before| before.by == NOBODY && before.reason == why) {
+            return;
+        }
         tracing::error!(
             reason,
             file = %file.display(),
             "an operator's word cannot be read; nothing is sent to the wallet until it is said again (`hongbao breaker`)"
         );
-        let why = format!("{} cannot be read: {reason}", file.display());
         self.before = Some(Orders { wish: Wish::Open, ..Orders::new(NOBODY, &why) });
         if let Err(error) = board::wish(&mut self.board, Wish::Open, NOBODY, &why) {
             tracing::error!(%error, "the breaker could not be held open");

@@ -3,7 +3,8 @@
 //! A state is taken over by its version. A board may go back: its hash is removed, or a replica without the last
 //! writes takes its place, perhaps with another clock. Then whoever knows more puts it back, so that an operator's word and an
 //! open breaker outlive the board; and for as long as a lease, shares are asked for by what was seen before, for the
-//! leases of others may be unknown to the board and run all the same. What an operator said to such a board meanwhile stands.
+//! leases of others may be unknown to the board and run all the same. An `open` or `close` that an
+//! operator said to such a board meanwhile stands; `auto` and another budget must be said again.
 
 use super::super::board::{Orders, View};
 use super::super::policy::{Phase, State, decide};

@@ -12,6 +12,7 @@
 use super::frame::FrameError;
 use super::varint::{Cursor, put, put_from, put_text};
 use crate::digest;
+use crate::domain::record::REMARK_BYTES_MAX;
 use crate::domain::{Amount, Currency, Kind, Lane, Outcome, PayoutCode, Request, Status, UnixMs, WaitReason};
 use crate::outcome::Told;
 
@@ -70,11 +71,19 @@ impl Dictionary {
             None => {
                 out.push(0);
                 put_text(out, name);
-                let start = out.len() - name.len();
-                met.push((start as u32, name.len() as u32));
+                if is_shared(list, name) {
+                    let start = out.len() - name.len();
+                    met.push((start as u32, name.len() as u32));
+                }
             }
         }
     }
+}
+
+/// Whether a name that was written gets a number. A longer remark than a request may have does not: a frame could
+/// else stand for many times its bytes.
+fn is_shared(list: usize, name: &str) -> bool {
+    list != REMARKS || name.len() <= REMARK_BYTES_MAX
 }
 
 /// How names that repeat are written: by a frame's lists, or in full, for a request alone.
@@ -119,7 +128,9 @@ fn name<'a>(
     match usize::try_from(cursor.number()?) {
         Ok(0) => {
             let name = cursor.text(bytes_max)?;
-            met.push(name);
+            if is_shared(list, name) {
+                met.push(name);
+            }
             Ok(name)
         }
         Ok(number) => met.get(number - 1).copied().ok_or(FrameError::Field("name")),

@@ -184,7 +184,8 @@ fn remarks_are_written_once() {
     };
     let without = bytes_of(|_| String::new());
     // A byte of the mask and a number each; longer than a name may be.
-    assert!(bytes_of(|_| "x".repeat(400)) < without + 2_000 + 500);
+    assert!(bytes_of(|_| "x".repeat(256)) < without + 2_000 + 300);
+    assert!(bytes_of(|_| "x".repeat(257)) > without + 1_000 * 257, "longer than a remark may be");
     assert!(bytes_of(|number| format!("{}", number % 3)) < without + 2_000 + 50);
     assert!(bytes_of(|number| format!("{number:04}")) <= without + 1_000 * 7);
 }

@@ -75,8 +75,7 @@ impl Accounts {
     }
 
     pub fn find(&self, name: &[u8], currency: Currency) -> Option<u32> {
-        // By the name alone: hardly any has accounts in two currencies.
-        let hash = self.hasher.hash_one(name);
+        let hash = hash_of(&self.hasher, name, currency);
         self.by_name
             .find(hash, |number| {
                 let (held_currency, range) = Self::name_of(&self.rows, &self.names, *number);
@@ -102,11 +101,11 @@ impl Accounts {
             currency,
             may_owe: name.starts_with(b"funding:"),
         });
-        let hash = self.hasher.hash_one(name);
+        let hash = hash_of(&self.hasher, name, currency);
         let (rows, names, hasher) = (&self.rows, &self.names, &self.hasher);
         self.by_name.insert_unique(hash, number, |number| {
-            let (_, range) = Self::name_of(rows, names, *number);
-            hasher.hash_one(&names[range])
+            let (currency, range) = Self::name_of(rows, names, *number);
+            hash_of(hasher, &names[range], currency)
         });
         number
     }
@@ -168,6 +167,12 @@ impl Accounts {
             (debits + u128::from(row.debits), credits + u128::from(row.credits))
         })
     }
+}
+
+/// The hasher's work is the name; the currency is mixed in, for one name may have accounts in many.
+fn hash_of(hasher: &DefaultHashBuilder, name: &[u8], currency: Currency) -> u64 {
+    let [a, b, c] = currency.bytes();
+    hasher.hash_one(name) ^ u64::from(u32::from_le_bytes([a, b, c, 0])).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 #[cfg(test)]

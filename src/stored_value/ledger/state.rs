@@ -92,7 +92,8 @@ pub struct State {
     /// Positions in the batch decided last whose ids were on record already.
     pub repeated: Vec<u32>,
     fresh: HashMap<u64, u32>,
-    /// The accounts that the batch credits, as far as they were open before it.
+    /// The accounts that the batch credits, looked up a window ahead. A number never changes; who has none is looked up
+    /// again in its turn, for the window may have opened it.
     credits: Vec<Option<u32>>,
     /// The account that was debited last: neighbours share theirs.
     last_debit: u32,

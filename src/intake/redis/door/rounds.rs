@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::gather::{Call, Fate, Found, Ids, Item, decide_all, undecodable};
 use super::heads::head_state;
-use super::judge::{Book, judge};
+use super::judge::{Accepted, Book, judge};
 use super::lately::Lately;
 use super::listed::Listed;
 use super::queue::{Look, LookBatch, Op, Push, Submit};
@@ -82,18 +82,20 @@ impl Clerk {
     }
 
     fn judge_all(&mut self, gathered: &mut Gathered, now: UnixMs, outlook: &Outlook) {
-        let mut accepted = 0;
+        let mut accepted = Accepted::default();
         let Gathered { calls, ids, looks, .. } = gathered;
         for (number, call) in calls.iter_mut().enumerate().filter(|(_, call)| call.refused.is_none()) {
             for (at, item) in call.items.iter_mut().enumerate() {
                 item.fit = match Request::decode(&item.record) {
-                    Ok(request) => judge(&request, &mut self.book, now, outlook, accepted, &self.options),
+                    Ok(request) => judge(&request, &mut self.book, now, outlook, &accepted, &self.options),
                     Err(error) => {
                         item.fit = Err(undecodable(&error));
                         continue;
                     }
                 };
-                accepted += u64::from(item.fit.is_ok());
+                if let Ok(fit) = &item.fit {
+                    accepted.add(fit);
+                }
                 match (self.options.dedupe, &item.fit) {
                     (Dedupe::Strict, _) => ids.enter(item, (number, at), now),
                     (Dedupe::Owner, Ok(fit)) => {

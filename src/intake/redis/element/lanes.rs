@@ -28,7 +28,7 @@ impl Lanes {
         Lanes { client, registry, seen_count: 0, numbers: HashMap::new(), last: None }
     }
 
-    /// As the registry has it now; asked once for neighbours that were read at the same time.
+    /// As the registry has it now; asked once for neighbours that were read in the same millisecond.
     pub fn of(&mut self, campaign: &str, now: UnixMs) -> Lane {
         if let Some(known) = &self.last
             && known.at == now
