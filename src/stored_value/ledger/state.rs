@@ -378,3 +378,7 @@ impl State {
             .map_err(|error| format!("the books do not bear it: {error:?}"))
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
