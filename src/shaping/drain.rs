@@ -37,7 +37,9 @@ impl DrainRate {
     /// `count` requests were finished, the last of them at `now_ms`; `unread` wait to be taken.
     pub fn done(&mut self, now_ms: u64, count: u64, unread: u64) {
         self.is_held = false;
-        let Some(mut window) = self.window else {
+        // A clock that was set back measures anew.
+        let Some(mut window) = self.window.filter(|window| window.since_ms <= now_ms) else {
+            self.before.iter_mut().for_each(|(at, _)| *at = (*at).min(now_ms));
             self.window = Some(Window { since_ms: now_ms, unread, done: 0 });
             return;
         };
@@ -106,6 +108,8 @@ mod tests {
     #[test]
     fn what_led_to_a_hold_and_the_hold_itself_are_left_out() {
         let mut drain = DrainRate::default();
+        // The clock was set back since.
+        run(&mut drain, 1_000_000, 5_000, 50, 100_000);
         run(&mut drain, 1_000, 5_000, 50, 100_000);
         run(&mut drain, 6_000, 400, 5, 100_000);
         assert!(drain.per_s().unwrap() < 4_000.0);

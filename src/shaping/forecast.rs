@@ -221,10 +221,11 @@ impl Forecast {
 
     fn count_coming(&mut self, now_ms: u64) {
         let elapsed_ms = now_ms.saturating_sub(self.counted_at_ms);
-        if self.coming.len() == self.seen.len() && elapsed_ms < COMING_WINDOW_MS {
+        let is_window = elapsed_ms >= COMING_WINDOW_MS || now_ms < self.counted_at_ms;
+        if self.coming.len() == self.seen.len() && !is_window {
             return;
         }
-        let is_first = self.coming.len() != self.seen.len();
+        let is_first = self.coming.len() != self.seen.len() || now_ms < self.counted_at_ms;
         self.coming.resize(self.seen.len(), Coming::default());
         let keep = (-(elapsed_ms as f64) / COMING_FADE_MS).exp();
         for (coming, seen) in self.coming.iter_mut().zip(&self.seen) {
