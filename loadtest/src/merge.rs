@@ -25,6 +25,10 @@ pub enum MergeError {
     Different { path: PathBuf, found: String, wanted: String },
     #[error("the part {part} is given twice: {path}")]
     Twice { part: String, path: PathBuf },
+    #[error(
+        "{path} is part {part}, and {given} are given: all parts of one load are needed, and nothing else"
+    )]
+    Incomplete { part: String, path: PathBuf, given: usize },
 }
 
 /// All parts as one result, with the verdict taken anew.
@@ -42,6 +46,12 @@ pub fn merge(folders: &[PathBuf]) -> Result<RunResult, MergeError> {
         }
         if parts[..index].iter().any(|other| other.part == part.part) {
             return Err(MergeError::Twice { part: part.part.clone(), path: path.clone() });
+        }
+        // Each of as many as were given, none twice: all of them.
+        let of = part.part.split_once('/').and_then(|(_, of)| of.parse().ok());
+        if of != Some(parts.len()) {
+            let (part, given) = (part.part.clone(), parts.len());
+            return Err(MergeError::Incomplete { part, path: path.clone(), given });
         }
     }
     let earliest = parts.iter().map(|part| part.epoch_unix_ms).min().unwrap_or(0);
@@ -230,5 +240,9 @@ mod tests {
         let error = merge(&[parts[0].clone(), parts[0].clone()]).unwrap_err().to_string();
         assert!(error.contains("twice"), "{error}");
         assert!(matches!(merge(&parts[..1]), Err(MergeError::TooFew)));
+        let mut whole_run = RunResult::load(&parts[1]).unwrap();
+        whole_run.part = "1/1".to_owned();
+        whole_run.save(&parts[1]).unwrap();
+        assert!(matches!(merge(&parts), Err(MergeError::Incomplete { .. })), "part 2 of 2 is missing");
     }
 }

@@ -68,6 +68,7 @@ fn new_run() -> String {
 pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> anyhow::Result<RunResult> {
     let folder = &options.out;
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    forget_last(folder)?;
     let target = Arc::new(match options.targets.is_empty() {
         true => Target::start(&options.scenario, folder)?,
         false => Target::external(&options.targets, options.wallet.as_deref(), options.access.clone())?,
@@ -81,6 +82,21 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> anyhow::Result<RunResul
         remove_data(folder);
     }
     Ok(result)
+}
+
+/// An earlier run's result must not stand beside this one's, nor its data be this one's.
+fn forget_last(folder: &Path) -> anyhow::Result<()> {
+    for name in ["result.json", "report.html", "accept.hlog", "settle.hlog", "acks.txt"] {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}, of an earlier run", path.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    remove_data(folder);
+    Ok(())
 }
 
 /// The servers' data, which a clean check has shown to hold nothing of interest.
@@ -164,7 +180,11 @@ fn run_at(options: &Options, stop: &Arc<AtomicBool>, target: &Arc<Target>) -> an
         funded,
     };
     // Other generators pay from campaigns of their own, so the accounts are ours alone in any case.
-    let mut check = checked(target, &traffic, &loaded, books, &scene)?;
+    let mut check = checked(target, &traffic, &loaded, books, &scene).unwrap_or_else(|error| {
+        // What was measured is told all the same.
+        let gaps = target.ended().into_iter().chain([format!("{error:#}")]).collect();
+        Check { acknowledged: result.counts.accepted, gaps, ..Check::default() }
+    });
     if let (Some(crowd), Some((mut claimed, claims))) = (crowd, loaded.claimed.take()) {
         claimed.paid = crowd.settled(Instant::now() + CLAIMS_SETTLED_WITHIN)?;
         let wallet = target.wallet.map(|address| target.caller(address));

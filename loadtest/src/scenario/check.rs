@@ -1,7 +1,7 @@
 //! Whether a scenario makes sense, before anything is started for it.
 
 use super::unknown::nearest;
-use super::{Door, FaultKind, IntakeKind, Scenario, Shape, WalletFaults, WalletKind};
+use super::{Door, FaultKind, IntakeKind, Objectives, Scenario, Shape, WalletFaults, WalletKind};
 
 /// Requests that one run may send: each is remembered until it is checked.
 const REQUESTS_MAX: f64 = 2e8;
@@ -182,7 +182,26 @@ fn faults(scenario: &Scenario) -> Result<(), String> {
     Ok(())
 }
 
+fn objectives(objectives: &Objectives) -> Result<(), String> {
+    let Objectives { accept_p50_ms, accept_p99_ms, accept_p999_ms, .. } = *objectives;
+    let Objectives { settle_p99_s, wallet_peak_per_s, drained_within_s, accept_per_s_min, .. } = *objectives;
+    let all = [
+        ("accept_p50_ms", accept_p50_ms),
+        ("accept_p99_ms", accept_p99_ms),
+        ("accept_p999_ms", accept_p999_ms),
+        ("settle_p99_s", settle_p99_s),
+        ("wallet_peak_per_s", wallet_peak_per_s),
+        ("drained_within_s", drained_within_s),
+        ("accept_per_s_min", accept_per_s_min),
+    ];
+    for (name, value) in all {
+        within(&format!("objectives.{name}"), value.unwrap_or(0.0), 0.0..=1e9)?;
+    }
+    within("objectives.refused_share_max", objectives.refused_share_max.unwrap_or(0.0), 0.0..=1.0)
+}
+
 fn rest(scenario: &Scenario) -> Result<(), String> {
+    objectives(&scenario.objectives)?;
     let generator = &scenario.generator;
     within("generator.threads", f64::from(generator.threads), 1.0..=64.0)?;
     within(

@@ -132,6 +132,10 @@ impl Target {
             let address = target.proxied("redis", address, has_cut("redis"))?;
             settings.push("intake.kind=redis".to_owned());
             settings.push(format!("intake.redis.url=redis://{address}"));
+            if scenario.setup.instances > 1 && !settings.iter().any(|set| set.starts_with("outcome.view=")) {
+                // Each instance answers for what the others settled, without a database beside it.
+                settings.push("outcome.view=sqlite_each".to_owned());
+            }
         }
         for number in 0..scenario.setup.instances {
             target.start_instance(&hongbao, number, &settings, scenario.needs().is_some(), folder)?;
@@ -226,6 +230,11 @@ impl Target {
         let address = proxy.address;
         self.proxies.push((name.to_owned(), proxy));
         Ok(address)
+    }
+
+    /// What was started and has ended by itself.
+    pub fn ended(&self) -> Vec<String> {
+        self.servers.iter().filter_map(|server| server.ended()).collect()
     }
 
     pub fn server(&self, name: &str) -> Option<&Arc<Server>> {

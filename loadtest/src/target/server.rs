@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
@@ -73,6 +74,8 @@ impl Server {
         (spec.listen)(&mut args, self.address.to_string());
         let mut command = Command::new(&spec.program);
         command.args(&args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C reaches the harness alone, which ends them in its order.
+        command.process_group(0);
         // The surroundings of whoever tests are not the set-up under test.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("HONGBAO_")) {
@@ -111,6 +114,12 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// How it ended, if it did by itself.
+    pub fn ended(&self) -> Option<String> {
+        let status = self.child().as_mut().and_then(|child| child.try_wait().ok()).flatten()?;
+        Some(format!("{} ended by itself ({status}); see {}", self.spec.name, self.spec.log.display()))
     }
 
     fn signal(&self, signal: Signal) {

@@ -102,7 +102,6 @@ impl Model {
         status
     }
 
-    #[expect(clippy::type_complexity, reason = "names and an amount")]
     fn carry_out(&mut self, ask: &Ask) -> Result<Option<(&'static str, &'static str, u64)>, PayoutCode> {
         let (parties, currency, amount) = ((ask.debit, ask.credit), ask.currency, ask.amount);
         let bears = |model: &Model, name| model.available(name, currency) >= i128::from(amount);
