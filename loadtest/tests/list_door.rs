@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
@@ -13,7 +14,7 @@ use hongbao_loadtest::arrivals::{Arrivals, Piece};
 use hongbao_loadtest::generator::{Fate, LIST, Live, Outlets, Pace, Plan, generate};
 use hongbao_loadtest::scenario::{Door, Generator, Load, Spacing};
 use hongbao_loadtest::traffic::{HttpHead, Place, Traffic};
-use support::{Guard, await_until};
+use support::{Guard, await_until, run, serve};
 
 /// Sends commands and reads as many bytes as come within a moment.
 fn ask(address: &str, command: &str, enough: impl Fn(&str) -> bool) -> String {
@@ -29,15 +30,56 @@ fn ask(address: &str, command: &str, enough: impl Fn(&str) -> bool) -> String {
     told
 }
 
-#[test]
-fn what_is_pushed_is_what_is_acknowledged() {
+fn redis(folder: &Path) -> (Guard, String) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut command = Command::new("redis-server");
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
+    command.arg("--dir").arg(folder);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let _redis = Guard(child.expect("redis-server is installed (apt-get install redis-server)"));
+    let redis = Guard(child.expect("redis-server is installed (apt-get install redis-server)"));
     let address = format!("127.0.0.1:{port}");
     await_until("redis to listen", || TcpStream::connect(&address).ok());
+    (redis, address)
+}
+
+const TO_A_LIST: &str = r#"
+about = "Pushed to the list of a service that runs already."
+arrivals = { shape = "constant", per_s = 200, for_s = 2 }
+[setup]
+intake = "redis"
+[load]
+door = "list"
+"#;
+
+#[test]
+fn a_service_that_runs_already_is_loaded_through_its_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_redis, address) = redis(folder.path());
+    let data = format!("data.dir={}", folder.path().join("data").display());
+    let (url_of_redis, listen) =
+        (format!("intake.redis.url=redis://{address}"), "gateway.listen=127.0.0.1:0");
+    let sets = ["intake.kind=redis", &url_of_redis, &data, listen, "shaping.transfers_per_s=5000"];
+    let args: Vec<&str> = ["serve"].into_iter().chain(sets.iter().flat_map(|set| ["--set", *set])).collect();
+    let (_service, url) = serve(&args);
+    let scenario = folder.path().join("list.toml");
+    std::fs::write(&scenario, TO_A_LIST).unwrap();
+    let (scenario, out) = (scenario.to_str().unwrap(), folder.path().join("out"));
+    let args = ["run", scenario, "--target", &url, "--out", out.to_str().unwrap(), "--json"];
+    let refused = run(&args);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("--redis"), "{refused:?}");
+    let redis = format!("redis://{address}");
+    let done = run(&[&args[..], &["--redis", &redis]].concat());
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let said = done.json();
+    assert!(said["accepted"].as_u64() > Some(100), "{said}");
+    assert_eq!((&said["succeeded"], said["lost"].as_u64()), (&said["accepted"], Some(0)), "{said}");
+}
+
+#[test]
+fn what_is_pushed_is_what_is_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_redis, address) = redis(folder.path());
 
     let load = Load { door: Door::List, batch_share: 0.5, batch_size: 10, ..Load::default() };
     let traffic = Arc::new(Traffic::new("0a0b0c0d", 1, &load));

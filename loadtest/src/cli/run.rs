@@ -8,7 +8,7 @@ use clap::Args;
 use hongbao_loadtest::environment::{rfc3339, unix_ms};
 use hongbao_loadtest::report;
 use hongbao_loadtest::run::{self, Options};
-use hongbao_loadtest::scenario::{SHIPPED, Scenario};
+use hongbao_loadtest::scenario::{Door, SHIPPED, Scenario};
 use hongbao_loadtest::target::Access;
 
 #[derive(Args)]
@@ -21,6 +21,9 @@ pub struct RunArgs {
     /// The reference wallet behind --target, so that payments are counted there.
     #[arg(long, value_name = "URL", requires = "target")]
     wallet: Option<String>,
+    /// The Redis server whose list `hongbao:intake` --target drains, where the scenario pushes to lists.
+    #[arg(long, value_name = "URL", requires = "target")]
+    redis: Option<String>,
     /// What to send as Authorization header to --target.
     #[arg(long, value_name = "VALUE", env = "HONGBAO_LOADTEST_AUTHORIZATION", hide_env_values = true)]
     authorization: Option<String>,
@@ -68,6 +71,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let is_whole = args.part.1 == 1;
     anyhow::ensure!(is_whole || !args.target.is_empty(), "--part is for several generators at one --target");
     anyhow::ensure!(is_whole || scenario.search.is_none(), "a search cannot be made in parts");
+    let needs_redis = scenario.load.door == Door::List && !args.target.is_empty();
+    anyhow::ensure!(
+        !needs_redis || args.redis.is_some(),
+        "the scenario pushes to a list: say with --redis redis://HOST:PORT where --target takes it from"
+    );
     let out = args.out.clone().unwrap_or_else(|| {
         let time = rfc3339(unix_ms()).replace([':', '-'], "");
         PathBuf::from("loadtest-out").join(format!("{}-{time}", scenario.name))
@@ -78,6 +86,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
         scenario,
         targets: args.target.clone(),
         wallet: args.wallet.clone(),
+        redis: args.redis.clone(),
         access: Access { authorization: args.authorization.clone(), client: args.client.clone() },
         out,
         part: args.part,

@@ -49,6 +49,8 @@ pub struct Options {
     pub targets: Vec<String>,
     /// The reference wallet behind external instances.
     pub wallet: Option<String>,
+    /// The Redis server whose lists external instances drain.
+    pub redis: Option<String>,
     pub access: Access,
     pub out: PathBuf,
     /// Part and parts, from 0.
@@ -71,7 +73,8 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> anyhow::Result<RunResul
     forget_last(folder)?;
     let target = Arc::new(match options.targets.is_empty() {
         true => Target::start(&options.scenario, folder)?,
-        false => Target::external(&options.targets, options.wallet.as_deref(), options.access.clone())?,
+        false => Target::external(&options.targets, options.wallet.as_deref(), options.access.clone())?
+            .with_redis(options.redis.as_deref())?,
     });
     let result = run_at(options, stop, &target);
     target.servers.iter().rev().for_each(|server| server.stop());

@@ -41,6 +41,8 @@ pub enum TargetError {
         "redis-server is not installed; this scenario needs it (Debian, Ubuntu: apt-get install redis-server)"
     )]
     NoRedis,
+    #[error("{url} is not the address of a Redis server: write it as redis://HOST:PORT")]
+    RedisUrl { url: String },
     #[error(
         "the campaign's backend, an example of hongbao, is not in `examples` beside it, nor in HONGBAO_CAMPAIGN_BIN, nor on PATH; build it (cargo build --release --example campaign_backend)"
     )]
@@ -90,6 +92,12 @@ impl Target {
         let instances = urls.iter().map(|url| http::resolve(url)).collect::<Result<Vec<_>, _>>()?;
         let wallet = wallet.map(http::resolve).transpose()?;
         Ok(Target { instances, wallet, ..Target::empty(access) })
+    }
+
+    /// Where the lists are that an external target drains.
+    pub fn with_redis(mut self, url: Option<&str>) -> Result<Target, TargetError> {
+        self.redis = url.map(redis::resolve).transpose()?;
+        Ok(self)
     }
 
     fn empty(access: Access) -> Target {

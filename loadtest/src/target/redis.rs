@@ -1,9 +1,19 @@
 //! A Redis server under a guard.
 
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
 use super::server::{Server, ServerSpec};
 use super::{TargetError, binary};
+
+/// The address of `redis://HOST:PORT`: no user, password or TLS, for the generator speaks plain RESP.
+pub fn resolve(url: &str) -> Result<SocketAddr, TargetError> {
+    let found = url.strip_prefix("redis://").map(|host| host.trim_end_matches('/')).and_then(|host| {
+        let host = if host.contains(':') { host.to_owned() } else { format!("{host}:6379") };
+        host.to_socket_addrs().ok()?.next()
+    });
+    found.ok_or_else(|| TargetError::RedisUrl { url: url.to_owned() })
+}
 
 /// Starts one with an append-only file, its data below the folder; `more` are further settings.
 pub fn start_redis(appendfsync: &str, folder: &Path, more: &[&str]) -> Result<Server, TargetError> {
