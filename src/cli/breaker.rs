@@ -17,6 +17,7 @@ use hongbao::breaker::policy::Wish;
 use hongbao::breaker::{Phase, RedisBoard, State};
 use hongbao::config::Config;
 use hongbao::config::redis::RedisConfig;
+use hongbao::intake::redis::keys;
 use hongbao::redis::{Link, Target};
 use hongbao::request::rfc3339::Rfc3339;
 use serde_json::{Value, json};
@@ -25,7 +26,6 @@ use super::Done;
 use super::call::Door;
 
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
-const KEY: &str = "board:breaker";
 
 #[derive(Args)]
 pub struct Why {
@@ -90,7 +90,7 @@ fn board_of(config: &Config) -> anyhow::Result<RedisBoard> {
     let redis = RedisConfig::of(&config.raw)?;
     let target =
         Target { connect_timeout: ANSWER_WAIT_MAX, response_timeout: ANSWER_WAIT_MAX, ..redis.board.clone() };
-    let key = format!("{}:{KEY}", redis.namespace);
+    let key = keys::board(&redis.namespace, "breaker");
     Ok(RedisBoard::new(Link::new(&target)?, &key, config.breaker.clone()))
 }
 

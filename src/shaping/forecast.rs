@@ -115,6 +115,38 @@ pub struct Promises {
     whole: Promise,
 }
 
+/// What was accepted since the last look: in all, and to each queue that is paced.
+#[derive(Clone, Debug, Default)]
+pub struct Since {
+    all: u64,
+    by_queue: Vec<u64>,
+}
+
+impl Since {
+    /// One more, to the queue at this position; none, where it is not paced.
+    pub fn add(&mut self, position: Option<usize>) {
+        self.all += 1;
+        let Some(position) = position else { return };
+        if self.by_queue.len() <= position {
+            self.by_queue.resize(position + 1, 0);
+        }
+        self.by_queue[position] += 1;
+    }
+
+    pub fn all(&self) -> u64 {
+        self.all
+    }
+
+    pub fn to(&self, position: usize) -> u64 {
+        self.by_queue.get(position).copied().unwrap_or(0)
+    }
+
+    pub fn clear(&mut self) {
+        self.all = 0;
+        self.by_queue.clear();
+    }
+}
+
 /// A wait, and what each that gets in line meanwhile adds to it, in ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Promise {
@@ -221,11 +253,10 @@ impl Forecast {
 
     fn count_coming(&mut self, now_ms: u64) {
         let elapsed_ms = now_ms.saturating_sub(self.counted_at_ms);
-        let is_window = elapsed_ms >= COMING_WINDOW_MS || now_ms < self.counted_at_ms;
-        if self.coming.len() == self.seen.len() && !is_window {
+        let is_first = self.coming.len() != self.seen.len() || now_ms < self.counted_at_ms;
+        if !is_first && elapsed_ms < COMING_WINDOW_MS {
             return;
         }
-        let is_first = self.coming.len() != self.seen.len() || now_ms < self.counted_at_ms;
         self.coming.resize(self.seen.len(), Coming::default());
         let keep = (-(elapsed_ms as f64) / COMING_FADE_MS).exp();
         for (coming, seen) in self.coming.iter_mut().zip(&self.seen) {

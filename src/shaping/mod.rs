@@ -11,7 +11,7 @@ pub mod limit;
 pub mod pace;
 
 pub use drain::DrainRate;
-pub use forecast::{Course, Forecast, Others, Promises, Ramp, Seen};
+pub use forecast::{Course, Forecast, Others, Promises, Ramp, Seen, Since};
 pub use lease::{Amount, Holder, Lease};
 pub use limit::{Limit, Measure, Sample};
 pub use pace::{Pace, Rate};

@@ -18,7 +18,7 @@ use crate::breaker::board::View;
 use crate::breaker::policy::PHASES;
 use crate::breaker::{Phase, RedisBoard};
 use crate::config::Config;
-use crate::intake::redis::Keys;
+use crate::intake::redis::keys;
 use crate::redis::Link;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
@@ -57,7 +57,7 @@ pub struct Board {
 impl Board {
     pub fn open(config: &Config, since: Instant) -> anyhow::Result<Board> {
         let redis = config.redis.as_ref().context("the fleet's intake is not Redis")?;
-        let key = Keys::new(&redis.namespace, redis.units.clone()).board("breaker");
+        let key = keys::board(&redis.namespace, "breaker");
         let board = RedisBoard::new(Link::new(&redis.board)?, &key, config.breaker.clone());
         Ok(Board { board, ahead_ms: None, since })
     }

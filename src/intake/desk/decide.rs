@@ -19,7 +19,7 @@ use crate::intake::embedded::entry::{Batch, FRAME_CONTROL, encode_campaign};
 use crate::intake::embedded::identity::{Entries, Held, batch_key_hash, held_at, known_id};
 use crate::intake::{Intake, IntakeError, QueueId};
 use crate::journal::Journal;
-use crate::shaping::{Course, Forecast, Others, Promises, Seen};
+use crate::shaping::{Course, Forecast, Others, Promises, Seen, Since};
 
 /// Control requests (funding, cancels) that may wait.
 const CONTROL_BACKLOG_MAX: u64 = 100_000;
@@ -34,10 +34,9 @@ pub struct Clerk {
     /// How fast work may go.
     course: Arc<dyn Fn() -> Course + Send + Sync>,
     group: Group,
-    /// What may be promised as of the last look, and what has come since, in all and to each queue that is paced.
+    /// What may be promised as of the last look, and what has come since.
     promises: Promises,
-    since: u64,
-    since_by_queue: Vec<u64>,
+    since: Since,
     seen: Vec<Seen>,
     /// Accepted and waiting in the queues, as of the last look, plus what was accepted since.
     pub(super) backlog: u64,
@@ -82,8 +81,7 @@ impl Clerk {
             course: Arc::new(move || course),
             group,
             promises: Promises::default(),
-            since: 0,
-            since_by_queue: Vec::new(),
+            since: Since::default(),
             seen: Vec::new(),
             backlog: 0,
             parked: 0,
@@ -129,9 +127,7 @@ impl Clerk {
         if self.forecast.is_due(now) {
             self.intake.look(&mut self.seen);
             self.promises = self.forecast.look(now, &self.seen, Others::default(), (self.course)());
-            self.since = 0;
-            self.since_by_queue.clear();
-            self.since_by_queue.resize(self.seen.len(), 0);
+            self.since.clear();
         }
     }
 
@@ -145,10 +141,9 @@ impl Clerk {
         let Some(position) = queue.paced_position(self.intake.fair_queue_count()) else {
             return Ahead::default();
         };
-        let since = self.since_by_queue.get(position).copied().unwrap_or(0);
         Ahead {
-            wait_ms: self.promises.wait_ms(position, since),
-            whole_ms: self.promises.whole_ms(self.since),
+            wait_ms: self.promises.wait_ms(position, self.since.to(position)),
+            whole_ms: self.promises.whole_ms(self.since.all()),
             waiting: self.backlog + self.parked,
         }
     }
@@ -156,10 +151,7 @@ impl Clerk {
     fn note_accepted(&mut self, queue: QueueId) {
         let Some(position) = queue.paced_position(self.intake.fair_queue_count()) else { return };
         self.backlog += 1;
-        self.since += 1;
-        if let Some(since) = self.since_by_queue.get_mut(position) {
-            *since += 1;
-        }
+        self.since.add(Some(position));
     }
 
     pub(super) fn find(&mut self, key_hash: u64, key: (&str, &str)) -> Result<Option<Held>, IntakeError> {

@@ -123,8 +123,13 @@ impl Keys {
     }
 
     pub fn board(&self, what: &str) -> String {
-        format!("{}:board:{what}", self.namespace)
+        board(&self.namespace, what)
     }
+}
+
+/// A key of the fleet's board, for who knows its namespace alone.
+pub fn board(namespace: &str, what: &str) -> String {
+    format!("{namespace}:board:{what}")
 }
 
 /// What decides the slot of a key, where that is not all of it.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::UnixMs;
-use crate::intake::redis::{Keys, UnitId, Units};
+use crate::intake::redis::{Keys, UnitId, keys};
 use crate::outcome::stream::{Position, StreamId};
 use crate::redis::{Command, Failure, Link, Script, Value, reply};
 
@@ -178,7 +178,7 @@ impl Trimmer {
 
 /// Forgets a reader: nothing is kept for it any more. Answers how many positions were noted of it.
 pub fn forget(link: &mut Link, namespace: &str, reader: &str) -> Result<u64, Failure> {
-    let board = readers_key(namespace);
+    let board = keys::board(namespace, "readers");
     let noted = noted_of(link.call(Command::new("HGETALL", &board))?)?;
     let fields: Vec<String> = noted
         .iter()
@@ -194,7 +194,7 @@ pub fn forget(link: &mut Link, namespace: &str, reader: &str) -> Result<u64, Fai
 
 /// Readers by name, each with when it was seen last, Unix ms by the clock of Redis; and that clock.
 pub fn readers(link: &mut Link, namespace: &str) -> Result<(BTreeMap<String, UnixMs>, UnixMs), Failure> {
-    let board = readers_key(namespace);
+    let board = keys::board(namespace, "readers");
     let mut seen = BTreeMap::new();
     for noted in noted_of(link.call(Command::new("HGETALL", &board))?)? {
         let at = seen.entry(noted.reader).or_insert(0);
@@ -202,11 +202,6 @@ pub fn readers(link: &mut Link, namespace: &str) -> Result<(BTreeMap<String, Uni
     }
     let now = time_of(link.call(Command::routed("TIME", &board))?)?;
     Ok((seen, now))
-}
-
-fn readers_key(namespace: &str) -> String {
-    let units = Units { shard_count: 1, fair_queue_count: 1, foreign: Vec::new() };
-    Keys::new(namespace, units).board("readers")
 }
 
 fn noted_of(value: Value) -> Result<Vec<Noted>, Failure> {

@@ -12,13 +12,14 @@ use crate::intake::QueueId;
 use crate::intake::admission::{self, Ahead, Bounds};
 use crate::intake::desk::{Refused, rules};
 use crate::intake::redis::registry::CampaignRegistry;
+use crate::shaping::Since;
 
 /// What is accepted, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fit {
     pub lane: Lane,
     /// Of its queue, where that is paced.
-    position: Option<usize>,
+    pub position: Option<usize>,
     pub estimated_completion_at: UnixMs,
 }
 
@@ -86,36 +87,13 @@ impl Book {
     }
 }
 
-/// What of a gathering fit so far: in all, and in each queue that is paced.
-#[derive(Default)]
-pub struct Accepted {
-    count: u64,
-    by_queue: Vec<u64>,
-}
-
-impl Accepted {
-    pub fn add(&mut self, fit: &Fit) {
-        self.count += 1;
-        if let Some(position) = fit.position {
-            if self.by_queue.len() <= position {
-                self.by_queue.resize(position + 1, 0);
-            }
-            self.by_queue[position] += 1;
-        }
-    }
-
-    fn of(&self, position: usize) -> u64 {
-        self.by_queue.get(position).copied().unwrap_or(0)
-    }
-}
-
 /// Judges one request; those of its gathering that came before it and fit are ahead of it.
 pub fn judge(
     request: &Request<'_>,
     book: &mut Book,
     now: UnixMs,
     outlook: &Outlook,
-    accepted: &Accepted,
+    accepted: &Since,
     options: &DoorOptions,
 ) -> Result<Fit, Refused> {
     if let Some(reason) = &outlook.closed {
@@ -152,14 +130,14 @@ fn admit(
     lane: Lane,
     now: UnixMs,
     outlook: &Outlook,
-    accepted: &Accepted,
+    accepted: &Since,
     options: &DoorOptions,
 ) -> Result<Fit, Refused> {
     let queue = QueueId::of(lane, request.campaign, outlook.fair_queue_count);
     let position = queue.paced_position(outlook.fair_queue_count);
-    let wait_ms = position.map_or(0, |position| outlook.promises.wait_ms(position, accepted.of(position)));
+    let wait_ms = position.map_or(0, |position| outlook.promises.wait_ms(position, accepted.to(position)));
     let completion_at = admission::completion(request, now, wait_ms)?;
-    let accepted = accepted.count;
+    let accepted = accepted.all();
     room(Some(wait_ms), lane == Lane::Control, outlook, accepted, options)?;
     if request.not_before > now.saturating_add(wait_ms) && outlook.is_parking_full {
         return Err(admission::backlog_full(ahead(wait_ms, outlook, accepted), 0));
@@ -245,20 +223,15 @@ mod tests {
             (&busy, 0, 0, Lane::Control, Err((BacklogFull, Some(1)))),
         ];
         for (row, (outlook, before, after, lane, expected)) in table.into_iter().enumerate() {
-            let told = admit(&request(before, after), lane, 1_000, outlook, &Accepted::default(), &options);
+            let told = admit(&request(before, after), lane, 1_000, outlook, &Since::default(), &options);
             let told = told
                 .map(|fit| (fit.lane, fit.estimated_completion_at))
                 .map_err(|refused| (refused.code, refused.retry_after_s));
             assert_eq!(told, expected, "row {row}");
         }
-        let crowded = admit(
-            &request(0, 0),
-            Lane::Bulk,
-            1_000,
-            &calm,
-            &Accepted { count: 40, by_queue: Vec::new() },
-            &options,
-        );
+        let mut forty = Since::default();
+        (0..40).for_each(|_| forty.add(None));
+        let crowded = admit(&request(0, 0), Lane::Bulk, 1_000, &calm, &forty, &options);
         assert_eq!(crowded.unwrap_err().code, BacklogFull, "what came before in the gathering counts");
     }
 }

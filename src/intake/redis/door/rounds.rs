@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::gather::{Call, Fate, Found, Ids, Item, decide_all, undecodable};
 use super::heads::head_state;
-use super::judge::{Accepted, Book, judge};
+use super::judge::{Book, judge};
 use super::lately::Lately;
 use super::listed::Listed;
 use super::queue::{Look, LookBatch, Op, Push, Submit};
@@ -19,6 +19,7 @@ use crate::intake::redis::Keys;
 use crate::intake::redis::identity::{self, KnownId, REGISTER_COUNT_MAX, id_field};
 use crate::intake::redis::keys::ID_BUCKETS;
 use crate::redis::{Command, Failure, Link, Value};
+use crate::shaping::Since;
 
 /// What a go needs, besides what was gathered.
 pub struct Clerk {
@@ -82,7 +83,7 @@ impl Clerk {
     }
 
     fn judge_all(&mut self, gathered: &mut Gathered, now: UnixMs, outlook: &Outlook) {
-        let mut accepted = Accepted::default();
+        let mut accepted = Since::default();
         let Gathered { calls, ids, looks, .. } = gathered;
         for (number, call) in calls.iter_mut().enumerate().filter(|(_, call)| call.refused.is_none()) {
             for (at, item) in call.items.iter_mut().enumerate() {
@@ -94,7 +95,7 @@ impl Clerk {
                     }
                 };
                 if let Ok(fit) = &item.fit {
-                    accepted.add(fit);
+                    accepted.add(fit.position);
                 }
                 match (self.options.dedupe, &item.fit) {
                     (Dedupe::Strict, _) => ids.enter(item, (number, at), now),
