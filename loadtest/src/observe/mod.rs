@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub use instance::metric;
-pub use process::own_cpu_s;
+pub use process::{own_cpu_s, resident_mib};
 
 use crate::target::Target;
 

@@ -27,6 +27,11 @@ pub fn own_cpu_s() -> f64 {
     look(std::process::id()).map_or(0.0, |(cpu_s, _)| cpu_s)
 }
 
+/// Memory resident of a process, in MiB; none where it is gone.
+pub fn resident_mib(pid: u32) -> Option<f64> {
+    look(pid).map(|(_, bytes)| bytes as f64 / f64::from(1 << 20))
+}
+
 pub(super) fn observe(post: &Post, target: &Target) {
     let mut before: BTreeMap<String, (u32, f64, Instant)> = BTreeMap::new();
     post.every(LOOK_EVERY, |post| {

@@ -14,18 +14,31 @@ use super::wire::Wire;
 /// four connections and one batch each, a single thread that waits for each answer in turn reached 0.7 of it.
 pub const CONNECTIONS: usize = 2;
 pub const DEPTH: usize = 4;
-/// Requests that were pushed and not yet drained, at most.
-const LEAD_MAX: u64 = 200_000;
+/// Requests that were pushed and not yet drained, at most, where nothing else is said.
+pub const LEAD: u64 = 200_000;
 const PAUSE: Duration = Duration::from_micros(100);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Flow {
     pub pushed: AtomicU64,
     pub drained: AtomicU64,
+    lead_max: u64,
     stop: AtomicBool,
 }
 
+impl Default for Flow {
+    fn default() -> Flow {
+        Flow::with_lead(LEAD)
+    }
+}
+
 impl Flow {
+    /// One whose producer keeps so many ahead.
+    pub fn with_lead(lead_max: u64) -> Flow {
+        let (pushed, drained, stop) = Default::default();
+        Flow { pushed, drained, lead_max, stop }
+    }
+
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -43,6 +56,11 @@ impl Flow {
     fn lead(&self) -> u64 {
         self.pushed.load(Ordering::Relaxed).saturating_sub(self.drained.load(Ordering::Relaxed))
     }
+
+    /// The producer is as far ahead as it may be.
+    pub fn is_filled(&self) -> bool {
+        self.lead() >= self.lead_max
+    }
 }
 
 /// Ends the flow with whoever holds it, whatever the reason.
@@ -57,7 +75,7 @@ impl Drop for Ends<'_> {
 /// How far the producer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Until the flow is stopped, never more than `LEAD_MAX` ahead of whoever drains.
+    /// Until the flow is stopped, never more ahead of whoever drains than the flow allows.
     Lead,
     /// So many batches, as fast as they go in.
     Batches(u64),
@@ -79,7 +97,7 @@ pub fn produce(redis: SocketAddr, form: Form, pace: Pace, flow: &Flow) -> std::i
     while left > 0 && !flow.is_stopped() {
         for (wire, under_way) in wires.iter_mut().zip(&mut under_way) {
             collect(wire, form, under_way, flow)?;
-            while pace == Pace::Lead && flow.lead() >= LEAD_MAX && !flow.is_stopped() {
+            while pace == Pace::Lead && flow.is_filled() && !flow.is_stopped() {
                 flow.pause();
             }
             for _ in 0..left.min(DEPTH as u64) {

@@ -9,6 +9,7 @@
 //! file. The producer is held against `redis-benchmark` with the same command, connections and pipeline: where it is
 //! more than a tenth slower the client is what was measured, and the rows are void. What hongbao drained is told by
 //! the lengths of the lists, and each of its rounds ends with as many payments as were pushed, none refused or set aside.
+//! Behind a deep queue the producer keeps the queue as deep as it was, and memory is compared after as many payments.
 
 mod drain;
 mod flow;
@@ -22,14 +23,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use self::flow::{CONNECTIONS, DEPTH, Ends, Flow, Pace, produce};
+use self::flow::{CONNECTIONS, DEPTH, Ends, Flow, LEAD, Pace, produce};
 use self::payouts::{BATCH, CAMPAIGN, Form};
 use self::wire::Wire;
 use super::{Options, Row};
 use crate::dice::Dice;
 use crate::generator::LIST;
 use crate::http::Caller;
-use crate::observe::metric;
+use crate::observe::{metric, resident_mib};
 use crate::scenario::Scenario;
 use crate::target::{CALL_TIMEOUT, Server, Target, start_redis};
 
@@ -43,6 +44,10 @@ const SEALED: [&str; 2] = ["{hongbao:intake}:a", "{hongbao:intake}:b"];
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
 const FUNDS: u64 = 1 << 50;
+/// Requests that wait before hongbao begins, where a queue is to be deep.
+const DEEP: u64 = 5_000_000;
+/// Payments after which memory is looked at, for each second that a measurement takes.
+const PAID_PER_S: f64 = 400_000.0;
 /// What the producer must reach of `redis-benchmark`.
 const VOID_BELOW: f64 = 0.9;
 
@@ -92,14 +97,25 @@ pub fn rows() -> Vec<Row> {
         row(mode.group, group);
         row(mode.hongbao, hongbao);
     }
+    let mut row = |name, unit, measure: fn(&Options) -> anyhow::Result<f64>| {
+        rows.push(Row { name, unit, measure: Box::new(measure) });
+    };
+    row(DEEP_RATE, "items/s", |options| rate(options, MODES[0], DEEP));
+    row(MEMORY, "MiB", |options| memory(options, MODES[0], 0));
+    row(DEEP_MEMORY, "MiB", |options| memory(options, MODES[0], DEEP));
     rows
 }
+
+const DEEP_RATE: &str = "hongbao over Redis everysec, 5 million queued";
+const MEMORY: &str = "hongbao over Redis, resident, short queue";
+const DEEP_MEMORY: &str = "hongbao over Redis, resident, 5 million queued";
 
 /// What is divided by what.
 pub fn ratios() -> Vec<(&'static str, &'static str)> {
     MODES
         .iter()
         .flat_map(|mode| [(mode.push, mode.reference), (mode.hongbao, mode.list), (mode.hongbao, mode.group)])
+        .chain([(DEEP_RATE, MODES[0].hongbao), (DEEP_MEMORY, MEMORY)])
         .collect()
 }
 
@@ -172,22 +188,34 @@ fn by_redis_benchmark(options: &Options, mode: Mode) -> anyhow::Result<f64> {
 fn list(options: &Options, mode: Mode) -> anyhow::Result<f64> {
     let redis = Own::start(options, mode)?;
     let drain = |redis, flow: &Flow| Ok(drain::list(redis, LIST, flow)?);
-    drained(options, redis.server.address, Form::List(LIST), &Flow::default(), &drain)
+    drained(redis.server.address, Form::List(LIST), &Flow::default(), &drain, per_s(options))
 }
 
 fn group(options: &Options, mode: Mode) -> anyhow::Result<f64> {
     let redis = Own::start(options, mode)?;
     let drain = |redis, flow: &Flow| Ok(drain::group(redis, STREAM, flow)?);
-    drained(options, redis.server.address, Form::Stream(STREAM), &Flow::default(), &drain)
+    drained(redis.server.address, Form::Stream(STREAM), &Flow::default(), &drain, per_s(options))
 }
 
-/// Items a second that are drained while the producer runs beside.
+/// Items a second that are drained, once that has begun.
+fn per_s(options: &Options) -> impl Fn(&Flow) -> anyhow::Result<f64> {
+    let length = options.length();
+    move |flow| {
+        std::thread::sleep(WARM_UP);
+        let (before, began) = (flow.drained.load(Ordering::Relaxed), Instant::now());
+        std::thread::sleep(length);
+        let count = flow.drained.load(Ordering::Relaxed) - before;
+        Ok(count as f64 / began.elapsed().as_secs_f64())
+    }
+}
+
+/// What is measured of a flow that is drained while the producer runs beside.
 fn drained(
-    options: &Options,
     redis: SocketAddr,
     form: Form,
     flow: &Flow,
     drain: &(dyn Fn(SocketAddr, &Flow) -> anyhow::Result<()> + Sync),
+    measure: impl FnOnce(&Flow) -> anyhow::Result<f64>,
 ) -> anyhow::Result<f64> {
     std::thread::scope(|scope| {
         let producer = scope.spawn(|| {
@@ -198,23 +226,44 @@ fn drained(
             let _ends = Ends(flow);
             drain(redis, flow)
         });
-        std::thread::sleep(WARM_UP);
-        let (before, began) = (flow.drained.load(Ordering::Relaxed), Instant::now());
-        std::thread::sleep(options.length());
-        let count = flow.drained.load(Ordering::Relaxed) - before;
-        let s = began.elapsed().as_secs_f64();
+        let measured = measure(flow);
         let ended_early = flow.is_stopped();
         flow.stop();
         let panicked = |_| anyhow::anyhow!("a thread that drives Redis panicked");
         producer.join().map_err(panicked)??;
         drainer.join().map_err(panicked)??;
         anyhow::ensure!(!ended_early, "Redis was left before the time was over");
-        Ok(count as f64 / s)
+        measured
     })
 }
 
-/// The complete service in the place of the client that does nothing: embedded ledger, outcomes recorded, view.
 fn hongbao(options: &Options, mode: Mode) -> anyhow::Result<f64> {
+    rate(options, mode, 0)
+}
+
+fn rate(options: &Options, mode: Mode, queued: u64) -> anyhow::Result<f64> {
+    payouts(options, mode, queued, |_, flow| per_s(options)(flow))
+}
+
+/// MiB that are resident after as many payments, whatever the queue.
+fn memory(options: &Options, mode: Mode, queued: u64) -> anyhow::Result<f64> {
+    let paid_min = (options.for_s * PAID_PER_S) as u64;
+    payouts(options, mode, queued, |server, flow| {
+        await_that("so much to be drained", || {
+            Ok(flow.is_stopped() || flow.drained.load(Ordering::Relaxed) >= paid_min)
+        })?;
+        server.pid().and_then(resident_mib).context("hongbao has ended")
+    })
+}
+
+/// The complete service in the place of the client that does nothing: embedded ledger, outcomes recorded, view. So
+/// many requests wait before it begins.
+fn payouts(
+    options: &Options,
+    mode: Mode,
+    queued: u64,
+    measure: impl FnOnce(&Server, &Flow) -> anyhow::Result<f64>,
+) -> anyhow::Result<f64> {
     let redis = Own::start(options, mode)?;
     let folder = options.folder.join("hongbao");
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -225,16 +274,29 @@ fn hongbao(options: &Options, mode: Mode) -> anyhow::Result<f64> {
         redis.server.address
     );
     let target = Target::start(&Scenario::parse("ceiling", &text, &folder)?, &folder)?;
+    let server = &target.servers[0];
     let mut caller = Caller::new(target.instances[0], None, CALL_TIMEOUT);
     open_campaign(&mut caller).context("making the campaign that the list's requests are paid from")?;
-    let flow = Flow::default();
-    let rate = drained(options, redis.server.address, Form::List(LIST), &flow, &follow)?;
+    // Asleep, it leaves the list alone; awake, it finds its units again.
+    server.freeze();
+    let flow = Flow::with_lead(queued.max(LEAD));
+    let drain = |redis, flow: &Flow| {
+        await_that("the list to be filled", || Ok(flow.is_stopped() || flow.is_filled()))?;
+        server.unfreeze();
+        follow(redis, flow)
+    };
+    let measured = drained(redis.server.address, Form::List(LIST), &flow, &drain, |flow| {
+        await_that("the list to be read", || {
+            Ok(flow.is_stopped() || flow.drained.load(Ordering::Relaxed) > 0)
+        })?;
+        measure(server, flow)
+    })?;
     let pushed = flow.pushed.load(Ordering::Relaxed);
     let paid = await_that("what was pushed to be paid", || Ok(paid(&mut caller)? == pushed));
     paid.with_context(|| format!("{pushed} requests were pushed; paid: {:?}", self::paid(&mut caller)))?;
-    target.servers.iter().for_each(|server| server.stop());
+    server.stop();
     std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
-    Ok(rate)
+    Ok(measured)
 }
 
 /// Tells the flow what was drained, from the lists' own lengths, until all of it is.
