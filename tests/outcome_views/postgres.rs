@@ -23,7 +23,7 @@ fn options(url: &str) -> PostgresViewOptions {
     PostgresViewOptions { url: url.to_owned(), connections_max: 4 }
 }
 
-fn migrated(url: &str) -> hongbao::outcome::postgres::Report {
+fn migrated(url: &str) -> hongbao::postgres::Migration {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(migrate(url)).unwrap()
 }

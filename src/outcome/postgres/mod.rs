@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use connect::{Connections, Failure};
 use schema::Known;
-pub use schema::{Report, VERSION, migrate};
+pub use schema::{VERSION, migrate};
 use write::{Facts, Step};
 
 use super::OutcomeView;

@@ -14,10 +14,10 @@ use tokio_postgres::error::SqlState;
 
 use super::connect::{self, Failure};
 use crate::outcome::view::ViewError;
+use crate::postgres::{Migration, Schema};
 
 /// What this code reads and writes.
 pub const VERSION: i32 = 1;
-const ATTEMPTS_MAX: u32 = 20;
 
 const VERSION_TABLE: &str = "
 CREATE TABLE IF NOT EXISTS hongbao_view_schema (
@@ -103,19 +103,9 @@ CREATE TABLE IF NOT EXISTS hongbao_view_streams (
 CREATE TABLE IF NOT EXISTS hongbao_view_gate (singleton smallint PRIMARY KEY CHECK (singleton = 1));
 INSERT INTO hongbao_view_gate VALUES (1) ON CONFLICT DO NOTHING";
 
-/// What a migration did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Zero: there was no schema.
-    pub from: i32,
-    pub to: i32,
-    /// The UUID made with the first migration: what tells one view from another.
-    pub identity: String,
-}
-
 /// Brings the schema to [`VERSION`], making it if there is none. Repeating it, or running it twice at once, is
 /// harmless.
-pub async fn migrate(url: &str) -> Result<Report, ViewError> {
+pub async fn migrate(url: &str) -> Result<Migration, ViewError> {
     let config = connect::read_url(url)?;
     let client = connect::connect(&config).await?;
     let encoding = client.query_one("SELECT current_setting('server_encoding')", &[]).await;
@@ -125,37 +115,20 @@ pub async fn migrate(url: &str) -> Result<Report, ViewError> {
             "it keeps its text as {encoding}, and names need UTF8: create it with ENCODING 'UTF8'"
         )));
     }
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        match advance(&client).await.map_err(Failure::from) {
-            Ok(report) if report.from > VERSION => return Err(unknown(report.from)),
-            Ok(report) => return Ok(report),
-            // Two that make one table at the same moment: the catalogue's own keys refuse the second.
-            Err(Failure::Again(_)) if attempt < ATTEMPTS_MAX => {}
-            Err(failure) => return Err(failure.into()),
-        }
-        client.batch_execute("ROLLBACK").await.map_err(Failure::from)?;
-        tokio::time::sleep(std::time::Duration::from_millis(10 * u64::from(attempt))).await;
-    }
-}
-
-async fn advance(client: &Client) -> Result<Report, tokio_postgres::Error> {
-    client.batch_execute(VERSION_TABLE).await?;
+    let (identity, secret) = (uuid::Uuid::new_v4().to_string(), [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()]);
+    let secret = secret.map(|part| *part.as_bytes()).concat();
     let first = "INSERT INTO hongbao_view_schema VALUES (1, 0, $1, $2) ON CONFLICT DO NOTHING";
-    let secret = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(|part| *part.as_bytes()).concat();
-    client.execute(first, &[&uuid::Uuid::new_v4().to_string(), &secret]).await?;
-    client.batch_execute("BEGIN").await?;
-    let row = client.query_one("SELECT version, identity FROM hongbao_view_schema FOR UPDATE", &[]).await?;
-    let (from, identity): (i32, String) = (row.get(0), row.get(1));
-    for step in STEPS.iter().skip(usize::try_from(from).unwrap_or(0)) {
-        client.batch_execute(step).await?;
+    let schema = Schema {
+        table: "hongbao_view_schema",
+        create: VERSION_TABLE,
+        first: (first, &[&identity, &secret]),
+        steps: &STEPS,
+    };
+    let done = schema.migrate(&client).await.map_err(Failure::from)?;
+    if done.from > VERSION {
+        return Err(unknown(done.from));
     }
-    if from < VERSION {
-        client.execute("UPDATE hongbao_view_schema SET version = $1", &[&VERSION]).await?;
-    }
-    client.batch_execute("COMMIT").await?;
-    Ok(Report { from, to: from.max(VERSION), identity })
+    Ok(done)
 }
 
 fn unknown(found: i32) -> ViewError {

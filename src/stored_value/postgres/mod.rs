@@ -38,7 +38,7 @@ pub use self::at_once::STATEMENT;
 use self::failure::Failure;
 use self::pool::Pool;
 use self::record::Entry;
-pub use self::schema::{MigrateError, Report, VERSION, migrate};
+pub use self::schema::{MigrateError, VERSION, migrate};
 use super::TransferBatch;
 use super::remote::{Answer, CallError, OnRecord, RemoteWallet, Reply};
 use crate::domain::TransferStatus;

@@ -1,7 +1,6 @@
 //! The tables, made and migrated step by step, each step under the number of its version.
 //!
-//! What holds: two migrations at once do each step once, since the second waits for the row that holds the version;
-//! an unknown version is refused by name; the adapter never makes or changes a table. Only plain SQL is used here
+//! What holds: two migrations at once do each step once (`crate::postgres`); an unknown version is refused by name; the adapter never makes or changes a table. Only plain SQL is used here
 //! and beside: no triggers, no functions, no advisory locks, no exclusion constraints, so that databases that only
 //! speak PostgreSQL's protocol have all of it.
 //!
@@ -13,12 +12,11 @@ use tokio_postgres::{Client, Config};
 
 use super::failure::{Failure, is_missing_table};
 use super::{PostgresSetupError, pool, read_url};
+use crate::postgres::{Migration, Schema};
 use crate::stored_value::remote::CallError;
 
 /// What this code reads and writes.
 pub const VERSION: i32 = 2;
-/// Rounds of a migration that others disturb.
-const ATTEMPTS_MAX: u32 = 20;
 
 const VERSION_TABLE: &str = "
 CREATE TABLE IF NOT EXISTS hongbao_schema (
@@ -68,16 +66,6 @@ CREATE TABLE IF NOT EXISTS hongbao_expiries (
     expires_at timestamptz NOT NULL);
 CREATE INDEX IF NOT EXISTS hongbao_expiries_due ON hongbao_expiries (debit, currency, expires_at)";
 
-/// What a migration did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Zero: there was no schema.
-    pub from: i32,
-    pub to: i32,
-    /// The UUID made with the first migration.
-    pub identity: String,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     #[error(transparent)]
@@ -96,7 +84,7 @@ pub enum MigrateError {
 
 /// Brings the schema to [`VERSION`], making it if there is none. Repeating it, or running it twice at once, is
 /// harmless.
-pub async fn migrate(url: &str) -> Result<Report, MigrateError> {
+pub async fn migrate(url: &str) -> Result<Migration, MigrateError> {
     let config = read_url(url)?;
     let place = place(&config);
     let broken =
@@ -107,40 +95,20 @@ pub async fn migrate(url: &str) -> Result<Report, MigrateError> {
     if let Some(found) = encoding.filter(|name| !["UTF8", "UTF-8"].contains(&name.as_str())) {
         return Err(MigrateError::Encoding { place, found });
     }
-    let mut attempt = 0;
-    let report = loop {
-        attempt += 1;
-        match advance(&client).await.map_err(Failure::from) {
-            Ok(report) => break report,
-            // Two that make one table at the same moment: the catalogue's own keys refuse the second.
-            Err(Failure::Again(_)) if attempt < ATTEMPTS_MAX => {}
-            Err(failure) => return Err(broken(failure)),
-        }
-        client.batch_execute("ROLLBACK").await.map_err(|error| broken(error.into()))?;
-        tokio::time::sleep(std::time::Duration::from_millis(10 * u64::from(attempt))).await;
-    };
-    if report.from > VERSION {
-        return Err(MigrateError::Newer { place, found: report.from });
-    }
-    Ok(report)
-}
-
-async fn advance(client: &Client) -> Result<Report, tokio_postgres::Error> {
-    client.batch_execute(VERSION_TABLE).await?;
     let first =
         "INSERT INTO hongbao_schema (singleton, version, identity) VALUES (1, 0, $1) ON CONFLICT DO NOTHING";
-    client.execute(first, &[&uuid::Uuid::new_v4().to_string()]).await?;
-    client.batch_execute("BEGIN").await?;
-    let row = client.query_one("SELECT version, identity FROM hongbao_schema FOR UPDATE", &[]).await?;
-    let (from, identity): (i32, String) = (row.get(0), row.get(1));
-    for step in STEPS.iter().skip(usize::try_from(from).unwrap_or(0)) {
-        client.batch_execute(step).await?;
+    let identity = uuid::Uuid::new_v4().to_string();
+    let schema = Schema {
+        table: "hongbao_schema",
+        create: VERSION_TABLE,
+        first: (first, &[&identity]),
+        steps: &STEPS,
+    };
+    let done = schema.migrate(&client).await.map_err(|error| broken(error.into()))?;
+    if done.from > VERSION {
+        return Err(MigrateError::Newer { place, found: done.from });
     }
-    if from < VERSION {
-        client.execute("UPDATE hongbao_schema SET version = $1", &[&VERSION]).await?;
-    }
-    client.batch_execute("COMMIT").await?;
-    Ok(Report { from, to: from.max(VERSION), identity })
+    Ok(done)
 }
 
 /// Refuses a database whose schema is not the one this code was written for; the wallet's identity if it is.
