@@ -24,6 +24,9 @@ use crate::shaping::{Course, Forecast, Others, Promises, Seen, Since};
 /// Control requests (funding, cancels) that may wait.
 const CONTROL_BACKLOG_MAX: u64 = 100_000;
 
+/// Ids looked up together, so that the desk waits for memory once for all of them.
+const TOGETHER: usize = 64;
+
 pub struct Clerk {
     pub memory: Memory,
     pub entries: Entries,
@@ -168,6 +171,16 @@ impl Clerk {
             }
         }
         Ok(None)
+    }
+
+    /// Decides encoded requests in order.
+    pub fn decide_all(&mut self, requests: &mut [Vec<u8>], now: UnixMs) -> Vec<Decision> {
+        let mut decisions = Vec::with_capacity(requests.len());
+        for together in requests.chunks_mut(TOGETHER) {
+            self.memory.index.touch(together.iter().map(|bytes| record::key_hash(bytes)));
+            decisions.extend(together.iter_mut().map(|bytes| self.decide(bytes, now)));
+        }
+        decisions
     }
 
     /// Decides one encoded request.
@@ -391,11 +404,13 @@ impl Clerk {
                 let (first_place, end) = self.intake.append(part.queue, starts.len() as u32, records)?;
                 crash::point("accept::after_append");
                 self.memory.spans.accepted_all(first_place, &part.campaigns, part.accepted_at);
-                for start in starts {
-                    let at = (*start - starts[0]) as usize;
-                    let record = &records[at..];
-                    if record::holds_id(record) {
-                        self.memory.index.insert(record::key_hash(record), first_place + at as u64);
+                let index = &mut self.memory.index;
+                for together in starts.chunks(TOGETHER) {
+                    let each = together.iter().map(|start| (*start - starts[0]) as usize);
+                    let each = each.map(|at| (at, &records[at..]));
+                    index.touch(each.clone().map(|(_, record)| record::key_hash(record)));
+                    for (at, record) in each.filter(|(_, record)| record::holds_id(record)) {
+                        index.insert(record::key_hash(record), first_place + at as u64);
                     }
                 }
                 self.written_end = end;

@@ -619,8 +619,7 @@ impl Rounds {
                 Err(refused) => return Box::new(move |_| answer.send(Err(refused)).unwrap_or(())),
             }
         }
-        let decisions: Vec<Decision> =
-            requests.iter_mut().map(|bytes| self.clerk.decide(bytes, now)).collect();
+        let decisions = self.clerk.decide_all(&mut requests, now);
         let (mut accepted, mut repeated, mut refused) = (0, 0, 0);
         for decision in &decisions {
             match decision {
