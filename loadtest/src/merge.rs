@@ -148,6 +148,7 @@ fn add_checks(mut sum: Check, part: &Check) -> Check {
         (&mut sum.unanswered, part.unanswered),
         (&mut sum.unanswered_paid, part.unanswered_paid),
         (&mut sum.amount_paid, part.amount_paid),
+        (&mut sum.amount_open, part.amount_open),
     ] {
         *mine += theirs;
     }
@@ -180,7 +181,7 @@ fn conclude(whole: &mut RunResult, parts: &[RunResult]) {
     whole.summary.settle_us = Micros::from(whole.settle);
     whole.objectives = verdict::objectives(whole);
     let interrupted =
-        |part: &RunResult| part.verdict.complaints.iter().any(|words| words.contains("stopped before"));
+        |part: &RunResult| part.verdict.complaints.iter().any(|words| words == verdict::INTERRUPTED);
     whole.verdict = verdict::judge(whole, parts.iter().any(interrupted), &[]);
     whole.summary.verdict = format!("{:?}", whole.verdict.outcome).to_lowercase();
     whole.summary.headline.clone_from(&whole.verdict.headline);

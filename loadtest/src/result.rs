@@ -187,6 +187,9 @@ pub struct Check {
     pub unanswered_paid: u64,
     /// Minor units.
     pub amount_paid: u64,
+    /// Of requests that were open when they were looked up.
+    #[serde(default)]
+    pub amount_open: u64,
     pub books_balanced: bool,
     /// What the check rests on.
     pub evidence: Vec<String>,

@@ -102,12 +102,15 @@ fn losses(check: &Check, violations: u64) -> Vec<String> {
     found
 }
 
+/// Among the complaints of a run that somebody ended before its time.
+pub const INTERRUPTED: &str = "it was interrupted before its end";
+
 /// The verdict; `interrupted`: somebody ended the run before its time.
 pub fn judge(result: &RunResult, interrupted: bool, failures: &[String]) -> Verdict {
     let mut voids = void_reasons(result);
     voids.extend(failures.iter().cloned());
     if interrupted {
-        voids.push("it was stopped before its end".to_owned());
+        voids.push(INTERRUPTED.to_owned());
     }
     let losses = losses(&result.check, result.counts.violations.count);
     let missed: Vec<String> = result
@@ -124,6 +127,10 @@ pub fn judge(result: &RunResult, interrupted: bool, failures: &[String]) -> Verd
     };
     let headline = match outcome {
         Outcome::Loss => "LOSS: money went astray".to_owned(),
+        Outcome::Void if interrupted => {
+            "VOID (interrupted): what was promised until then was checked, and nothing else is proven"
+                .to_owned()
+        }
         Outcome::Void => "VOID: this run proves nothing".to_owned(),
         Outcome::Fail => {
             "FAIL: every payment is right, but not everything that was asked for held".to_owned()
