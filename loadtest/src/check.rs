@@ -21,7 +21,7 @@ pub use audit::run_audit;
 
 use crate::generator::Fate;
 use crate::http::{Caller, HttpError};
-use crate::result::Check;
+use crate::result::{Check, Witness};
 
 /// Ids in one lookup.
 const AT_HONGBAO: usize = 1_000;
@@ -124,6 +124,7 @@ pub fn check(
     }
     check.evidence.push(format!("{} ids looked up at hongbao, one by one", done));
     if sources.wallet.is_some() {
+        check.counted_at = Witness::Wallet;
         check.evidence.push(format!("the same {done} ids looked up at the wallet"));
     }
     if let Some(books) = &sources.books {

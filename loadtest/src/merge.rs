@@ -156,6 +156,12 @@ fn add_checks(mut sum: Check, part: &Check) -> Check {
         .iter()
         .for_each(|(status, count)| *sum.by_status.entry(status.clone()).or_default() += count);
     sum.books_balanced &= part.books_balanced;
+    sum.counted_at = sum.counted_at.min(part.counted_at);
+    for words in &part.not_checked {
+        if !sum.not_checked.contains(words) {
+            sum.not_checked.push(words.clone());
+        }
+    }
     sum.evidence.extend(part.evidence.iter().cloned());
     sum.told.extend(part.told.iter().cloned());
     sum.gaps.extend(part.gaps.iter().cloned());
@@ -176,6 +182,8 @@ fn conclude(whole: &mut RunResult, parts: &[RunResult]) {
     whole.summary.lost = check.lost;
     whole.summary.double_paid = check.double_paid;
     whole.summary.books_balanced = check.books_balanced;
+    whole.summary.counted_at = check.counted_at;
+    whole.summary.not_checked.clone_from(&check.not_checked);
     whole.summary.accept_per_s = (counts.accepted as f64 / length_s) as u64;
     whole.summary.accept_us = Micros::from(whole.accept);
     whole.summary.settle_us = Micros::from(whole.settle);

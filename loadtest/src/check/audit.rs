@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use super::tell;
-use crate::result::Check;
+use crate::result::{Check, Witness};
 use crate::target::{Target, tether};
 
 /// Runs the audit and adds what it found; what it could not look at is a gap.
@@ -38,6 +38,7 @@ pub fn run_audit(target: &Target, acks: &Path, check: &mut Check) {
         tell(check, || format!("the audit found {breaches} breaches; the first: {first}"));
         check.books_balanced = false;
     }
+    check.counted_at = check.counted_at.max(Witness::Audit);
     check.evidence.push(format!(
         "hongbao audit over {} acknowledged lines: lost {lost}, paid twice {double_paid}, books {}",
         report["acks"]["lines"].as_u64().unwrap_or(0),

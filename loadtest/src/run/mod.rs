@@ -30,7 +30,7 @@ use crate::generator::{Counts, Live};
 use crate::observe::{Observed, Watch};
 use crate::record::{Percentiles, curve};
 use crate::report;
-use crate::result::{Check, Micros, RunResult, Summary};
+use crate::result::{Check, Micros, RunResult, Summary, Witness};
 use crate::scenario::{Door, Scenario, WalletKind};
 use crate::screen::{Scene, Screen};
 use crate::series;
@@ -164,13 +164,8 @@ fn run_at(
             crowd.prepare()?;
             Some(crowd)
         }
-        (Some(_), None) => {
-            eprintln!(
-                "  [claims] is left out: no backend of the campaign is started for what runs elsewhere"
-            );
-            None
-        }
-        (None, _) => None,
+        // That it is left out is told with what was not checked.
+        (Some(_), None) | (None, _) => None,
     };
     let rig = Rig {
         scenario,
@@ -221,10 +216,33 @@ fn run_at(
         }
         check::run_audit(target, &acks, &mut check);
     }
+    check.not_checked = not_checked(scenario, target, check.counted_at);
     result.check = check;
     drop(screen);
     conclude(&mut result, &loaded, is_stopped(), &options.out);
     Ok(result)
+}
+
+/// What nobody can say after this run, because it was not there to be looked at.
+fn not_checked(scenario: &Scenario, target: &Target, counted_at: Witness) -> Vec<String> {
+    let mut list: Vec<&str> = Vec::new();
+    match counted_at {
+        Witness::Hongbao => list.push(
+            "nothing was counted at the wallet: that each payment was made, and once, is hongbao's own word (--wallet \
+             URL has the reference wallet counted)",
+        ),
+        Witness::Audit => list.push(
+            "nothing was counted outside of hongbao: the money is in its own ledger, and the audit is its own",
+        ),
+        Witness::Wallet => {}
+    }
+    if target.is_external() {
+        list.push("hongbao audit was not run: the data is elsewhere");
+        if scenario.claims.is_some() {
+            list.push("[claims] was left out: no backend of the campaign is started for what runs elsewhere");
+        }
+    }
+    list.into_iter().map(str::to_owned).collect()
 }
 
 fn checked(
@@ -308,6 +326,8 @@ fn conclude(result: &mut RunResult, loaded: &Loaded, interrupted: bool, out: &Pa
         lost: check.lost,
         double_paid: check.double_paid,
         books_balanced: check.books_balanced,
+        counted_at: check.counted_at,
+        not_checked: check.not_checked.clone(),
         accept_per_s: (counts.accepted as f64 / length_s) as u64,
         settle_per_s: settle_per_s as u64,
         accept_us: Micros::from(result.accept),
