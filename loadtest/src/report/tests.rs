@@ -53,6 +53,9 @@ fn the_page_is_whole_and_opens_without_a_network() {
     for outside in ["http://", "https://", "<link rel=\"stylesheet", "src=", "@import", "url("] {
         assert!(!html.contains(outside), "the page reaches for {outside}");
     }
+    // What a manager should see at a glance is written where it is.
+    assert!(html.contains("the peak, taken in") && html.contains("the valley, filled"));
+    assert!(html.contains(">wallet: frozen</text>"));
     assert!(!html.contains("<script>alert"), "names are text, never markup");
     assert!(html.contains("prefers-color-scheme:dark"));
     assert!(!html.contains("NaN") && !html.contains("inf"), "no number went wrong");

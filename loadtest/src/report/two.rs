@@ -95,6 +95,7 @@ fn flow(a: &RunResult, b: &RunResult) -> Chart {
         height,
         lines,
         limit: None,
+        notes: Vec::new(),
     };
     let accepted = vec![
         line("A: accepted", "c1", a, &a.series.accepted).area(),
@@ -160,6 +161,7 @@ fn latency(a: &RunResult, b: &RunResult) -> Chart {
             height: 220.0,
             lines,
             limit: None,
+            notes: Vec::new(),
         }],
         marks: Vec::new(),
     }

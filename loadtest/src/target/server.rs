@@ -80,18 +80,25 @@ impl Server {
             }
         }
         let mut child = tether::spawn(command).map_err(|error| failed(error.to_string()))?;
+        let streams: [Option<Box<dyn std::io::Read + Send>>; 2] =
+            [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
+        // Under its guard before anything can fail.
+        *self.child() = Some(child);
         let log = File::options().create(true).append(true).open(&spec.log);
         let log =
             log.map_err(|error| TargetError::Io { what: format!("writing {}", spec.log.display()), error })?;
         let (tell, told) = mpsc::channel();
-        let streams: [Option<Box<dyn std::io::Read + Send>>; 2] =
-            [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
         for stream in streams.into_iter().flatten() {
             let (tell, log) = (tell.clone(), log.try_clone());
-            std::thread::spawn(move || copy_lines(stream, log.ok(), &tell));
+            // A name of its own: it would bear that of whoever starts the server again.
+            let named = std::thread::Builder::new().name("log".to_owned());
+            let reader = named.spawn(move || copy_lines(stream, log.ok(), &tell));
+            reader.map_err(|error| TargetError::Io {
+                what: format!("reading what {} says", spec.name),
+                error,
+            })?;
         }
         drop(tell);
-        *self.child() = Some(child);
         let deadline = Instant::now() + START_MAX;
         let mut last = String::new();
         loop {
