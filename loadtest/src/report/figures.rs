@@ -108,7 +108,7 @@ pub(super) fn flow(result: &RunResult, id: &str, to: f64) -> Chart {
     }
 }
 
-/// Least height of what is pointed out, as a share of the highest rate.
+/// Least height of what is pointed out, as a share of the highest rate of its own.
 const POINTED_OUT_MIN: f64 = 0.15;
 /// Steps on either side that count, as a part of all.
 const POINTED_OUT_REACH: usize = 40;
@@ -116,10 +116,10 @@ const POINTED_OUT_REACH: usize = 40;
 /// Where most was taken in above what was settled, and where most was settled above what came in.
 fn peak_and_valley(places: &[f64], accepted: &[f64], settled: &[f64]) -> Vec<Note> {
     let count = places.len().min(accepted.len()).min(settled.len());
-    let highest = accepted.iter().chain(settled).copied().fold(0.0, f64::max);
     // What lasts is pointed out, not what is highest for a moment.
     let reach = count / POINTED_OUT_REACH;
-    let most = |gap: &dyn Fn(f64, f64) -> f64, words: &str| {
+    let most = |gap: &dyn Fn(f64, f64) -> f64, above: &[f64], words: &str| {
+        let highest = above.iter().copied().fold(0.0, f64::max);
         let around = |at: usize| {
             let near = at.saturating_sub(reach)..(at + reach + 1).min(count);
             let size = near.len() as f64;
@@ -133,10 +133,13 @@ fn peak_and_valley(places: &[f64], accepted: &[f64], settled: &[f64]) -> Vec<Not
             words: words.to_owned(),
         })
     };
-    [most(&|a, s| a - s, "the peak, taken in"), most(&|a, s| s - a, "the valley, filled")]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        most(&|a, s| a - s, accepted, "taken in, to be settled later"),
+        most(&|a, s| s - a, settled, "the valley, filled"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Places of latencies on the axis at the most; longer runs show the worst second of several.

@@ -272,7 +272,7 @@ fn draw_panel(
     }
     for Note { at, value, words } in &panel.notes {
         // Half of the words on each side, and all of them within the panel.
-        let at = x(*at).clamp(left + 60.0, right - 60.0);
+        let at = x(*at).clamp(left + 90.0, right - 90.0);
         write!(
             out,
             "<text class=\"note point\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",

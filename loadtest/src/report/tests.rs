@@ -54,7 +54,7 @@ fn the_page_is_whole_and_opens_without_a_network() {
         assert!(!html.contains(outside), "the page reaches for {outside}");
     }
     // What a manager should see at a glance is written where it is.
-    assert!(html.contains("the peak, taken in") && html.contains("the valley, filled"));
+    assert!(html.contains("taken in, to be settled later") && html.contains("the valley, filled"));
     assert!(html.contains(">wallet: frozen</text>"));
     assert!(!html.contains("<script>alert"), "names are text, never markup");
     assert!(html.contains("prefers-color-scheme:dark"));
