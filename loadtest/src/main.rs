@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use cli::{USAGE, ceiling, check, results, run};
+use cli::{USAGE, ceiling, check, results, run, tethered};
 
 /// What a set-up of hongbao bears, how it behaves past that, and whether every payment arrived exactly once.
 ///
@@ -35,6 +35,9 @@ enum Command {
     /// A server that does nothing but answer; `ceiling` starts it.
     #[command(hide = true)]
     Bare(ceiling::BareArgs),
+    /// Becomes a program that ends with this one; what is started here is started so.
+    #[command(hide = true)]
+    Tethered(tethered::TetherArgs),
     /// Write the report of a run once more.
     Report(results::ReportArgs),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Merge(args) => results::merge(&args),
         Command::Ceiling(args) => ceiling::ceiling(&args),
         Command::Bare(args) => ceiling::bare(&args),
+        Command::Tethered(args) => tethered::run(&args),
         Command::Report(args) => results::report(&args),
     };
     match done {

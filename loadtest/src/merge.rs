@@ -148,6 +148,7 @@ fn add_checks(mut sum: Check, part: &Check) -> Check {
         (&mut sum.unanswered, part.unanswered),
         (&mut sum.unanswered_paid, part.unanswered_paid),
         (&mut sum.amount_paid, part.amount_paid),
+        (&mut sum.amount_open, part.amount_open),
     ] {
         *mine += theirs;
     }
@@ -155,6 +156,12 @@ fn add_checks(mut sum: Check, part: &Check) -> Check {
         .iter()
         .for_each(|(status, count)| *sum.by_status.entry(status.clone()).or_default() += count);
     sum.books_balanced &= part.books_balanced;
+    sum.counted_at = sum.counted_at.min(part.counted_at);
+    for words in &part.not_checked {
+        if !sum.not_checked.contains(words) {
+            sum.not_checked.push(words.clone());
+        }
+    }
     sum.evidence.extend(part.evidence.iter().cloned());
     sum.told.extend(part.told.iter().cloned());
     sum.gaps.extend(part.gaps.iter().cloned());
@@ -175,12 +182,14 @@ fn conclude(whole: &mut RunResult, parts: &[RunResult]) {
     whole.summary.lost = check.lost;
     whole.summary.double_paid = check.double_paid;
     whole.summary.books_balanced = check.books_balanced;
+    whole.summary.counted_at = check.counted_at;
+    whole.summary.not_checked.clone_from(&check.not_checked);
     whole.summary.accept_per_s = (counts.accepted as f64 / length_s) as u64;
     whole.summary.accept_us = Micros::from(whole.accept);
     whole.summary.settle_us = Micros::from(whole.settle);
     whole.objectives = verdict::objectives(whole);
     let interrupted =
-        |part: &RunResult| part.verdict.complaints.iter().any(|words| words.contains("stopped before"));
+        |part: &RunResult| part.verdict.complaints.iter().any(|words| words == verdict::INTERRUPTED);
     whole.verdict = verdict::judge(whole, parts.iter().any(interrupted), &[]);
     whole.summary.verdict = format!("{:?}", whole.verdict.outcome).to_lowercase();
     whole.summary.headline.clone_from(&whole.verdict.headline);

@@ -161,6 +161,19 @@ pub struct Verdict {
     pub complaints: Vec<String>,
 }
 
+/// Who says that each payment was made once; the strongest last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Witness {
+    /// Hongbao alone, asked over HTTP.
+    #[default]
+    Hongbao,
+    /// The ledger inside hongbao, read by `hongbao audit`.
+    Audit,
+    /// The wallet, which shares nothing with hongbao, and was counted by this program.
+    Wallet,
+}
+
 /// What the check after the load found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Check {
@@ -187,9 +200,18 @@ pub struct Check {
     pub unanswered_paid: u64,
     /// Minor units.
     pub amount_paid: u64,
+    /// Of requests that were open when they were looked up.
+    #[serde(default)]
+    pub amount_open: u64,
     pub books_balanced: bool,
+    /// Where payments were counted.
+    #[serde(default)]
+    pub counted_at: Witness,
     /// What the check rests on.
     pub evidence: Vec<String>,
+    /// What nobody asked to be looked at, and so is not proven.
+    #[serde(default)]
+    pub not_checked: Vec<String>,
     /// The first of what was found wrong.
     pub told: Vec<String>,
     /// Why a part could not be checked; then nothing is proven.
@@ -225,6 +247,11 @@ pub struct Summary {
     pub lost: u64,
     pub double_paid: u64,
     pub books_balanced: bool,
+    /// Where payments were counted, and what was not checked.
+    #[serde(default)]
+    pub counted_at: Witness,
+    #[serde(default)]
+    pub not_checked: Vec<String>,
     pub accept_per_s: u64,
     pub settle_per_s: u64,
     pub accept_us: Micros,

@@ -1,10 +1,10 @@
 //! Faults, and changes of the wallet, each at its time.
 //!
-//! What holds: everything that was broken is mended at the end, whatever happened meanwhile. A fault that could not
-//! be made is told, never passed over.
+//! What holds: everything that was broken is mended at the end, whatever happened meanwhile, and at once when the run is
+//! stopped. A fault that could not be made is told, never passed over. How many faults last is known to others, who
+//! cannot tell from what they see of a process that is gone whether anything is left there.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -32,13 +32,14 @@ enum Deed {
     Change(usize),
 }
 
-/// Carries out the scenario's faults; returns when the last is mended, or when told to stop.
+/// Carries out the scenario's faults, `lasting` of them at a time; returns when the last is mended, or when told to stop.
 pub fn follow(
     scenario: &Scenario,
     target: &Target,
     begin: Instant,
     epoch: Instant,
-    stop: &Arc<AtomicBool>,
+    lasting: &AtomicUsize,
+    is_stopped: &dyn Fn() -> bool,
 ) -> Vec<Event> {
     let mut deeds: Vec<(f64, Deed)> = Vec::new();
     for (index, fault) in scenario.faults.iter().enumerate() {
@@ -52,23 +53,25 @@ pub fn follow(
     let mut events: Vec<Event> = Vec::new();
     let mut broken: Vec<(usize, usize)> = Vec::new();
     for (at_s, deed) in deeds {
-        while begin.elapsed().as_secs_f64() < at_s && !stop.load(Ordering::Relaxed) {
+        while begin.elapsed().as_secs_f64() < at_s && !is_stopped() {
             let left = at_s - begin.elapsed().as_secs_f64();
             std::thread::sleep(Duration::from_secs_f64(left.clamp(0.0, 0.05)));
         }
-        let stopped = stop.load(Ordering::Relaxed);
+        let stopped = is_stopped();
         let now_s = epoch.elapsed().as_secs_f64();
         match deed {
             Deed::Break(_) | Deed::Change(_) if stopped => {}
             Deed::Change(index) => events.push(change(scenario, target, index, now_s)),
             Deed::Break(index) => {
                 broken.push((index, events.len()));
+                lasting.store(broken.len(), Ordering::Relaxed);
                 events.push(make(scenario, target, index, now_s));
             }
             Deed::Mend(index) => {
                 let Some(place) = broken.iter().position(|(fault, _)| *fault == index) else { continue };
                 let (_, event) = broken.swap_remove(place);
-                let mended = mend(scenario, target, index);
+                let mended = mend(scenario, target, index, stopped);
+                lasting.store(broken.len(), Ordering::Relaxed);
                 events[event].until_s = Some(epoch.elapsed().as_secs_f64());
                 if let Err(error) = mended {
                     events[event].failure = Some(format!("it could not be mended: {error}"));
@@ -115,7 +118,8 @@ fn make(scenario: &Scenario, target: &Target, index: usize, now_s: f64) -> Event
     Event { at_s: now_s, until_s: None, on, kind: kind.to_owned(), words: words.to_owned(), failure }
 }
 
-fn mend(scenario: &Scenario, target: &Target, index: usize) -> Result<(), TargetError> {
+/// `early`: before its time.
+fn mend(scenario: &Scenario, target: &Target, index: usize, early: bool) -> Result<(), TargetError> {
     let fault = &scenario.faults[index];
     let on = fault.on.as_deref().unwrap_or("wallet");
     match fault.kind {
@@ -135,7 +139,10 @@ fn mend(scenario: &Scenario, target: &Target, index: usize) -> Result<(), Target
         FaultKind::Cut => {
             target.proxies.iter().filter(|(name, _)| name == on).for_each(|(_, proxy)| proxy.mend());
         }
-        // It ends by itself.
+        // It ends by itself, in its time.
+        FaultKind::WalletDown if early => {
+            target.change_wallet(&Map::from_iter([("pause_s".to_owned(), Value::from(0))]))?;
+        }
         FaultKind::WalletDown => {}
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! What holds: a loss outweighs everything; a void run proves nothing and passes nothing. Pure.
 
-use crate::result::{Check, Objective, Outcome, RunResult, Verdict};
+use crate::result::{Check, Objective, Outcome, RunResult, Verdict, Witness};
 use crate::words::{grouped, micros, seconds};
 
 /// Ids and the like that are named among the complaints.
@@ -102,12 +102,15 @@ fn losses(check: &Check, violations: u64) -> Vec<String> {
     found
 }
 
+/// Among the complaints of a run that somebody ended before its time.
+pub const INTERRUPTED: &str = "it was interrupted before its end";
+
 /// The verdict; `interrupted`: somebody ended the run before its time.
 pub fn judge(result: &RunResult, interrupted: bool, failures: &[String]) -> Verdict {
     let mut voids = void_reasons(result);
     voids.extend(failures.iter().cloned());
     if interrupted {
-        voids.push("it was stopped before its end".to_owned());
+        voids.push(INTERRUPTED.to_owned());
     }
     let losses = losses(&result.check, result.counts.violations.count);
     let missed: Vec<String> = result
@@ -124,11 +127,19 @@ pub fn judge(result: &RunResult, interrupted: bool, failures: &[String]) -> Verd
     };
     let headline = match outcome {
         Outcome::Loss => "LOSS: money went astray".to_owned(),
-        Outcome::Void => "VOID: this run proves nothing".to_owned(),
-        Outcome::Fail => {
-            "FAIL: every payment is right, but not everything that was asked for held".to_owned()
+        Outcome::Void if interrupted => {
+            "VOID (interrupted): what was promised until then was checked, and nothing else is proven"
+                .to_owned()
         }
-        Outcome::Pass => "PASS: every promise was kept exactly once, within all limits".to_owned(),
+        Outcome::Void => "VOID: this run proves nothing".to_owned(),
+        Outcome::Fail => format!(
+            "FAIL: every payment is right{}, but not everything that was asked for held",
+            by_whose_word(result.check.counted_at)
+        ),
+        Outcome::Pass => format!(
+            "PASS: every promise was kept exactly once{}, within all limits",
+            by_whose_word(result.check.counted_at)
+        ),
     };
     let mut complaints = losses;
     complaints.extend(voids);
@@ -139,6 +150,15 @@ pub fn judge(result: &RunResult, interrupted: bool, failures: &[String]) -> Verd
         complaints.push("and more of the kind; result.json tells the first twenty".to_owned());
     }
     Verdict { outcome, headline, words: sentences(result), complaints }
+}
+
+/// After what was found right: who found it so.
+fn by_whose_word(counted_at: Witness) -> &'static str {
+    match counted_at {
+        Witness::Wallet => "",
+        Witness::Audit => " by hongbao's own ledger and audit",
+        Witness::Hongbao => " by hongbao's own word (nothing was counted at the wallet)",
+    }
 }
 
 /// What happened, sentence by sentence.
@@ -177,8 +197,9 @@ fn sentences(result: &RunResult) -> Vec<String> {
             String::new()
         };
         words.push(format!(
-            "Every one of them was looked up: {} were paid, each once{failed}; none was lost.",
-            grouped(check.succeeded)
+            "Every one of them was looked up: {} were paid, each once{}{failed}; none was lost.",
+            grouped(check.succeeded),
+            by_whose_word(check.counted_at)
         ));
     } else {
         words.push(format!(

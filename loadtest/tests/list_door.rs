@@ -49,6 +49,8 @@ arrivals = { shape = "constant", per_s = 200, for_s = 2 }
 intake = "redis"
 [load]
 door = "list"
+[generator]
+lag_ms = 5000
 "#;
 
 #[test]

@@ -34,6 +34,10 @@ fn the_smoke_scenario_passes_and_leaves_a_report() {
         assert_eq!(summary[name], 0, "{name}: {summary}");
     }
     assert_eq!(summary["books_balanced"], true);
+    assert_eq!(
+        (&summary["counted_at"], &summary["not_checked"]),
+        (&"wallet".into(), &Value::Array(Vec::new()))
+    );
     assert_eq!((&summary["accepted"], &summary["succeeded"]), (&summary["submitted"], &summary["accepted"]));
     assert!(summary["accepted"].as_u64() > Some(500), "{summary}");
     assert!(summary["duplicates"].as_u64() > Some(0), "{summary}");
@@ -65,9 +69,9 @@ fn the_smoke_scenario_passes_and_leaves_a_report() {
     // A run is itself again.
     let compared = run(&["compare", &out_text, &out_text, "--json", "--out", &format!("{out_text}/c.html")]);
     assert_eq!(compared.code, Some(0), "{compared:?}");
-    assert!(
-        compared.json()["changes"].as_array().unwrap().iter().all(|change| change["says"] == "within noise")
-    );
+    let changes = compared.json()["changes"].clone();
+    let is_none = |change: &Value| change["says"] == "within noise" || change["says"] == "not measured";
+    assert!(changes.as_array().unwrap().iter().all(is_none), "{changes}");
 }
 
 #[test]
@@ -128,9 +132,25 @@ fn a_payment_that_never_arrived_is_found() {
             .unwrap(),
     );
     assert_eq!(said_run.code, Some(0), "{said_run:?}");
+    // Nobody was told where the wallet is: what that leaves unproven is said wherever the verdict is.
+    let summary = said_run.json();
+    assert_eq!(summary["counted_at"], "hongbao", "{summary}");
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    for place in [&summary["headline"].to_string(), &summary["not_checked"].to_string(), &report] {
+        assert!(place.contains("nothing was counted at the wallet"), "{place}");
+    }
     let acks = out.join("acks.txt").display().to_string();
     let check = |acks: &str| run(&["check", "--json", "--acks", acks, "--target", &url]);
     assert_eq!(check(&acks).code, Some(0));
+
+    // Nothing to check is no pass.
+    for (name, text) in [("empty", ""), ("others", "somebody-else id-1 100\n")] {
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        let found = check(&file.display().to_string());
+        assert_eq!(found.code, Some(2), "{name}: {found:?}");
+        assert!(found.err.contains("nothing to check"), "{name}: {found:?}");
+    }
 
     // An id that was never sent, and one under another amount.
     let text = fs::read_to_string(&acks).unwrap();

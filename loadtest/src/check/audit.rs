@@ -1,23 +1,24 @@
 //! `hongbao audit` over the data folder, with the acknowledged ids that this program wrote.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use super::tell;
-use crate::result::Check;
-use crate::target::Target;
+use crate::result::{Check, Witness};
+use crate::target::{Target, tether};
 
 /// Runs the audit and adds what it found; what it could not look at is a gap.
 pub fn run_audit(target: &Target, acks: &Path, check: &mut Check) {
     let (Some(hongbao), Some(data)) = (&target.hongbao, target.data.first()) else { return };
-    let mut command = Command::new(hongbao);
+    let mut command = tether::command(hongbao);
     command.arg("audit").arg("--json").arg("--data").arg(data).arg("--acks").arg(acks);
     for set in &target.settings {
         command.args(["--set", set]);
     }
-    let output = match command.stdin(Stdio::null()).output() {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = match tether::spawn(command).and_then(std::process::Child::wait_with_output) {
         Ok(output) => output,
         Err(error) => return check.gaps.push(format!("the audit could not be run: {error}")),
     };
@@ -37,6 +38,7 @@ pub fn run_audit(target: &Target, acks: &Path, check: &mut Check) {
         tell(check, || format!("the audit found {breaches} breaches; the first: {first}"));
         check.books_balanced = false;
     }
+    check.counted_at = check.counted_at.max(Witness::Audit);
     check.evidence.push(format!(
         "hongbao audit over {} acknowledged lines: lost {lost}, paid twice {double_paid}, books {}",
         report["acks"]["lines"].as_u64().unwrap_or(0),

@@ -48,5 +48,27 @@ fn what_is_found() {
 fn without_a_wallet_the_word_of_hongbao_is_taken() {
     let (mut check, mut sums) = (Check::default(), Sums::default());
     compare(&claim(Fate::Acknowledged), Some(&standing("SUCCEEDED")), None, &mut check, &mut sums);
-    assert_eq!((check.succeeded, check.lost, sums.by_payee[&0]), (1, 0, 50));
+    assert_eq!((check.succeeded, check.lost, sums.by_payee[&0]), (1, 0, Sum { paid: 50, open: 0 }));
+}
+
+#[test]
+fn what_is_open_may_be_paid_before_the_accounts_are_looked_at() {
+    use Fate::{Acknowledged, Open, Refused};
+    // Fate, hongbao's status, the wallet's; paid, open.
+    let table = [
+        (Acknowledged, Some("SUCCEEDED"), "succeeded", (50, 0)),
+        (Acknowledged, Some("QUEUED"), "not_found", (0, 50)),
+        (Acknowledged, Some("UNKNOWN"), "succeeded", (50, 0)),
+        (Acknowledged, Some("FAILED"), "failed", (0, 0)),
+        (Open, None, "not_found", (0, 50)),
+        (Refused, None, "not_found", (0, 0)),
+    ];
+    for (fate, status, told, (paid, open)) in table {
+        let (mut check, mut sums) = (Check::default(), Sums::default());
+        let (standing, record) = (status.map(standing), record(told, 50));
+        compare(&claim(fate), standing.as_ref(), Some(Some(&record)), &mut check, &mut sums);
+        let sum = Sum { paid, open };
+        let found = sums.by_campaign.get(&0).copied().unwrap_or_default();
+        assert_eq!((found, check.amount_paid, check.amount_open), (sum, paid, open), "{fate:?} {status:?}");
+    }
 }

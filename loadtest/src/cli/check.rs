@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use hongbao_loadtest::check::{Claim, Sources, check};
 use hongbao_loadtest::generator::Fate;
+use hongbao_loadtest::result::Witness;
 use hongbao_loadtest::target::{Access, Target};
 
 /// Money is lost, paid twice or not what was asked for.
@@ -56,6 +57,12 @@ fn claims(path: &Path, client: &str) -> anyhow::Result<(Vec<Claim>, u64)> {
 
 pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     let (claims, others) = claims(&args.acks, &args.client)?;
+    if claims.is_empty() {
+        let (path, client) = (args.acks.display(), &args.client);
+        anyhow::bail!(
+            "{path} has no line of client {client} ({others} of others): there is nothing to check"
+        );
+    }
     let access = Access { authorization: args.authorization.clone(), client: args.client.clone() };
     let target = Target::external(std::slice::from_ref(&args.target), args.wallet.as_deref(), access)?;
     let sources = Sources {
@@ -72,6 +79,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
             "acknowledged {}, lost {}, altered {}, paid unasked {}, still open {}; lines of other clients {others}",
             found.acknowledged, found.lost, found.altered, found.paid_unasked, found.pending
         );
+        if found.counted_at != Witness::Wallet {
+            println!(
+                "- not checked: nothing was counted at the wallet (--wallet URL); this is hongbao's own word"
+            );
+        }
         found.told.iter().for_each(|words| println!("! {words}"));
     }
     Ok(match (found.lost + found.altered + found.paid_unasked, found.pending) {

@@ -4,6 +4,7 @@ pub mod ceiling;
 pub mod check;
 pub mod results;
 pub mod run;
+pub mod tethered;
 
 /// Set-up, files or arguments: nothing was measured.
 pub const USAGE: u8 = 2;

@@ -62,12 +62,16 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
         .map(|change| {
             serde_json::json!({
                 "what": change.what, "a": change.a, "b": change.b, "change": change.change, "noise": change.noise,
-                "says": change.says(),
+                "says": change.says.words(),
             })
         })
         .collect();
-    println!("{}", serde_json::json!({ "changes": rows, "differences": compare::differences(&a, &b) }));
-    Ok(u8::from(changes.iter().any(|change| change.says() == "worse")))
+    let headline = compare::headline(&changes);
+    println!(
+        "{}",
+        serde_json::json!({ "headline": headline, "changes": rows, "differences": compare::differences(&a, &b) })
+    );
+    Ok(u8::from(changes.iter().any(|change| change.says == compare::Says::Worse)))
 }
 
 pub fn merge(args: &MergeArgs) -> anyhow::Result<u8> {

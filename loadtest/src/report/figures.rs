@@ -1,6 +1,6 @@
 //! The figures of a run: what stands on which panel. All times are seconds since the run's epoch.
 
-use super::plot::{Chart, Line, Mark, Panel};
+use super::plot::{Chart, Line, Mark, Note, Panel};
 use super::scale::{Scale, Unit, time_ticks};
 use crate::observe::ProcessLook;
 use crate::record::SecondRow;
@@ -75,14 +75,17 @@ pub(super) fn flow(result: &RunResult, id: &str, to: f64) -> Chart {
     }
     let pace = result.scenario.setup.pace_per_s;
     let is_ours = !result.environment.settings.is_empty() && pace > 0;
+    let rates = lines.iter().flat_map(|line| line.values.iter().flatten().copied());
     let rates = Panel {
         title: "requests a second".to_owned(),
         unit: Unit::PerSecond,
-        scale: Scale::linear(lines.iter().flat_map(|line| line.values.iter().flatten().copied())),
+        // Some air above the pace, for its words.
+        scale: Scale::linear(rates.chain(is_ours.then_some(pace as f64 * 1.1))),
         height: RATES_HEIGHT,
         lines,
         limit: is_ours
             .then(|| (pace as f64, format!("pace towards the wallet {}/s", words::short(pace as f64)))),
+        notes: peak_and_valley(&places, &series.accepted, &series.settled),
     };
     let waiting = Panel {
         title: "promised and not yet settled".to_owned(),
@@ -91,6 +94,7 @@ pub(super) fn flow(result: &RunResult, id: &str, to: f64) -> Chart {
         height: BACKLOG_HEIGHT,
         lines: vec![of("backlog", "c5", &series.backlog).area()],
         limit: None,
+        notes: Vec::new(),
     };
     Chart {
         id: id.to_owned(),
@@ -102,6 +106,40 @@ pub(super) fn flow(result: &RunResult, id: &str, to: f64) -> Chart {
         panels: vec![rates, waiting],
         marks: marks(result),
     }
+}
+
+/// Least height of what is pointed out, as a share of the highest rate of its own.
+const POINTED_OUT_MIN: f64 = 0.15;
+/// Steps on either side that count, as a part of all.
+const POINTED_OUT_REACH: usize = 40;
+
+/// Where most was taken in above what was settled, and where most was settled above what came in.
+fn peak_and_valley(places: &[f64], accepted: &[f64], settled: &[f64]) -> Vec<Note> {
+    let count = places.len().min(accepted.len()).min(settled.len());
+    // What lasts is pointed out, not what is highest for a moment.
+    let reach = count / POINTED_OUT_REACH;
+    let most = |gap: &dyn Fn(f64, f64) -> f64, above: &[f64], words: &str| {
+        let highest = above.iter().copied().fold(0.0, f64::max);
+        let around = |at: usize| {
+            let near = at.saturating_sub(reach)..(at + reach + 1).min(count);
+            let size = near.len() as f64;
+            near.map(|at| gap(accepted[at], settled[at])).sum::<f64>() / size
+        };
+        let at = (0..count).max_by(|x, y| around(*x).total_cmp(&around(*y)))?;
+        let is_seen = gap(accepted[at], settled[at]) > highest * POINTED_OUT_MIN;
+        is_seen.then(|| Note {
+            at: places[at],
+            value: (accepted[at] + settled[at]) / 2.0,
+            words: words.to_owned(),
+        })
+    };
+    [
+        most(&|a, s| a - s, accepted, "taken in, to be settled later"),
+        most(&|a, s| s - a, settled, "the valley, filled"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Places of latencies on the axis at the most; longer runs show the worst second of several.
@@ -136,6 +174,7 @@ fn latency_panel(title: &str, rows: &[SecondRow], places: usize, stride: usize) 
         height: PANEL_HEIGHT,
         lines: lines.clone(),
         limit: None,
+        notes: Vec::new(),
     }
 }
 
@@ -221,6 +260,7 @@ pub(super) fn curves(id: &str, of: &[Distribution<'_>]) -> Chart {
         height: 230.0,
         lines: lines.clone(),
         limit: None,
+        notes: Vec::new(),
     };
     Chart {
         id: id.to_owned(),
@@ -270,6 +310,7 @@ pub(super) fn processes(result: &RunResult) -> Option<Chart> {
         height: 140.0,
         lines,
         limit: None,
+        notes: Vec::new(),
     };
     let cpu = panel("processor cores in use", Unit::Cores, lines(|look| look.cores, ""));
     let memory = panel(
@@ -328,6 +369,7 @@ pub(super) fn search(result: &RunResult) -> Option<Chart> {
             scale,
             height: 220.0,
             lines,
+            notes: Vec::new(),
             limit: limit_us.map(|us| (us, format!("limit for 99 %: {}", words::micros(us as u64)))),
         }],
         places,

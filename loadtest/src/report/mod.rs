@@ -10,7 +10,7 @@ mod scale;
 mod tables;
 mod two;
 
-use crate::result::{Outcome, RunResult};
+use crate::result::{Outcome, RunResult, Witness};
 use crate::words::{grouped, micros, seconds};
 
 pub use two::of_two;
@@ -128,6 +128,10 @@ fn head(result: &RunResult) -> String {
         verdict.complaints.iter().for_each(|words| out.push_str(&format!("<li>{}</li>", escaped(words))));
         out.push_str("</ul>\n");
     }
+    let not_checked = result.check.not_checked.iter();
+    not_checked.for_each(|words| {
+        out.push_str(&format!("<p class=\"caution\">Not checked: {}.</p>\n", escaped(words)))
+    });
     if result.environment.build.starts_with("debug") {
         out.push_str(
             "<p class=\"caution\">hongbao was a debug build: the rates say nothing of production.</p>\n",
@@ -144,7 +148,12 @@ fn tiles(result: &RunResult) -> String {
     let mut tiles = vec![
         (grouped(result.counts.accepted), "promised".to_owned()),
         (grouped(check.succeeded), "paid".to_owned()),
-        (grouped(check.lost + check.double_paid), "lost or paid twice".to_owned()),
+        match check.counted_at {
+            Witness::Hongbao => (grouped(check.lost), "lost; paid twice: not counted".to_owned()),
+            Witness::Audit | Witness::Wallet => {
+                (grouped(check.lost + check.double_paid), "lost or paid twice".to_owned())
+            }
+        },
         (micros(result.accept.p99), "99 of 100 promises within".to_owned()),
         (format!("{}/s", grouped(peak as u64)), "accepted at the peak".to_owned()),
     ];
@@ -170,6 +179,9 @@ pub fn words(result: &RunResult) -> String {
     }
     for complaint in &result.verdict.complaints {
         text.push_str(&format!("  ! {complaint}\n"));
+    }
+    for words in &result.check.not_checked {
+        text.push_str(&format!("  - not checked: {words}\n"));
     }
     text
 }

@@ -50,6 +50,15 @@ pub struct Panel {
     pub lines: Vec<Line>,
     /// A line across, with its words.
     pub limit: Option<(f64, String)>,
+    pub notes: Vec<Note>,
+}
+
+/// Words at a point.
+#[derive(Clone, Debug)]
+pub struct Note {
+    pub at: f64,
+    pub value: f64,
+    pub words: String,
 }
 
 /// A stretch of the axis to be set off, or, with no length, a line down.
@@ -173,7 +182,7 @@ impl Chart {
     }
 
     fn marks(&self, x: &dyn Fn(f64) -> f64, top: f64, height: f64, is_narrow: bool, out: &mut String) {
-        for mark in self.marks.iter().filter(|mark| mark.from <= self.to) {
+        for (index, mark) in self.marks.iter().filter(|mark| mark.from <= self.to).enumerate() {
             let (from, to) = (x(mark.from.max(self.from)), x(mark.to.min(self.to)));
             let words = escaped(&mark.words);
             if mark.to > mark.from {
@@ -184,6 +193,16 @@ impl Chart {
                     (to - from).max(1.5)
                 )
                 .expect(TO_TEXT);
+                if !is_narrow && top <= TOP && !words.is_empty() {
+                    // Neighbours stand below each other.
+                    let y = top + 11.0 + (index % 3) as f64 * 14.0;
+                    write!(
+                        out,
+                        "<text class=\"note fault\" x=\"{:.1}\" y=\"{y:.1}\">{words}</text>",
+                        from + 3.0
+                    )
+                    .expect(TO_TEXT);
+                }
             } else {
                 write!(
                     out,
@@ -251,6 +270,17 @@ fn draw_panel(
                 .expect(TO_TEXT);
         }
     }
+    for Note { at, value, words } in &panel.notes {
+        // Half of the words on each side, and all of them within the panel.
+        let at = x(*at).clamp(left + 90.0, right - 90.0);
+        write!(
+            out,
+            "<text class=\"note point\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            y(*value) + 4.0,
+            escaped(words)
+        )
+        .expect(TO_TEXT);
+    }
     if let Some((value, words)) = &panel.limit {
         let at = y(*value);
         write!(
@@ -295,6 +325,7 @@ mod tests {
             height: 100.0,
             lines: vec![line],
             limit: None,
+            notes: Vec::new(),
         };
         let chart = Chart {
             id: "x".to_owned(),

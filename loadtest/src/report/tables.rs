@@ -2,7 +2,7 @@
 
 use super::plot::escaped;
 use super::section;
-use crate::result::RunResult;
+use crate::result::{RunResult, Witness};
 use crate::words::{bytes, grouped, micros, seconds};
 
 type Rows = Vec<(String, String)>;
@@ -77,7 +77,12 @@ fn check(result: &RunResult) -> String {
         pair("lost", grouped(check.lost)),
         pair(
             "accounts paid too much, too little",
-            format!("{}, {}", grouped(check.double_paid), grouped(check.short_paid)),
+            match check.counted_at {
+                Witness::Hongbao => "not counted".to_owned(),
+                Witness::Audit | Witness::Wallet => {
+                    format!("{}, {}", grouped(check.double_paid), grouped(check.short_paid))
+                }
+            },
         ),
         pair("paid with another amount", grouped(check.altered)),
         pair("paid though refused or failed", grouped(check.paid_unasked)),
@@ -93,6 +98,7 @@ fn check(result: &RunResult) -> String {
         pair("books", if check.books_balanced { "balance" } else { "do not balance" }),
     ];
     rows.extend(check.evidence.iter().map(|words| pair("evidence", words)));
+    rows.extend(check.not_checked.iter().map(|words| pair("not checked", words)));
     rows.extend(check.gaps.iter().map(|words| pair("could not be checked", words)));
     table(&rows)
 }

@@ -53,6 +53,9 @@ fn the_page_is_whole_and_opens_without_a_network() {
     for outside in ["http://", "https://", "<link rel=\"stylesheet", "src=", "@import", "url("] {
         assert!(!html.contains(outside), "the page reaches for {outside}");
     }
+    // What a manager should see at a glance is written where it is.
+    assert!(html.contains("taken in, to be settled later") && html.contains("the valley, filled"));
+    assert!(html.contains(">wallet: frozen</text>"));
     assert!(!html.contains("<script>alert"), "names are text, never markup");
     assert!(html.contains("prefers-color-scheme:dark"));
     assert!(!html.contains("NaN") && !html.contains("inf"), "no number went wrong");
@@ -67,8 +70,13 @@ fn a_run_in_which_nothing_happened_has_a_page_too() {
 
 #[test]
 fn two_runs_are_drawn_over_each_other() {
-    let (a, mut b) = (made_up(), made_up());
+    let (mut a, mut b) = (made_up(), made_up());
     b.accept_rows.iter_mut().for_each(|row| row.p99_us *= 2);
+    let html = of_two(&a, &b);
+    assert!(html.contains("Too short to tell") && html.contains("too short"), "{html}");
+    for run in [&mut a, &mut b] {
+        run.accept_rows = (0..60).map(|at_s| SecondRow { at_s, ..run.accept_rows[0] }).collect();
+    }
     let html = of_two(&a, &b);
     assert!(html.contains("1 worse, 0 better"), "{html}");
     assert!(html.contains("B: accepted") && !html.contains("NaN"));

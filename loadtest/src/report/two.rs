@@ -4,7 +4,7 @@ use super::figures::{Distribution, curves, end_s};
 use super::plot::{Chart, Line, Panel, escaped};
 use super::scale::{Scale, Unit, time_ticks};
 use super::{outcome_class, page, section};
-use crate::compare::{compare, differences};
+use crate::compare::{Says, compare, differences, headline};
 use crate::record::SecondRow;
 use crate::result::RunResult;
 use crate::words;
@@ -14,7 +14,7 @@ pub fn of_two(a: &RunResult, b: &RunResult) -> String {
     let mut body = head(a, b);
     body.push_str(&section(
         "What changed",
-        "Second by second where there is a value for each: a change counts if it is more than three standard errors and five per cent. What exists once a run counts from a tenth on.",
+        "A change counts if it is beyond the noise inside the two runs, learnt from their seconds, and more than five per cent (memory: 25). What a run has once is told and not judged.",
         &changes(a, b),
     ));
     body.push_str(&section("Rates and backlog", "A filled, B as a line.", &flow(a, b).html()));
@@ -35,12 +35,7 @@ fn head(a: &RunResult, b: &RunResult) -> String {
             escaped(&result.verdict.headline)
         )
     };
-    let changed = compare(a, b);
-    let count = |word: &str| changed.iter().filter(|change| change.says() == word).count();
-    let title = match (count("worse"), count("better")) {
-        (0, 0) => "Nothing changed beyond noise".to_owned(),
-        (worse, better) => format!("B against A: {worse} worse, {better} better, the rest within noise"),
-    };
+    let title = headline(&compare(a, b));
     let differ: String =
         differences(a, b).iter().map(|words| format!("<li>{}</li>", escaped(words))).collect();
     let differ =
@@ -57,19 +52,18 @@ fn changes(a: &RunResult, b: &RunResult) -> String {
         "<table><tr><th>what</th><th>A</th><th>B</th><th>change</th><th>noise</th><th></th></tr>\n",
     );
     for change in compare(a, b) {
-        let class = match change.says() {
-            "worse" => "fail more",
-            "better" => "pass more",
-            _ => "",
+        let class = match change.says {
+            Says::Worse => "fail more",
+            Says::Better => "pass more",
+            Says::WithinNoise | Says::TooShort | Says::NotJudged | Says::NotMeasured => "",
         };
-        let percent = change.change.map_or_else(|| "new".to_owned(), words::change);
-        let noise = change.noise.map_or_else(|| "-".to_owned(), words::change);
+        let (percent, noise) = (change.change_words(), change.noise_words());
         rows.push_str(&format!(
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{percent}</td><td>{noise}</td><td class=\"{class}\">{}</td></tr>\n",
             escaped(&change.what),
             escaped(&change.a),
             escaped(&change.b),
-            change.says()
+            change.says.words()
         ));
     }
     rows + "</table>\n"
@@ -101,6 +95,7 @@ fn flow(a: &RunResult, b: &RunResult) -> Chart {
         height,
         lines,
         limit: None,
+        notes: Vec::new(),
     };
     let accepted = vec![
         line("A: accepted", "c1", a, &a.series.accepted).area(),
@@ -166,6 +161,7 @@ fn latency(a: &RunResult, b: &RunResult) -> Chart {
             height: 220.0,
             lines,
             limit: None,
+            notes: Vec::new(),
         }],
         marks: Vec::new(),
     }

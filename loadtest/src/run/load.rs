@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -110,7 +110,8 @@ pub(super) fn carry_out(rig: &Rig<'_>) -> anyhow::Result<Loaded> {
     let (tell_settle, told_settle) = mpsc::channel();
     let follow_live = Arc::new(FollowLive::default());
     let follow_stop = Arc::new(AtomicBool::new(false));
-    let faults_stop = Arc::new(AtomicBool::new(false));
+    let has_failed = AtomicBool::new(false);
+    let lasting = AtomicUsize::new(0);
     let show_stop = AtomicBool::new(false);
     let acks_path = rig.folder.join("acks.txt");
     let following = Following {
@@ -127,10 +128,12 @@ pub(super) fn carry_out(rig: &Rig<'_>) -> anyhow::Result<Loaded> {
         let follower = scope.spawn(move || follow::follow(&following, &told_acks));
         let accept = scope.spawn(move || recorded(rig, "accept.hlog", ACCEPT, &told_accept));
         let settle = scope.spawn(move || recorded(rig, "settle.hlog", SETTLE, &told_settle));
-        let faults = {
-            let stop = faults_stop.clone();
-            scope.spawn(move || timeline::follow(rig.scenario, &rig.target, rig.begin, rig.epoch, &stop))
-        };
+        let named = std::thread::Builder::new().name(TIMELINE.to_owned());
+        let faults = named.spawn_scoped(scope, || {
+            let is_stopped = || rig.is_stopped() || has_failed.load(Ordering::Relaxed);
+            timeline::follow(rig.scenario, &rig.target, rig.begin, rig.epoch, &lasting, &is_stopped)
+        });
+        let faults = faults.expect("there are threads enough for those beside it");
         let shower = scope.spawn(|| {
             while !show_stop.load(Ordering::Relaxed) {
                 rig.show();
@@ -146,11 +149,8 @@ pub(super) fn carry_out(rig: &Rig<'_>) -> anyhow::Result<Loaded> {
         let cores = (own_cpu_s() - cpu_before) / (end_s - LEAD_S).max(1e-3);
         drop(outlets);
         rig.scene.enter("settling");
-        if generated.is_err() || rig.is_stopped() {
-            faults_stop.store(true, Ordering::Relaxed);
-        }
         // No error is raised before every thread has been told to end.
-        let events = faults.join();
+        has_failed.store(generated.is_err(), Ordering::Relaxed);
         let begin_s = rig.begin.saturating_duration_since(rig.epoch).as_secs_f64();
         let load_end_s = if rig.scenario.search.is_some() {
             end_s
@@ -158,7 +158,9 @@ pub(super) fn carry_out(rig: &Rig<'_>) -> anyhow::Result<Loaded> {
             end_s.min(begin_s + rig.scenario.arrivals.arrivals().map_or(0.0, |arrivals| arrivals.length_s()))
         };
         let claimed = crowd.map(|crowd| crowd.join());
-        let drained_s = drain(rig, &follow_live, load_end_s);
+        let drained_s = generated.is_ok().then(|| drain(rig, &follow_live, &lasting, load_end_s)).flatten();
+        // What is planned for later still happens; it is no part of the time that it took to settle the rest.
+        let events = faults.join();
         std::thread::sleep(TAIL);
         follow_stop.store(true, Ordering::Relaxed);
         let followings = follower.join();
@@ -183,6 +185,8 @@ pub(super) fn carry_out(rig: &Rig<'_>) -> anyhow::Result<Loaded> {
     })
 }
 
+/// Name of the thread that makes and mends faults.
+const TIMELINE: &str = "timeline";
 const LEAD_S: f64 = 0.5;
 
 fn recorded(
@@ -222,8 +226,8 @@ fn generate(rig: &Rig<'_>, outlets: &Outlets) -> anyhow::Result<(Vec<LaneReport>
     Ok((lanes.context("the load")?, Vec::new()))
 }
 
-/// Waits until nothing is open anywhere; when that was, if it came in time.
-fn drain(rig: &Rig<'_>, live: &FollowLive, load_end_s: f64) -> Option<f64> {
+/// Waits until nothing is open anywhere, and no fault lasts that could hide it; when that was, if it came in time.
+fn drain(rig: &Rig<'_>, live: &FollowLive, lasting: &AtomicUsize, load_end_s: f64) -> Option<f64> {
     let deadline_s = load_end_s + rig.scenario.setup.settle_within_s;
     let mut quiet = 0;
     let mut since_s = rig.since_epoch_s();
@@ -231,7 +235,7 @@ fn drain(rig: &Rig<'_>, live: &FollowLive, load_end_s: f64) -> Option<f64> {
     loop {
         let (_, open) = rig.watch.latest(|observed| observed.latest());
         let followed = live.open.load(Ordering::Relaxed);
-        if open == 0 && followed == 0 {
+        if open == 0 && followed == 0 && lasting.load(Ordering::Relaxed) == 0 {
             quiet += 1;
             if quiet >= QUIET_LOOKS {
                 return Some(since_s);

@@ -7,6 +7,7 @@
 //! What holds: whatever happens on the way, what was started is ended, what was broken is mended, and there is either
 //! a verdict or an error that says why there can be none.
 
+mod folder;
 mod interrupt;
 mod load;
 mod search;
@@ -20,6 +21,7 @@ use anyhow::Context;
 
 pub use interrupt::on_interrupt;
 
+use self::folder::{Folder, remove_data};
 use self::load::{Loaded, Rig};
 use crate::check::{self, Books, Sources};
 use crate::claims::{self, Crowd};
@@ -28,11 +30,11 @@ use crate::generator::{Counts, Live};
 use crate::observe::{Observed, Watch};
 use crate::record::{Percentiles, curve};
 use crate::report;
-use crate::result::{Check, Micros, RunResult, Summary};
+use crate::result::{Check, Micros, RunResult, Summary, Witness};
 use crate::scenario::{Door, Scenario, WalletKind};
 use crate::screen::{Scene, Screen};
 use crate::series;
-use crate::target::{Access, Target};
+use crate::target::{Access, CALL_TIMEOUT, Target};
 use crate::traffic::Traffic;
 use crate::treasury;
 use crate::verdict;
@@ -66,50 +68,56 @@ fn new_run() -> String {
     format!("{:08x}", crate::dice::mix(seed) as u32)
 }
 
-/// Runs the scenario and writes the result's files; the verdict is in the result.
+/// Runs the scenario and writes the result's files; the verdict is in the result. A run that is refused leaves what was
+/// there before as it was.
 pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> anyhow::Result<RunResult> {
-    let folder = &options.out;
-    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-    forget_last(folder)?;
-    let target = Arc::new(match options.targets.is_empty() {
-        true => Target::start(&options.scenario, folder)?,
-        false => Target::external(&options.targets, options.wallet.as_deref(), options.access.clone())?
-            .with_redis(options.redis.as_deref())?,
+    let external = external(options)?;
+    if external.is_none() {
+        Target::programs(&options.scenario)?;
+    }
+    let folder = Folder::make(&options.out)?;
+    let target = Arc::new(match external {
+        Some(target) => target,
+        None => {
+            folder.forget_last()?;
+            Target::start(&options.scenario, &options.out)?
+        }
     });
-    let result = run_at(options, stop, &target);
+    let result = run_at(options, stop, &target, &folder);
+    // Where there was a check, nothing is left of the faults already.
+    let mended = if target.is_external() { target.mend_wallet() } else { Ok(()) };
     target.servers.iter().rev().for_each(|server| server.stop());
     let result = result?;
-    result.save(folder)?;
-    std::fs::write(folder.join("report.html"), report::of_run(&result)).context("writing the report")?;
+    result.save(&options.out)?;
+    folder.keep();
+    let report = options.out.join("report.html");
+    std::fs::write(&report, report::of_run(&result))
+        .with_context(|| format!("writing {}", report.display()))?;
     if !options.keep && result.check.told.is_empty() {
-        remove_data(folder);
+        remove_data(&options.out);
     }
+    mended.context("putting the faults of the wallet back as they were")?;
     Ok(result)
 }
 
-/// An earlier run's result must not stand beside this one's, nor its data be this one's.
-fn forget_last(folder: &Path) -> anyhow::Result<()> {
-    for name in ["result.json", "report.html", "accept.hlog", "settle.hlog", "acks.txt"] {
-        let path = folder.join(name);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}, of an earlier run", path.display()));
-            }
-            Ok(()) | Err(_) => {}
-        }
+/// What is there already, if that is to be loaded, and answers.
+fn external(options: &Options) -> anyhow::Result<Option<Target>> {
+    if options.targets.is_empty() {
+        return Ok(None);
     }
-    remove_data(folder);
-    Ok(())
-}
-
-/// The servers' data, which a clean check has shown to hold nothing of interest.
-fn remove_data(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("data-") {
-            // What cannot be removed stays, and is seen.
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
+    let target = Target::external(&options.targets, options.wallet.as_deref(), options.access.clone())?
+        .with_redis(options.redis.as_deref())?;
+    for (address, url) in target.instances.iter().zip(&options.targets) {
+        target.caller(*address).call("GET", "/readyz", b"").with_context(|| format!("--target {url}"))?;
     }
+    if let (Some(address), Some(url)) = (target.wallet, &options.wallet) {
+        target.caller(address).call("GET", "/received", b"").with_context(|| format!("--wallet {url}"))?;
+    }
+    if let (Some(address), Some(url)) = (target.redis, &options.redis) {
+        let connected = std::net::TcpStream::connect_timeout(&address, CALL_TIMEOUT);
+        connected.with_context(|| format!("--redis {url}: connecting"))?;
+    }
+    Ok(Some(target))
 }
 
 fn durability(target: &Target) -> anyhow::Result<String> {
@@ -122,7 +130,12 @@ fn durability(target: &Target) -> anyhow::Result<String> {
     Ok(ready["durability"].as_str().unwrap_or("not told").to_owned())
 }
 
-fn run_at(options: &Options, stop: &Arc<AtomicBool>, target: &Arc<Target>) -> anyhow::Result<RunResult> {
+fn run_at(
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+    target: &Arc<Target>,
+    folder: &Folder,
+) -> anyhow::Result<RunResult> {
     let scenario = &options.scenario;
     let run = new_run();
     let mut result = RunResult::blank(scenario.clone(), &run);
@@ -134,6 +147,11 @@ fn run_at(options: &Options, stop: &Arc<AtomicBool>, target: &Arc<Target>) -> an
     let mut caller = target.caller(target.instances[0]);
     let funded = treasury::open(&mut caller, &traffic, requests * steps, scenario.load.amount_max)
         .context("making and funding the campaigns")?;
+    let is_stopped = || stop.load(Ordering::Relaxed);
+    anyhow::ensure!(!is_stopped(), "it was interrupted before the load began: nothing was measured");
+    if target.is_external() {
+        folder.forget_last()?;
+    }
 
     let epoch = Instant::now();
     result.epoch_unix_ms = environment::unix_ms();
@@ -146,13 +164,8 @@ fn run_at(options: &Options, stop: &Arc<AtomicBool>, target: &Arc<Target>) -> an
             crowd.prepare()?;
             Some(crowd)
         }
-        (Some(_), None) => {
-            eprintln!(
-                "  [claims] is left out: no backend of the campaign is started for what runs elsewhere"
-            );
-            None
-        }
-        (None, _) => None,
+        // That it is left out is told with what was not checked.
+        (Some(_), None) | (None, _) => None,
     };
     let rig = Rig {
         scenario,
@@ -189,7 +202,8 @@ fn run_at(options: &Options, stop: &Arc<AtomicBool>, target: &Arc<Target>) -> an
         Check { acknowledged: result.counts.accepted, books_balanced: true, gaps, ..Check::default() }
     });
     if let (Some(crowd), Some((mut claimed, claims))) = (crowd, loaded.claimed.take()) {
-        claimed.paid = crowd.settled(Instant::now() + CLAIMS_SETTLED_WITHIN)?;
+        let patience = if is_stopped() { Duration::ZERO } else { CLAIMS_SETTLED_WITHIN };
+        claimed.paid = crowd.settled(Instant::now() + patience)?;
         let wallet = target.wallet.map(|address| target.caller(address));
         let hongbao = target.caller(target.instances[0]);
         claims::check(&mut claimed, &claims, wallet, hongbao, &target.access.client, &mut check)
@@ -202,10 +216,33 @@ fn run_at(options: &Options, stop: &Arc<AtomicBool>, target: &Arc<Target>) -> an
         }
         check::run_audit(target, &acks, &mut check);
     }
+    check.not_checked = not_checked(scenario, target, check.counted_at);
     result.check = check;
     drop(screen);
-    conclude(&mut result, &loaded, stop.load(Ordering::Relaxed), &options.out);
+    conclude(&mut result, &loaded, is_stopped(), &options.out);
     Ok(result)
+}
+
+/// What nobody can say after this run, because it was not there to be looked at.
+fn not_checked(scenario: &Scenario, target: &Target, counted_at: Witness) -> Vec<String> {
+    let mut list: Vec<&str> = Vec::new();
+    match counted_at {
+        Witness::Hongbao => list.push(
+            "nothing was counted at the wallet: that each payment was made, and once, is hongbao's own word (--wallet \
+             URL has the reference wallet counted)",
+        ),
+        Witness::Audit => list.push(
+            "nothing was counted outside of hongbao: the money is in its own ledger, and the audit is its own",
+        ),
+        Witness::Wallet => {}
+    }
+    if target.is_external() {
+        list.push("hongbao audit was not run: the data is elsewhere");
+        if scenario.claims.is_some() {
+            list.push("[claims] was left out: no backend of the campaign is started for what runs elsewhere");
+        }
+    }
+    list.into_iter().map(str::to_owned).collect()
 }
 
 fn checked(
@@ -289,6 +326,8 @@ fn conclude(result: &mut RunResult, loaded: &Loaded, interrupted: bool, out: &Pa
         lost: check.lost,
         double_paid: check.double_paid,
         books_balanced: check.books_balanced,
+        counted_at: check.counted_at,
+        not_checked: check.not_checked.clone(),
         accept_per_s: (counts.accepted as f64 / length_s) as u64,
         settle_per_s: settle_per_s as u64,
         accept_us: Micros::from(result.accept),

@@ -37,7 +37,8 @@ pub fn check(scenario: &Scenario) -> Result<(), String> {
     setup(scenario)?;
     wallet(scenario)?;
     faults(scenario)?;
-    rest(scenario)
+    rest(scenario)?;
+    times(scenario)
 }
 
 fn within(name: &str, value: f64, range: std::ops::RangeInclusive<f64>) -> Result<(), String> {
@@ -178,6 +179,36 @@ fn faults(scenario: &Scenario) -> Result<(), String> {
                 return Err(format!("fault.on is {on:?}; this set-up has {processes}"));
             }
         }
+    }
+    Ok(())
+}
+
+/// Whatever goes wrong must be over while there is still time for everything to become final.
+fn times(scenario: &Scenario) -> Result<(), String> {
+    let load_s = match &scenario.search {
+        Some(search) => search.step_s * f64::from(search.steps_max),
+        None => scenario.arrivals.arrivals()?.length_s(),
+    };
+    let last_s = load_s + scenario.setup.settle_within_s;
+    let late = |what: String, at_s: f64| {
+        if at_s <= last_s {
+            return Ok(());
+        }
+        Err(format!(
+            "{what}, {at_s} s after the start; the load ends at {load_s} s, and by {last_s} s \
+             (setup.settle_within_s) everything should be final"
+        ))
+    };
+    for fault in &scenario.faults {
+        let on = fault.on.as_deref().map_or_else(String::new, |on| format!(" on {on}"));
+        let kind = toml::Value::try_from(fault.kind).map_err(|error| error.to_string())?;
+        late(
+            format!("fault {}{on} would be mended too late", kind.as_str().unwrap_or("")),
+            fault.at_s + fault.for_s,
+        )?;
+    }
+    for change in &scenario.wallet.change {
+        late("wallet.change.at_s is too late".to_owned(), change.at_s)?;
     }
     Ok(())
 }

@@ -46,8 +46,18 @@ fn what_is_refused_and_why() {
         ("[claims]\nshare = 2", "from 0.000001 to 1"),
         ("[claims]\nshares = 2", "did you mean `share`"),
         ("[[fault]]\nat_s = 1\nfor_s = 1\nkind = \"kill\"\non = \"backend\"", "instance-0, wallet"),
+        // The load ends at 2 s, and a minute later everything should be final.
+        (
+            "[[fault]]\nat_s = 60\nfor_s = 3\nkind = \"kill\"\non = \"wallet\"",
+            "fault kill on wallet would be mended too late, 63 s",
+        ),
+        ("[[fault]]\nat_s = 70\nfor_s = 1\nkind = \"wallet_down\"", "fault wallet_down would be mended"),
+        ("[[wallet.change]]\nat_s = 63\nfaults = { error_rate = 1 }", "wallet.change.at_s is too late"),
     ];
     parse(GOOD).expect("good as it is");
+    // In the valley, while the rest is settled, things may go wrong as well.
+    parse(&format!("{GOOD}[[fault]]\nat_s = 60\nfor_s = 2\nkind = \"kill\"\non = \"wallet\""))
+        .expect("in time");
     for (added, says) in table {
         let error = parse(&format!("{GOOD}{added}")).expect_err(added).to_string();
         assert!(error.contains(says), "{added}: {error}");

@@ -8,7 +8,7 @@ use super::{TargetError, binary};
 use crate::claims::{BUDGET, CAMPAIGN};
 
 /// From `HONGBAO_CAMPAIGN_BIN`, or where cargo puts examples beside the hongbao that is used.
-fn find(hongbao: &Path) -> Result<PathBuf, TargetError> {
+pub fn find(hongbao: &Path) -> Result<PathBuf, TargetError> {
     if let Some(path) = std::env::var_os("HONGBAO_CAMPAIGN_BIN") {
         let path = PathBuf::from(path);
         return if path.is_file() { Ok(path) } else { Err(TargetError::NoBackend) };

@@ -5,7 +5,8 @@
 //!     claims ──> backend ──^   └──(proxy)──> redis
 //! ```
 //!
-//! What holds: every process started here ends with its guard; each listens on a port of its own, kept over restarts.
+//! What holds: every process started here ends with its guard, and with this process ([`tether`]); each listens on a port
+//! of its own, kept over restarts.
 //! Absent: campaigns and money (`treasury`), faults on a timeline (`timeline`).
 
 mod backend;
@@ -13,6 +14,7 @@ mod binary;
 mod proxy;
 mod redis;
 mod server;
+pub mod tether;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -81,6 +83,8 @@ pub struct Target {
     pub hongbao: Option<PathBuf>,
     pub settings: Vec<String>,
     wallet_faults: Mutex<Map<String, Value>>,
+    /// What an external wallet's faults were before this run changed them.
+    wallet_was: Mutex<Map<String, Value>>,
 }
 
 /// How long a control call may take.
@@ -113,11 +117,24 @@ impl Target {
             hongbao: None,
             settings: Vec::new(),
             wallet_faults: Mutex::default(),
+            wallet_was: Mutex::default(),
         }
     }
 
     pub fn is_external(&self) -> bool {
         self.servers.is_empty()
+    }
+
+    /// Whether there are the programs that the scenario's set-up needs; nothing is started.
+    pub fn programs(scenario: &Scenario) -> Result<(), TargetError> {
+        let hongbao = find_hongbao()?;
+        if scenario.setup.intake == IntakeKind::Redis {
+            redis::find()?;
+        }
+        if scenario.claims.is_some() {
+            backend::find(&hongbao)?;
+        }
+        Ok(())
     }
 
     /// Starts everything that the scenario's set-up names, with data below `folder`.
@@ -260,9 +277,18 @@ impl Target {
     /// Changes the reference wallet's faults, and remembers them for a restart of it.
     pub fn change_wallet(&self, changes: &Map<String, Value>) -> Result<(), TargetError> {
         let Some(address) = self.wallet else { return Ok(()) };
+        let mut caller = Caller::new(address, None, CALL_TIMEOUT);
+        if self.is_external() {
+            let told = caller.json("GET", "/faults", "")?;
+            let mut was = self.wallet_was.lock().unwrap_or_else(PoisonError::into_inner);
+            for name in changes.keys() {
+                // A pause that lasts is not to be begun anew.
+                let value = if name == "pause_s" { Value::from(0) } else { told[name].clone() };
+                was.entry(name.clone()).or_insert(value);
+            }
+        }
         self.faults().extend(changes.clone());
-        let body = Value::Object(changes.clone()).to_string();
-        Caller::new(address, None, CALL_TIMEOUT).json("PUT", "/faults", &body)?;
+        caller.json("PUT", "/faults", &Value::Object(changes.clone()).to_string())?;
         Ok(())
     }
 
@@ -274,9 +300,15 @@ impl Target {
         self.change_wallet(&faults)
     }
 
-    /// No faults any more: what is to be checked should not be slowed down.
+    /// No faults any more, because what is to be checked should not be slowed down; an external wallet is as it was.
     pub fn mend_wallet(&self) -> Result<(), TargetError> {
         if self.is_external() {
+            let mut was = self.wallet_was.lock().unwrap_or_else(PoisonError::into_inner);
+            if let (Some(address), false) = (self.wallet, was.is_empty()) {
+                let body = Value::Object(was.clone()).to_string();
+                Caller::new(address, None, CALL_TIMEOUT).json("PUT", "/faults", &body)?;
+                was.clear();
+            }
             return Ok(());
         }
         let mended = serde_json::json!({

@@ -1,7 +1,7 @@
 //! A Redis server under a guard.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::server::{Server, ServerSpec};
 use super::{TargetError, binary};
@@ -15,6 +15,10 @@ pub fn resolve(url: &str) -> Result<SocketAddr, TargetError> {
     found.ok_or_else(|| TargetError::RedisUrl { url: url.to_owned() })
 }
 
+pub fn find() -> Result<PathBuf, TargetError> {
+    binary::on_path("redis-server").ok_or(TargetError::NoRedis)
+}
+
 /// Starts one with an append-only file, its data below the folder; `more` are further settings.
 pub fn start_redis(appendfsync: &str, folder: &Path, more: &[&str]) -> Result<Server, TargetError> {
     let data = folder.join("data-redis");
@@ -26,7 +30,7 @@ pub fn start_redis(appendfsync: &str, folder: &Path, more: &[&str]) -> Result<Se
     args.extend(more);
     let spec = ServerSpec {
         name: "redis".to_owned(),
-        program: binary::on_path("redis-server").ok_or(TargetError::NoRedis)?,
+        program: find()?,
         args: args.into_iter().map(str::to_owned).collect(),
         listen: |args, address| {
             let (host, port) = address.rsplit_once(':').expect("an address has a port");

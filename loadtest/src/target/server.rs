@@ -3,15 +3,14 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::TargetError;
+use super::{TargetError, tether};
 
 /// A start may have to read a journal again.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -72,29 +71,34 @@ impl Server {
         let failed = |detail: String| TargetError::Start { name: spec.name.clone(), detail, hint: spec.hint };
         let mut args = spec.args.clone();
         (spec.listen)(&mut args, self.address.to_string());
-        let mut command = Command::new(&spec.program);
+        let mut command = tether::command(&spec.program);
         command.args(&args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Ctrl-C reaches the harness alone, which ends them in its order.
-        command.process_group(0);
         // The surroundings of whoever tests are not the set-up under test.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("HONGBAO_")) {
                 command.env_remove(name);
             }
         }
-        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let mut child = tether::spawn(command).map_err(|error| failed(error.to_string()))?;
+        let streams: [Option<Box<dyn std::io::Read + Send>>; 2] =
+            [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
+        // Under its guard before anything can fail.
+        *self.child() = Some(child);
         let log = File::options().create(true).append(true).open(&spec.log);
         let log =
             log.map_err(|error| TargetError::Io { what: format!("writing {}", spec.log.display()), error })?;
         let (tell, told) = mpsc::channel();
-        let streams: [Option<Box<dyn std::io::Read + Send>>; 2] =
-            [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
         for stream in streams.into_iter().flatten() {
             let (tell, log) = (tell.clone(), log.try_clone());
-            std::thread::spawn(move || copy_lines(stream, log.ok(), &tell));
+            // A name of its own: it would bear that of whoever starts the server again.
+            let named = std::thread::Builder::new().name("log".to_owned());
+            let reader = named.spawn(move || copy_lines(stream, log.ok(), &tell));
+            reader.map_err(|error| TargetError::Io {
+                what: format!("reading what {} says", spec.name),
+                error,
+            })?;
         }
         drop(tell);
-        *self.child() = Some(child);
         let deadline = Instant::now() + START_MAX;
         let mut last = String::new();
         loop {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::result::RunResult;
+use crate::result::Witness::{Audit, Hongbao, Wallet};
 
 /// A run in which everything went well.
 fn good() -> RunResult {
@@ -16,6 +17,25 @@ fn good() -> RunResult {
     result.accept.count = 1_000;
     result.wallet_peak_per_s = Some(100);
     result
+}
+
+#[test]
+fn the_verdict_says_who_counted() {
+    for (counted_at, says) in [
+        (Wallet, "exactly once, within"),
+        (Audit, "own ledger and audit"),
+        (Hongbao, "nothing was counted at the wallet"),
+    ] {
+        let mut result = good();
+        result.check.counted_at = counted_at;
+        let verdict = judge(&result, false, &[]);
+        assert!(
+            verdict.headline.starts_with("PASS") && verdict.headline.contains(says),
+            "{}",
+            verdict.headline
+        );
+        assert_eq!(verdict.words.concat().contains("own word"), counted_at == Hongbao, "{:?}", verdict.words);
+    }
 }
 
 #[test]

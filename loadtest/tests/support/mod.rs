@@ -114,3 +114,47 @@ pub fn serve(args: &[&str]) -> (Guard, String) {
     std::thread::spawn(move || lines.for_each(drop));
     (guard, url)
 }
+
+fn is_running(pid: u32, parent: Option<u32>) -> bool {
+    state(pid).is_some_and(|(state, found)| {
+        !matches!(state.as_str(), "Z" | "X") && parent.is_none_or(|parent| found == parent)
+    })
+}
+
+/// State and parent of a process, as `/proc` tells them.
+fn state(pid: u32) -> Option<(String, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in brackets and may hold anything.
+    let (_, after) = stat.rsplit_once(") ")?;
+    let mut fields = after.split(' ');
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+/// Processes that a process has started and that still run, with what they were started as.
+pub fn children_of(parent: u32) -> Vec<(u32, String)> {
+    let processes = std::fs::read_dir("/proc").expect("Linux").filter_map(Result::ok);
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let children = pids.filter(|pid| is_running(*pid, Some(parent)));
+    let named = |pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        (pid, String::from_utf8_lossy(&line).replace('\0', " "))
+    };
+    children.map(named).collect()
+}
+
+pub fn is_frozen(pid: u32) -> bool {
+    state(pid).is_some_and(|(state, _)| state == "T")
+}
+
+pub fn has_thread(pid: u32, name: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok())
+        .any(|comm| comm.trim() == name)
+}
+
+/// Waits until none of them runs any more.
+pub fn await_end_of(started: &[(u32, String)]) {
+    let is_over = || started.iter().all(|(pid, _)| !is_running(*pid, None)).then_some(());
+    await_until(&format!("the end of {started:?}"), is_over);
+}

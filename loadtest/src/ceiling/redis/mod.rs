@@ -17,7 +17,7 @@ mod payouts;
 mod wire;
 
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Child, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ use crate::generator::LIST;
 use crate::http::Caller;
 use crate::observe::{metric, resident_mib};
 use crate::scenario::Scenario;
-use crate::target::{CALL_TIMEOUT, Server, Target, start_redis};
+use crate::target::{CALL_TIMEOUT, Server, Target, start_redis, tether};
 
 const STREAM: &str = "hongbao:stream";
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -168,16 +168,21 @@ fn push_alone(options: &Options, mode: Mode) -> anyhow::Result<f64> {
 
 fn by_redis_benchmark(options: &Options, mode: Mode) -> anyhow::Result<f64> {
     let redis = Own::start(options, mode)?;
-    let mut benchmark = Command::new("redis-benchmark");
+    let mut benchmark = tether::command("redis-benchmark");
     let (port, clients, depth) =
         (redis.server.address.port().to_string(), CONNECTIONS.to_string(), DEPTH.to_string());
     benchmark.args(["-p", &port, "-c", &clients, "-P", &depth, "-n", &batches(options).to_string()]);
     benchmark.args(["--csv", "RPUSH", LIST]);
     let mut dice = Dice::new(1);
     benchmark.args((0..BATCH).map(|number| payouts::element(number, &mut dice)));
-    let said = benchmark
-        .output()
-        .context("running redis-benchmark (Debian, Ubuntu: apt-get install redis-tools)")?;
+    benchmark.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let said =
+        tether::spawn(benchmark).and_then(Child::wait_with_output).context("running redis-benchmark")?;
+    anyhow::ensure!(
+        said.status.success(),
+        "redis-benchmark failed (Debian, Ubuntu: apt-get install redis-tools): {}",
+        String::from_utf8_lossy(&said.stderr).trim()
+    );
     let text = String::from_utf8_lossy(&said.stdout);
     // The command itself, which has commas, then rate and six latencies.
     let rate = text.trim_end().rsplit(',').nth(6);

@@ -1,0 +1,186 @@
+//! Runs that do not go to their end: killed, stopped, refused; and faults that outlast the load.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hongbao_loadtest::http::Caller;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{
+    Guard, await_end_of, await_until, children_of, harness, has_thread, is_frozen, run, said, serve,
+};
+
+fn result(folder: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(folder.join("result.json")).expect("a result")).expect("JSON")
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+const FLEET: &str = r#"
+about = "a fleet that is left alone"
+arrivals = { shape = "constant", per_s = 50, for_s = 600 }
+setup = { instances = 2, intake = "redis", pace_per_s = 500 }
+[[fault]]
+at_s = 0.5
+for_s = 0.5
+kind = "kill"
+on = "instance-1"
+[[fault]]
+at_s = 0.5
+for_s = 1.5
+kind = "freeze"
+on = "wallet"
+"#;
+
+/// Needs `redis-server`.
+#[test]
+fn nothing_is_left_of_a_run_that_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = write(folder.path(), "fleet.toml", FLEET);
+    let mut command = harness();
+    command.args(["run", &scenario, "--json", "--out"]).arg(folder.path().join("out"));
+    let harness = Guard(command.spawn().unwrap());
+    let pid = harness.0.id();
+    let all = |what: &str| await_until(what, || Some(children_of(pid)).filter(|started| started.len() == 4));
+    let first = all("two instances, a wallet and a redis-server");
+    // One of them is started again by another thread, which ends once the wallet goes on.
+    await_until("an instance to be killed", || {
+        first
+            .iter()
+            .any(|(pid, _)| !children_of(harness.0.id()).iter().any(|(now, _)| now == pid))
+            .then_some(())
+    });
+    let wallet = first.iter().find(|(_, line)| line.contains(" wallet ")).expect("a wallet").0;
+    await_until("the wallet to be frozen", || is_frozen(wallet).then_some(()));
+    assert!(has_thread(pid, "timeline"), "which froze it");
+    let started = all("the killed instance to be started again");
+    await_until("the thread that makes faults to end", || (!has_thread(pid, "timeline")).then_some(()));
+    assert_eq!(children_of(pid), started, "and what it started goes on");
+    kill_process(Pid::from_child(&harness.0), Signal::KILL).unwrap();
+    await_end_of(&started);
+}
+
+/// A run that is frozen in the load, and one that is frozen after it.
+#[test]
+fn a_run_that_is_stopped_ends_at_once_and_checks_what_was_promised() {
+    for (signal, load_s) in [(Signal::TERM, 900), (Signal::INT, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "about = \"stopped\"\narrivals = {{ shape = \"constant\", per_s = 200, for_s = {load_s} }}\n\
+             setup = {{ pace_per_s = 20, settle_within_s = 1000 }}\nload = {{ payees = 5 }}\n\
+             [[fault]]\nat_s = 3\nfor_s = 600\nkind = \"freeze\"\non = \"instance-0\"\n\
+             [[fault]]\nat_s = 4\nfor_s = 600\nkind = \"wallet_down\"\n"
+        );
+        let (scenario, out) = (write(folder.path(), "stopped.toml", &text), folder.path().join("out"));
+        let mut command = harness();
+        command.args(["run", &scenario, "--json", "--out"]).arg(&out);
+        let mut harness = Guard(command.spawn().unwrap());
+        let pid = harness.0.id();
+        let frozen = || children_of(pid).into_iter().find(|(pid, _)| is_frozen(*pid));
+        await_until("the instance to be frozen", frozen);
+        let started = children_of(pid);
+        let stopped = Instant::now();
+        kill_process(Pid::from_child(&harness.0), signal).unwrap();
+        let status = await_until("the run to end", || harness.0.try_wait().unwrap());
+        // Not a tenth of what the faults have still to go.
+        assert!(stopped.elapsed() < Duration::from_secs(60), "{signal:?}: {:?}", stopped.elapsed());
+        assert_eq!(status.code(), Some(3), "{signal:?}");
+        await_end_of(&started);
+        let result = result(&out);
+        let verdict = &result["verdict"];
+        assert!(verdict["headline"].as_str().unwrap().starts_with("VOID (interrupted)"), "{verdict}");
+        let events = result["events"].as_array().unwrap();
+        let is_mended = |event: &Value| event["failure"].is_null() && !event["until_s"].is_null();
+        assert!(!events.is_empty() && events.iter().all(is_mended), "{events:?}");
+        // Nobody waited for what is still open, and what was paid while it was counted is no loss.
+        let (counts, check) = (&result["counts"], &result["check"]);
+        assert!(counts["accepted"].as_u64() > Some(100), "{counts}");
+        assert_eq!(check["acknowledged"], counts["accepted"], "{check}");
+        assert!(check["pending"].as_u64() > Some(0) && check["books_balanced"] == true, "{check}");
+        assert!(check["gaps"].as_array().unwrap().is_empty(), "{check}");
+    }
+}
+
+#[test]
+fn a_fault_after_the_load_is_made_and_is_no_part_of_the_time_to_settle_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "about = \"late\"\narrivals = { shape = \"constant\", per_s = 100, for_s = 1 }\n\
+                objectives = { drained_within_s = 10 }\ngenerator = { lag_ms = 5000 }\n\
+                [[fault]]\nat_s = 20\nfor_s = 0.5\nkind = \"kill\"\non = \"instance-0\"\n";
+    let (scenario, out) = (write(folder.path(), "late.toml", text), folder.path().join("out"));
+    let said = said(harness().args(["run", &scenario, "--json", "--out"]).arg(&out).output().unwrap());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let result = result(&out);
+    let events = result["events"].as_array().unwrap();
+    assert!(events.len() == 1 && !events[0]["until_s"].is_null(), "{events:?}");
+    assert_eq!(result["check"]["succeeded"], 100);
+}
+
+#[test]
+fn a_run_that_is_refused_leaves_nothing_and_takes_nothing_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = write(
+        folder.path(),
+        "x.toml",
+        "about = \"x\"\narrivals = { shape = \"constant\", per_s = 1, for_s = 5 }\n",
+    );
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let nowhere = ["run", &scenario, "--target", &closed];
+    let out = folder.path().join("runs/one");
+    let refused = |more: &[&str]| {
+        let said = run(&[&nowhere[..], &["--out", &out.display().to_string()], more].concat());
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.err.contains("--target http://"), "{said:?}");
+    };
+    refused(&[]);
+    assert!(!folder.path().join("runs").exists(), "neither the folder nor what it would stand in");
+    // An earlier run's result stays.
+    fs::create_dir_all(&out).unwrap();
+    fs::write(out.join("result.json"), "{}").unwrap();
+    refused(&[]);
+    assert_eq!(fs::read_to_string(out.join("result.json")).unwrap(), "{}");
+}
+
+#[test]
+fn the_wallet_of_somebody_else_is_left_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let args = ["--data", &place("wallet"), "--listen", "127.0.0.1:0", "--fault", "latency_ms=7"];
+    let (_wallet, wallet) = serve(&[&["wallet"][..], &args].concat());
+    let sets = [
+        "gateway.listen=127.0.0.1:0".to_owned(),
+        format!("data.dir={}", place("data")),
+        "stored_value.kind=http".to_owned(),
+        format!("stored_value.http.url={wallet}"),
+        "shaping.transfers_per_s=500".to_owned(),
+    ];
+    let sets = sets.iter().flat_map(|set| ["--set", set.as_str()]);
+    let (_service, service) = serve(&["serve"].into_iter().chain(sets).collect::<Vec<_>>());
+    let text = "about = \"elsewhere\"\narrivals = { shape = \"constant\", per_s = 50, for_s = 2 }\n\
+                generator = { lag_ms = 5000 }\n\
+                [[wallet.change]]\nat_s = 0.5\nfaults = { latency_ms = 20, drop_after_rate = 0.1 }\n";
+    let scenario = write(folder.path(), "elsewhere.toml", text);
+    let out = place("out");
+    let said = run(&["run", &scenario, "--json", "--target", &service, "--wallet", &wallet, "--out", &out]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(said.json()["counted_at"], "wallet", "{said:?}");
+    let changed = result(Path::new(&out))["events"][0].clone();
+    assert!(changed["failure"].is_null() && changed["kind"] == "change", "{changed}");
+    let address = hongbao_loadtest::http::resolve(&wallet).unwrap();
+    let faults = Caller::new(address, None, Duration::from_secs(30)).json("GET", "/faults", "").unwrap();
+    assert_eq!(
+        (faults["latency_ms"].as_f64(), faults["drop_after_rate"].as_f64()),
+        (Some(7.0), Some(0.0)),
+        "{faults}"
+    );
+}
