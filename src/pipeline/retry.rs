@@ -20,6 +20,14 @@ impl Retry {
         hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         now + whole - hash % (whole / 4 + 1)
     }
+
+    /// The time at which to look again at a request that was not tried, for others are in its way: about as long as it
+    /// has waited since `from` (zero: not known), up to the cap. So a long queue of such costs few looks each.
+    pub fn untried(self, now: UnixMs, from: UnixMs, place: u64) -> UnixMs {
+        let waited = if from == 0 { 0 } else { now.saturating_sub(from) };
+        let waits = waited / self.first_ms.max(1);
+        self.at(now, waits.checked_ilog2().unwrap_or(0), place)
+    }
 }
 
 /// The time at which to look again: not slept past the first moment at which the request has expired. One that has
@@ -31,6 +39,16 @@ pub fn within(not_after: UnixMs, at: UnixMs, now: UnixMs) -> UnixMs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_tried_waits_as_long_again_as_it_has() {
+        let retry = Retry { first_ms: 1_000, ms_max: 60_000 };
+        for (waited, whole) in [(0, 1_000), (1_500, 1_000), (2_000, 2_000), (9_000, 8_000), (900_000, 60_000)]
+        {
+            let wait = retry.untried(1_000_000 + waited, 1_000_000, 96) - 1_000_000 - waited;
+            assert!((whole * 3 / 4..=whole).contains(&wait), "{waited}: {wait}");
+        }
+    }
 
     #[test]
     fn waits_double_up_to_the_cap_less_a_quarter() {

@@ -21,8 +21,11 @@ use crate::stored_value::remote::{Answer, CallError};
 const PARTS: usize = 32;
 /// Calls of payees that hold up their batches, under way at once; their other requests wait elsewhere.
 const SOLO_CALLS_MAX: usize = 2;
-/// How long a payee is known to hold up its batches after it did so last.
+/// How long a payee is known to hold up its batches after it did so last, unless it is found to be well.
 const SLOW_FOR: Duration = Duration::from_secs(60);
+/// Calls of a payee alone, one after the other, that were not late: it is well. Any call is late once in a while, and a payee
+/// of many requests would not come out of it again.
+const PROMPT_ENOUGH: u32 = 3;
 /// A first call waits this long for company while others are under way.
 const LINGER: Duration = Duration::from_millis(4);
 /// Failures of a request sent alone, with others succeeding, after which it is handed back.
@@ -111,6 +114,13 @@ struct Group {
     sequences: Vec<u64>,
 }
 
+/// A payee that held up a call.
+struct Slow {
+    until: Instant,
+    /// Calls of it alone since then that were not late.
+    prompt: u32,
+}
+
 pub struct Calls<T> {
     options: CallOptions,
     /// Lowered by a wallet that answers that a batch was too large.
@@ -123,7 +133,7 @@ pub struct Calls<T> {
     solo_flying: usize,
     again: BTreeMap<(Instant, u64), Group>,
     flying: HashMap<u64, Flight>,
-    slow: HashMap<u64, Instant>,
+    slow: HashMap<u64, Slow>,
     early_credit: f64,
     pulse: Pulse,
     gate: Gate,
@@ -237,12 +247,25 @@ impl<T> Calls<T> {
 
     fn is_slow(&mut self, party: u64, now: Instant) -> bool {
         match self.slow.get(&party) {
-            Some(until) if *until > now => true,
+            Some(slow) if slow.until > now => true,
             Some(_) => {
                 self.slow.remove(&party);
                 false
             }
             None => false,
+        }
+    }
+
+    fn note_slow(&mut self, party: u64, now: Instant) {
+        self.slow.insert(party, Slow { until: now + SLOW_FOR, prompt: 0 });
+    }
+
+    /// A call of one payee was answered in time.
+    fn note_prompt(&mut self, party: u64) {
+        let Some(slow) = self.slow.get_mut(&party) else { return };
+        slow.prompt += 1;
+        if slow.prompt >= PROMPT_ENOUGH {
+            self.slow.remove(&party);
         }
     }
 
@@ -428,6 +451,13 @@ impl<T> Calls<T> {
     fn take_answers(&mut self, flight: Flight, answers: Vec<Answer>, now: Instant, done: &mut Vec<Done<T>>) {
         let (mut unknown, mut overloaded) = (Vec::new(), Vec::new());
         let total = answers.len();
+        if let [only] = flight.sequences[..]
+            && !flight.is_late
+            && answers.iter().all(|answer| answer.status != TransferStatus::Unknown)
+            && let Some(party) = self.entry(only).map(|entry| entry.party)
+        {
+            self.note_prompt(party);
+        }
         for (sequence, answer) in flight.sequences.iter().zip(answers) {
             match answer.status {
                 TransferStatus::Unknown => unknown.push(*sequence),
@@ -618,7 +648,7 @@ impl<T> Calls<T> {
         // It has held the ring for a whole deadline, and would for another.
         let holds_up = timed_out && others_succeed;
         if holds_up {
-            self.slow.insert(party, now + SLOW_FOR);
+            self.note_slow(party, now);
         }
         if holds_up || failures >= ALONE_FAILURES_MAX {
             self.end(sequence, Ended::NoAnswer, done);
@@ -645,7 +675,7 @@ impl<T> Calls<T> {
     /// Looks for calls that are held up while others are answered.
     pub fn tick(&mut self, now: Instant) {
         if self.slow.len() > SLOW_MAX {
-            self.slow.retain(|_, until| *until > now);
+            self.slow.retain(|_, slow| slow.until > now);
         }
         let late_after = self.late_after();
         let due: Vec<u64> = self
@@ -667,7 +697,7 @@ impl<T> Calls<T> {
         if let [only] = sequences {
             let Some(party) = self.entry(*only).map(|entry| entry.party) else { return };
             // It may have its whole deadline; what else is for the payee travels alone, or waits elsewhere.
-            self.slow.insert(party, now + SLOW_FOR);
+            self.note_slow(party, now);
             return;
         }
         let alive: Vec<u64> = sequences

@@ -533,3 +533,31 @@ fn an_open_breaker_lets_nothing_go_and_a_probe_finds_the_wallet_again() {
     );
     assert_eq!(scene.ended().len(), 900, "and nothing was lost: {names:?}");
 }
+
+#[test]
+fn a_payee_of_many_requests_is_well_again_after_a_call_that_was_late() {
+    let mut scene = Scene::new();
+    let (hot, rounds) = (7, 2_000_usize);
+    let mut under_way: Vec<(Call, Instant)> = Vec::new();
+    let mut alone = 0;
+    for _ in 0..rounds {
+        // Every 5 ms one for the payee and one for somebody else, in calls of their own; each 100th of the payee's is late.
+        for party in [hot, 10_000 + scene.next_sequence] {
+            scene.push(1, party);
+            scene.pass(5 * MS);
+            while let Some(call) = scene.call() {
+                let is_alone = call.sequences.iter().any(|sequence| sequence % 2 == 0);
+                alone += u64::from(is_alone);
+                let took = if is_alone && alone % 100 == 0 { 400 * MS } else { 40 * MS };
+                under_way.push((call, scene.now + took));
+            }
+            let now = scene.now;
+            let (back, on): (Vec<_>, Vec<_>) = under_way.into_iter().partition(|(_, at)| now >= *at);
+            under_way = on;
+            back.iter().for_each(|(call, _)| scene.answer(call));
+        }
+    }
+    let handed_back = scene.done.iter().filter(|done| done.ended == Ended::NoAnswer).count();
+    assert!(alone > 100, "{alone} calls of the payee alone");
+    assert!(handed_back < rounds / 20, "{handed_back} of {rounds} handed back");
+}

@@ -279,7 +279,11 @@ impl Dispatch {
         let request = decode(item)?;
         let is_sent = item.may_be_sent || item.is_unknown || finished.sends > 0;
         let mut attempts = item.attempts + finished.attempts;
-        let retry_at = self.parts.retry.at(now, item.attempts, item.place);
+        let retry_at = if finished.no_answer && finished.sends == 0 {
+            self.parts.retry.untried(now, request.accepted_at, item.place)
+        } else {
+            self.parts.retry.at(now, item.attempts, item.place)
+        };
         let (mut status, code, reason, next_attempt_at) = if finished.no_answer {
             (Status::Queued, None, Some(WaitReason::NoAnswer), retry_at)
         } else {
