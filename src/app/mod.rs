@@ -15,8 +15,6 @@ pub mod office;
 mod parked;
 pub mod reclaim;
 pub mod redis;
-pub mod redis_office;
-pub mod redis_parked;
 pub mod vitals;
 pub mod wallet;
 
