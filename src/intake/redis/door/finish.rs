@@ -13,8 +13,8 @@ use super::{Dedupe, Finding, Outlook, refusal};
 use crate::crash;
 use crate::domain::{Request, UnixMs};
 use crate::intake::desk::Guarantee;
-use crate::intake::redis::identity::{KnownId, WITHDRAW, decode_head, encode_head, items_field};
 use crate::intake::redis::UnitId;
+use crate::intake::redis::identity::{KnownId, WITHDRAW, decode_head, encode_head, items_field};
 use crate::redis::{Command, Failure, Shape, Value};
 
 /// A command about a batch: whose it is, and whether the call rests on it.
