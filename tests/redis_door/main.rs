@@ -187,7 +187,7 @@ async fn without_look_ups_the_202_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_202_says_how_many_replicas_confirmed_it() {
     let world = World::new();
-    let replicas = Some(Replicas { count: 2, timeout_ms: 300 });
+    let replicas = Some(Replicas { count: 2, timeout_ms: 300, count_min: 0 });
     let one = world.instance_with(DoorOptions { replicas, ..DoorOptions::default() });
     one.campaign("c", 1_000).await;
     let durability = async |id: &str| {
@@ -203,12 +203,32 @@ async fn the_202_says_how_many_replicas_confirmed_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_replicas_must_confirm_nothing_is_accepted_without_them() {
+    let world = World::new();
+    let replicas = Some(Replicas { count: 1, timeout_ms: 300, count_min: 1 });
+    let one = world.instance_with(DoorOptions { replicas, ..DoorOptions::default() });
+    one.campaign("c", 1_000).await;
+    for _ in 0..2 {
+        assert_eq!(word(&one.submit(submission(pay("alone", 5))).await), "append_unknown unknown");
+    }
+    let _replica = RedisServer::start(Setup::new(Fsync::NoFile).replica_of(world.server.port()));
+    support::await_until("the replica to follow", support::PATIENCE, || {
+        (world.server.cli(&["WAIT", "1", "100"]) == "1").then_some(())
+    });
+    let Verdict::Accepted { guarantee, .. } = one.submit(submission(pay("followed", 5))).await else {
+        panic!("it was confirmed")
+    };
+    assert_eq!(guarantee.durability.as_deref(), Some("replicated:1"));
+    assert_eq!(word(&one.submit(submission(pay("alone", 5))).await), "repeated QUEUED", "the retry");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redirected_append_does_not_claim_the_replicas_of_another_server() {
     let nodes = ClusterSet::start(&Setup::new(Fsync::NoFile), 3, true);
     let hosts: Vec<String> = nodes.nodes[..3].iter().map(|node| node.address().to_string()).collect();
     let url = format!("redis+cluster://{}", hosts.join(","));
     let world = World { url: Some(url), ..World::new() };
-    let replicas = Some(Replicas { count: 1, timeout_ms: 500 });
+    let replicas = Some(Replicas { count: 1, timeout_ms: 500, count_min: 0 });
     let options = DoorOptions { replicas, thread_count: 1, ..DoorOptions::default() };
     let one = world.instance_with(options);
     one.campaign("c", 1_000).await;

@@ -51,10 +51,10 @@ impl Builder<'_> {
             view: view_identity.clone(),
             is_unwell: sight.as_ref().is_some_and(breaker::Sight::wants_release),
         };
-        let (registry, suspects) = (registry.clone(), suspects.clone());
+        let (registry, suspects, clock) = (registry.clone(), suspects.clone(), self.clock.clone());
         let on_gained = move |_: &[UnitId]| {
             registry.catch_up().map_err(|error| error.to_string())?;
-            suspects.reload().map_err(|error| error.to_string())
+            suspects.reload(clock()).map_err(|error| error.to_string())
         };
         let (woken, roused) = (intake.clone(), shelf.clone());
         let hooks = owner::Hooks {
@@ -160,8 +160,11 @@ impl Builder<'_> {
             backlog_max: desk.backlog_max,
             retention_ms: desk.retention_ms,
             can_cancel: desk.can_cancel,
-            replicas: (self.redis.replicas_min > 0)
-                .then(|| Replicas { count: u32::from(self.redis.replicas_min), timeout_ms: timeout_ms / 2 }),
+            replicas: (self.redis.replicas_min > 0).then(|| Replicas {
+                count: u32::from(self.redis.replicas_min),
+                timeout_ms: timeout_ms / 2,
+                count_min: u32::from(self.redis.replicas_required),
+            }),
             ..DoorOptions::default()
         };
         let parts = DoorParts {

@@ -1,4 +1,8 @@
-//! An entry of the stream of decisions: a campaign as it is from there on, or a step of a move of funds.
+//! An entry of the stream of decisions: a campaign as it is from there on, a step of a move of funds, or all of what the
+//! entries before it came to.
+//!
+//! The last, a fold, has a version of its own, so that a release that does not know it stops there, and does not take what
+//! is behind it for everything.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,12 +10,15 @@ use crate::domain::{Campaign, Kind, Request, UnixMs};
 use crate::intake::desk::campaigns::Definition;
 
 const VERSION: u32 = 1;
+const VERSION_FOLD: u32 = 2;
 
 /// Why an entry of the stream cannot be applied. Whoever meets one must decide nothing any more: its numbers would
 /// not be those of the others.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
-    #[error("it has version {0}, and this release knows version {VERSION} only: run the newer release")]
+    #[error(
+        "it has version {0}, and this release knows versions up to {VERSION_FOLD}: run the newer release"
+    )]
     Version(u32),
     #[error("it is not valid: {0}")]
     Damaged(String),
@@ -83,11 +90,31 @@ struct Stored {
     funding: Option<Funding>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct StoredFold {
+    version: u32,
+    through: String,
+    campaigns: Vec<Definition>,
+    fundings: Vec<Funding>,
+}
+
+/// What the entries before it came to, for whoever begins here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fold {
+    /// The last entry that is in it.
+    pub through: String,
+    /// By number.
+    pub campaigns: Vec<Campaign>,
+    /// Each as it stands last.
+    pub fundings: Vec<Funding>,
+}
+
 /// A decision on its way into the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     Campaign(Box<Campaign>),
     Funding(Funding),
+    Fold(Box<Fold>),
 }
 
 impl Entry {
@@ -99,6 +126,16 @@ impl Entry {
             Entry::Funding(funding) => {
                 Stored { version: VERSION, campaign: None, funding: Some(funding.clone()) }
             }
+            Entry::Fold(fold) => {
+                let Fold { through, campaigns, fundings } = &**fold;
+                let stored = StoredFold {
+                    version: VERSION_FOLD,
+                    through: through.clone(),
+                    campaigns: campaigns.iter().map(Definition::of).collect(),
+                    fundings: fundings.clone(),
+                };
+                return serde_json::to_vec(&stored).expect("plain fields");
+            }
         };
         serde_json::to_vec(&stored).expect("plain fields")
     }
@@ -106,8 +143,16 @@ impl Entry {
     pub fn decode(bytes: &[u8]) -> Result<Entry, EntryError> {
         let damaged = |error: serde_json::Error| EntryError::Damaged(error.to_string());
         let Versioned { version } = serde_json::from_slice(bytes).map_err(damaged)?;
-        if version != VERSION {
-            return Err(EntryError::Version(version));
+        match version {
+            VERSION => {}
+            VERSION_FOLD => {
+                let stored: StoredFold = serde_json::from_slice(bytes).map_err(damaged)?;
+                let campaigns = stored.campaigns.into_iter().map(Definition::campaign);
+                let campaigns = campaigns.collect::<Result<_, _>>().map_err(EntryError::Damaged)?;
+                let StoredFold { through, fundings, .. } = stored;
+                return Ok(Entry::Fold(Box::new(Fold { through, campaigns, fundings })));
+            }
+            other => return Err(EntryError::Version(other)),
         }
         let stored: Stored = serde_json::from_slice(bytes).map_err(damaged)?;
         match (stored.campaign, stored.funding) {

@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError};
 
 use self::entry::key;
-pub use self::entry::{Entry, EntryError, Funding, Step};
+pub use self::entry::{Entry, EntryError, Fold, Funding, Step};
 use crate::domain::campaign::Books;
 use crate::domain::{Campaign, CampaignState, Refusal, UnixMs, WaitReason};
 use crate::intake::desk::campaigns::Registry;
@@ -82,11 +82,33 @@ impl Campaigns {
     }
 
     /// Takes in the next entry. Answers what it sets free.
-    pub fn apply(&mut self, entry: Entry) -> Option<Release> {
+    pub fn apply(&mut self, entry: Entry) -> Vec<Release> {
         match entry {
-            Entry::Campaign(campaign) => self.define(*campaign),
-            Entry::Funding(funding) => self.note(funding),
+            Entry::Campaign(campaign) => self.define(*campaign).into_iter().collect(),
+            Entry::Funding(funding) => self.note(funding).into_iter().collect(),
+            // On top of what it was made from it changes nothing; what was missed of that is made up for.
+            Entry::Fold(fold) => {
+                let Fold { campaigns, fundings, .. } = *fold;
+                let mut released: Vec<Release> =
+                    campaigns.into_iter().filter_map(|campaign| self.define(campaign)).collect();
+                released.extend(fundings.into_iter().filter_map(|funding| self.note(funding)));
+                released
+            }
         }
+    }
+
+    /// All of it, for who begins behind the entry `through`.
+    pub fn fold(&self, through: &str) -> Fold {
+        let shared = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        let campaigns = shared.iter().map(|campaign| (**campaign).clone()).collect();
+        let mut fundings: Vec<Funding> = self.fundings.values().cloned().collect();
+        fundings.sort_unstable_by_key(|funding| (funding.at, funding.key()));
+        Fold { through: through.to_owned(), campaigns, fundings }
+    }
+
+    /// Campaigns and fundings: what a fold of all has.
+    pub fn count(&self) -> usize {
+        self.by_name.len() + self.fundings.len()
     }
 
     fn define(&mut self, campaign: Campaign) -> Option<Release> {

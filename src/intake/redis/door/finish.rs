@@ -61,6 +61,7 @@ impl Clerk {
             // The replicas that were asked follow another server than the one that has it.
             pushed.replicas = None;
         }
+        pushed.require(self.options.replicas);
         drop(lists);
         self.know_servers(now);
         let stands = |list: usize| pushed.of(list).is_none();

@@ -1,4 +1,7 @@
-//! Follows the stream of decisions, and appends to it what is decided here.
+//! Follows the stream of decisions, appends to it what is decided here, and keeps it short.
+//!
+//! Once it is long, what it came to is appended as one entry, in the same way as a decision, and what is before that is
+//! trimmed: two commands, the second not before the first was read. Whoever was behind goes on from the fold.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -13,6 +16,8 @@ const PAGE_COUNT: usize = 1_000;
 /// How often a decision is made again because others came first.
 const DECIDE_COUNT_MAX: usize = 64;
 const FIELD: &str = "e";
+/// The stream is folded when it has so many entries more than it needs, and at least as many again as that.
+pub const FOLD_COUNT_MIN: usize = 4_096;
 
 /// Appends an entry if the stream still has the one that the caller has read to, unless that was deleted (`ARGV[3]`),
 /// and none behind it. One XADD. A full Redis takes it all the same: pausing and closing must work then, too.
@@ -32,6 +37,10 @@ pub struct Follower {
     pub cursor: String,
     /// The entry at the cursor was applied, and somebody has deleted it since.
     pub is_cursor_deleted: bool,
+    /// Entries read behind the last fold.
+    pub entry_count: usize,
+    /// A fold that was read, and before which nothing is needed.
+    pub fold: Option<String>,
     pub is_loaded: bool,
     pub campaigns: Arc<RwLock<Campaigns>>,
     pub on_release: OnRelease,
@@ -45,10 +54,16 @@ impl Follower {
             self.fail(&error);
             error
         })?;
-        let release = write(&self.campaigns).apply(entry);
+        let is_fold = matches!(entry, Entry::Fold(_));
+        let released = write(&self.campaigns).apply(entry);
+        if is_fold {
+            (self.entry_count, self.fold) = (0, Some(id.clone()));
+        } else {
+            self.entry_count += 1;
+        }
         (self.cursor, self.is_cursor_deleted) = (id, false);
-        if let (true, Some(release)) = (self.is_loaded, release) {
-            (self.on_release)(&release);
+        if self.is_loaded {
+            released.iter().for_each(|release| (self.on_release)(release));
         }
         Ok(())
     }
@@ -96,6 +111,42 @@ impl Follower {
         Ok(())
     }
 
+    /// Whether what was read up to here is in this entry, so that it may have been trimmed.
+    fn is_folded_in(&self, first: Option<&(String, Vec<u8>)>) -> bool {
+        match first.map(|(_, json)| Entry::decode(json)) {
+            Some(Ok(Entry::Fold(fold))) => id_of(&fold.through) >= id_of(&self.cursor),
+            Some(Ok(Entry::Campaign(_) | Entry::Funding(_)) | Err(_)) | None => false,
+        }
+    }
+
+    /// Trims what is before the last fold, and makes one when the stream has become long. To be called now and then.
+    pub fn keep_short(&mut self) -> Result<(), Failure> {
+        if let Some(fold) = &self.fold {
+            let trim = Command::new("XTRIM", &self.key).arg("MINID").arg(fold);
+            self.link.call(trim)?;
+            self.fold = None;
+        }
+        let needed = read(&self.campaigns).count();
+        if self.entry_count < FOLD_COUNT_MIN.max(needed) + needed || self.is_cursor_deleted {
+            return Ok(());
+        }
+        let fold = Entry::Fold(Box::new(read(&self.campaigns).fold(&self.cursor)));
+        match self.append(&fold.encode()) {
+            // It is read as any other, and then there is something to trim.
+            Ok(_) => Ok(()),
+            // Somebody decided meanwhile, or has made one.
+            Err(failure) if failure.is_code("BEHIND") => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Appends an entry on top of what was read; its id.
+    fn append(&mut self, json: &[u8]) -> Result<Option<String>, Failure> {
+        let command = Command::script(&DECIDE, &[self.key.as_bytes()]).arg(&self.cursor).arg(json);
+        let command = command.arg(u8::from(self.is_cursor_deleted));
+        self.link.call(command).and_then(|id| reply::text(DECIDE.name, id))
+    }
+
     /// Reads what was appended since; how many entries that was.
     pub fn catch_up(&mut self) -> Result<usize, RegistryError> {
         let mut count = 0;
@@ -108,7 +159,7 @@ impl Follower {
             let mut page = page.into_iter().map(read_entry).collect::<Result<Vec<_>, Failure>>()?;
             if page.first().is_some_and(|(id, _)| *id == self.cursor) {
                 page.remove(0);
-            } else if self.cursor != "0-0" && !self.is_cursor_deleted {
+            } else if self.cursor != "0-0" && !self.is_cursor_deleted && !self.is_folded_in(page.first()) {
                 self.check_deleted()?;
             }
             count += page.len();
@@ -133,10 +184,7 @@ impl Follower {
             self.catch_up().map_err(|error| refused_by(&error, is_unknown))?;
             let Some(entry) = decide(&read(&self.campaigns))? else { return Ok(()) };
             let json = entry.encode();
-            let command =
-                Command::script(&DECIDE, &[self.key.as_bytes()]).arg(&self.cursor).arg(json.as_slice());
-            let command = command.arg(u8::from(self.is_cursor_deleted));
-            let appended = self.link.call(command).and_then(|id| reply::text(DECIDE.name, id));
+            let appended = self.append(&json);
             let is_behind = appended.as_ref().is_err_and(|failure| failure.is_code("BEHIND"));
             match appended {
                 Ok(Some(id)) => return self.take(id, &json).map_err(|error| refused_by(&error, true)),

@@ -1,8 +1,8 @@
 //! The campaigns of a fleet: one stream of decisions that every instance follows and any may append to.
 //!
 //! A decision is made on what was read, and appended only if nothing was appended meanwhile ([`follower`]); otherwise it
-//! is read up and decided again. So decisions stand in one order, each on top of those before. The stream is never
-//! trimmed: it is the only copy. An entry that cannot be applied stops everything here, because a registry that
+//! is read up and decided again. So decisions stand in one order, each on top of those before. The stream is the
+//! only copy; it is trimmed only up to an entry that has all of what was before it. An entry that cannot be applied stops everything here, because a registry that
 //! skipped it would number campaigns in another way than the rest of the fleet. Calls block; they are made from
 //! threads that may.
 
@@ -74,6 +74,8 @@ impl CampaignRegistry {
             key: keys.campaigns(),
             cursor: "0-0".to_owned(),
             is_cursor_deleted: false,
+            entry_count: 0,
+            fold: None,
             is_loaded: false,
             campaigns: campaigns.clone(),
             on_release,
@@ -100,6 +102,11 @@ impl CampaignRegistry {
     /// Reads what others decided. One round trip where nothing is new.
     pub fn catch_up(&self) -> Result<usize, RegistryError> {
         self.lock().catch_up()
+    }
+
+    /// Keeps the stream short, where that is due.
+    pub fn keep_short(&self) -> Result<(), Failure> {
+        self.lock().keep_short()
     }
 
     /// Why nothing can be decided, if so. It does not pass by itself.

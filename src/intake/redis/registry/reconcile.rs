@@ -122,6 +122,9 @@ impl CampaignRegistry {
                     let looked = registry.reconcile_some(None, until, &look, &mut turn);
                     followed = looked.map(drop).map_err(|refused| refused.detail);
                     registry.resend(&mut turn, now);
+                    if let Err(failure) = registry.keep_short() {
+                        tracing::warn!(%failure, "the campaigns' stream could not be folded or trimmed for now");
+                    }
                 }
                 match &followed {
                     Err(error) if was_well => tracing::warn!(error, "campaigns are not followed for now"),
