@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::app::office::Office;
 use crate::app::redis::RedisService;
-use crate::app::redis_parked::RedisWaiting;
+use crate::app::redis::parked::RedisWaiting;
 use crate::app::vitals::ServiceVitals;
 use crate::app::{Running, Service};
 use crate::gateway::{self, Gateway};

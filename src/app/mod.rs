@@ -15,8 +15,6 @@ pub mod office;
 mod parked;
 pub mod reclaim;
 pub mod redis;
-pub mod redis_office;
-pub mod redis_parked;
 pub mod vitals;
 pub mod wallet;
 
@@ -175,7 +173,7 @@ impl Service {
         let identity =
             folder.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |f| f.identity.clone());
         let link = link(&config, extras.wallet, folder.as_ref())?;
-        let suspects = Arc::new(Suspects::load(Arc::new(BlobSuspects::new(storage.clone())))?);
+        let suspects = Arc::new(Suspects::load(Arc::new(BlobSuspects::new(storage.clone())), now_ms())?);
         let Recovered { replay, journal, manifest, report } = recover(&config, &storage)?;
         tracing::info!(report, "recovered");
 

@@ -40,6 +40,8 @@ pub struct RedisConfig {
     pub durability_min: Durability,
     pub durability_assumed: Option<Durability>,
     pub replicas_min: u16,
+    /// Nothing is accepted that fewer confirmed.
+    pub replicas_required: u16,
     pub owner_ttl: Duration,
     pub poll_max: Duration,
     pub read_ahead_count_max: usize,
@@ -80,14 +82,24 @@ fn of(raw: &Raw, slot_count: usize) -> Result<RedisConfig, ConfigError> {
         response_timeout: Duration::from_millis(redis.response_timeout_ms),
     };
     let durability = |key: &'static str, text: &str| match text.parse() {
-        Ok(Durability::Replicated(_)) => {
-            Err(invalid(key, "replicas are asked for by intake.redis.replicas_min"))
-        }
-        Ok(durability) => Ok(durability),
-        Err(error) => Err(invalid(key, error.to_string())),
+        Ok(durability) => Ok::<Durability, ConfigError>(durability),
+        Err(error) => Err(invalid(key, format!("{error}"))),
     };
+    // What replicas must confirm is checked at the door; the server itself must keep what it is given as by default.
+    let (durability_min, replicas_required) =
+        match durability("intake.redis.durability_min", &redis.durability_min)? {
+            Durability::Replicated(count) => (Durability::FsyncEverySecond, u16::from(count.get())),
+            own => (own, 0),
+        };
+    within("intake.redis.durability_min", u64::from(replicas_required), 0, 64)?;
     let board_url = if redis.board_url.is_empty() { &redis.url } else { &redis.board_url };
     let assumed = Some(redis.durability_assumed.as_str()).filter(|text| !text.is_empty());
+    let durability_assumed =
+        assumed.map(|text| durability("intake.redis.durability_assumed", text)).transpose()?;
+    if matches!(durability_assumed, Some(Durability::Replicated(_))) {
+        let reason = "replicas are no server's own doing; durability_min asks for them";
+        return Err(invalid("intake.redis.durability_assumed", reason));
+    }
     Ok(RedisConfig {
         target: target(&redis.url),
         board: target(board_url),
@@ -103,11 +115,10 @@ fn of(raw: &Raw, slot_count: usize) -> Result<RedisConfig, ConfigError> {
             other => return Err(invalid("accept.dedupe", format!("{other:?} is none of: strict, owner"))),
         },
         view: view(raw)?,
-        durability_min: durability("intake.redis.durability_min", &redis.durability_min)?,
-        durability_assumed: assumed
-            .map(|text| durability("intake.redis.durability_assumed", text))
-            .transpose()?,
-        replicas_min: redis.replicas_min,
+        durability_min,
+        durability_assumed,
+        replicas_min: redis.replicas_min.max(replicas_required),
+        replicas_required,
         owner_ttl: Duration::from_millis(redis.owner_ttl_ms),
         poll_max: Duration::from_millis(redis.poll_ms_max),
         read_ahead_count_max: match redis.read_ahead_count_max {
@@ -249,7 +260,9 @@ mod tests {
             ("intake.redis.shards=0", "intake.redis.shards"),
             ("intake.redis.owner_ttl_ms=100", "intake.redis.owner_ttl_ms"),
             ("intake.redis.durability_min=often", "durability"),
-            ("intake.redis.durability_min=replicated:1", "replicas_min"),
+            ("intake.redis.durability_min=replicated:65", "intake.redis.durability_min"),
+            ("intake.redis.durability_min=replicated:0", "durability"),
+            ("intake.redis.durability_assumed=replicated:1", "durability_assumed"),
             ("accept.dedupe=never", "strict, owner"),
             ("outcome.view=mysql", "sqlite, sqlite_each, postgres"),
             ("outcome.view=postgres", "outcome.postgres_url"),

@@ -270,6 +270,10 @@ mod tests {
         fn save(&self, _: &Saved) -> Result<(), SuspectError> {
             Ok(())
         }
+
+        fn tidy(&self, _: &[u64], _: u64, _: &[u64]) -> Result<(), SuspectError> {
+            Ok(())
+        }
     }
 
     #[test]

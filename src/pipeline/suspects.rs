@@ -7,6 +7,9 @@
 //! run in halves after each restart until one request is left. When as many requests went through as were
 //! blamed, the service runs as always again.
 //!
+//! A crash is forgotten [`REMEMBERED_MS`] after it was first written down, and the oldest go first where they are more than
+//! [`REMEMBERED_COUNT_MAX`]: what a request that still waits then costs is two more crashes.
+//!
 //! What holds: what others wrote down is read again before anything is added to it, and a blame is lifted only by who
 //! stood under that very blame.
 
@@ -19,11 +22,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::UnixMs;
+
 pub use blob::BlobSuspects;
 pub use redis::RedisSuspects;
 
 /// Crashes after which a request is set aside.
 pub const CRASHES_MAX: u32 = 2;
+/// How long a crash is remembered: longer than most requests wait for their time.
+pub const REMEMBERED_MS: u64 = 30 * 86_400_000;
+/// Requests whose crashes are remembered.
+pub const REMEMBERED_COUNT_MAX: usize = 10_000;
 /// A stage's note while it works on no request in particular.
 pub const NOBODY: u64 = u64::MAX;
 /// Format of what is written down.
@@ -35,6 +44,9 @@ pub struct Saved {
     pub version: u32,
     /// Crashes by the mark of the request.
     pub crashes: HashMap<u64, u32>,
+    /// By whom it is known: when its first crash was met at a loading.
+    #[serde(default)]
+    pub since: HashMap<u64, UnixMs>,
     /// Marks that were in a batch that crashed without naming one of them.
     pub group: Vec<u64>,
 }
@@ -53,6 +65,8 @@ pub enum SuspectError {
 pub trait SuspectStore: Send + Sync + 'static {
     fn load(&self) -> Result<Saved, SuspectError>;
     fn save(&self, saved: &Saved) -> Result<(), SuspectError>;
+    /// Writes down that these are known since `now`, and forgets all of the others.
+    fn tidy(&self, dated: &[u64], now: UnixMs, forgotten: &[u64]) -> Result<(), SuspectError>;
 }
 
 pub struct Suspects {
@@ -68,9 +82,9 @@ pub struct Suspects {
 }
 
 impl Suspects {
-    pub fn load(store: Arc<dyn SuspectStore>) -> Result<Suspects, SuspectError> {
+    pub fn load(store: Arc<dyn SuspectStore>, now: UnixMs) -> Result<Suspects, SuspectError> {
         let suspects = Suspects::none(store);
-        suspects.reload()?;
+        suspects.reload(now)?;
         Ok(suspects)
     }
 
@@ -87,8 +101,9 @@ impl Suspects {
     }
 
     /// Takes over what was written down since: by other processes, whose requests come here now.
-    pub fn reload(&self) -> Result<(), SuspectError> {
-        let Saved { crashes, group: blamed, .. } = self.store.load()?;
+    pub fn reload(&self, now: UnixMs) -> Result<(), SuspectError> {
+        let Saved { mut crashes, since, group: blamed, .. } = self.store.load()?;
+        self.tidy(&mut crashes, &since, now);
         let crash_count = crashes.len();
         *self.crashes.write().unwrap_or_else(PoisonError::into_inner) = crashes;
         self.crash_count.store(crash_count, Ordering::Release);
@@ -101,6 +116,19 @@ impl Suspects {
             self.isolated_left.store(count, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Gives the crashes that are new their time, and forgets those that are old. Best effort: the next loading goes on.
+    fn tidy(&self, crashes: &mut HashMap<u64, u32>, since: &HashMap<u64, UnixMs>, now: UnixMs) {
+        let dated: Vec<u64> = crashes.keys().filter(|mark| !since.contains_key(mark)).copied().collect();
+        let forgotten = forgotten(crashes, since, now);
+        if dated.is_empty() && forgotten.is_empty() {
+            return;
+        }
+        crashes.retain(|mark, _| !forgotten.contains(mark));
+        if let Err(error) = self.store.tidy(&dated, now, &forgotten) {
+            tracing::warn!(%error, "the crash suspects could not be tidied; the next start does it");
+        }
     }
 
     fn group(&self) -> MutexGuard<'_, Vec<u64>> {
@@ -170,7 +198,7 @@ impl Suspects {
         self.store.load().unwrap_or_else(|error| {
             tracing::error!(%error, "the crash suspects could not be read");
             let crashes = self.crashes.read().unwrap_or_else(PoisonError::into_inner).clone();
-            Saved { version: VERSION, crashes, group: Vec::new() }
+            Saved { version: VERSION, crashes, ..Saved::default() }
         })
     }
 
@@ -180,6 +208,19 @@ impl Suspects {
             tracing::error!(%error, "the crash suspects could not be written down");
         }
     }
+}
+
+/// Whose crashes are too long ago, and the oldest of too many.
+fn forgotten(crashes: &HashMap<u64, u32>, since: &HashMap<u64, UnixMs>, now: UnixMs) -> Vec<u64> {
+    let known = crashes.keys().map(|mark| (since.get(mark).copied().unwrap_or(now), *mark));
+    let left_over =
+        since.iter().filter(|(mark, _)| !crashes.contains_key(mark)).map(|(mark, at)| (*at, *mark));
+    let mut all: Vec<(UnixMs, u64)> = known.chain(left_over).collect();
+    all.sort_unstable();
+    let over = all.len().saturating_sub(REMEMBERED_COUNT_MAX);
+    let is_old = |at: UnixMs| now.saturating_sub(at) >= REMEMBERED_MS;
+    let gone = all.iter().enumerate().filter(|(place, (at, _))| *place < over || is_old(*at));
+    gone.map(|(_, (_, mark))| *mark).collect()
 }
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ pub(super) struct Cluster {
     lost_since: Option<Instant>,
     /// Commands that another node than the one they were sent to had to be asked for.
     redirected_count: u64,
+    /// Maps that were not as the one before.
+    remapped_count: u64,
 }
 
 impl Cluster {
@@ -64,11 +66,16 @@ impl Cluster {
             failed: String::new(),
             lost_since: None,
             redirected_count: 0,
+            remapped_count: 0,
         }
     }
 
     pub fn redirected_count(&self) -> u64 {
         self.redirected_count
+    }
+
+    pub fn remapped_count(&self) -> u64 {
+        self.remapped_count
     }
 
     /// Since when some master that is in the map has not been reached.
@@ -269,6 +276,7 @@ impl Cluster {
             let answer = node.ready(access, deadline).and_then(|()| node.round(access, &question).remove(0));
             match answer.map(|reply| SlotMap::read(&reply, &address)) {
                 Ok(Some(map)) if !map.masters().is_empty() => {
+                    self.remapped_count += u64::from(self.map != map);
                     self.map = map;
                     self.nodes.retain(|address, _| self.map.masters().contains(address));
                     self.is_stale = false;

@@ -123,6 +123,16 @@ impl Link {
         self.access.connects.get()
     }
 
+    /// How often another server may have come to stand behind a key, so far: with each connection, and in a Cluster with
+    /// each command that was sent on and each map of slots that was another than the one before.
+    pub fn changes(&self) -> u64 {
+        let of_nodes = match &self.hub {
+            Hub::One(_) => 0,
+            Hub::Many(cluster) => cluster.redirected_count() + cluster.remapped_count(),
+        };
+        self.connects() + of_nodes
+    }
+
     /// How many commands were sent on to another node of a Cluster than the one that had their slot, so far. A WAIT
     /// that was sent to the first one says nothing of them.
     pub fn redirected_count(&self) -> u64 {

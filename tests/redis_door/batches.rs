@@ -22,7 +22,7 @@ async fn a_batch_stands_for_its_items() {
     one.campaign("c", 1_000_000).await;
     assert_eq!(word(&one.submit(submission(pay("i-0", 9))).await), "accepted", "under no batch");
     let items = [("i-0", 9), ("i-1", 5), ("i-1", 5), ("i-2", 5), ("i-3", 7)];
-    let submit = async |office: &hongbao::app::redis_office::RedisOffice, items: &[(&str, u64)]| {
+    let submit = async |office: &hongbao::app::redis::office::RedisOffice, items: &[(&str, u64)]| {
         let (head, submissions) = batch("b", items);
         office.submit_batch(head, submissions).await
     };
@@ -94,7 +94,7 @@ async fn the_same_batch_through_two_doors_at_once_is_one_batch() {
         let names: Vec<String> = (0..50).map(|n| format!("{id}-{n}")).collect();
         let items: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 5)).collect();
         let other: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 6)).collect();
-        let call = |office: &hongbao::app::redis_office::RedisOffice, items: &[(&str, u64)]| {
+        let call = |office: &hongbao::app::redis::office::RedisOffice, items: &[(&str, u64)]| {
             let (office, (head, submissions)) = (office.clone(), batch(&id, items));
             tokio::spawn(async move { office.submit_batch(head, submissions).await })
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hongbao::domain::{Campaign, CampaignState, Kind, Refusal, Request, Status, WaitReason};
 use hongbao::gateway::port::{Accepting, CampaignChange, Looking};
+use hongbao::intake::redis::campaigns::{Entry, Funding, Step};
 use hongbao::intake::redis::registry::CampaignRegistry;
 use hongbao::intake::redis::sweep::{SweepOptions, Sweeper};
 use hongbao::intake::redis::{Held, UnitId};
@@ -66,10 +67,7 @@ async fn a_fleet_never_funds_past_a_budget() {
                 let reserve = |n: usize| {
                     let id = format!("f-{thread}-{n}");
                     let record = fund(Kind::Fund, &id, 3).record;
-                    let funding = hongbao::intake::redis::campaigns::Funding::of(
-                        &Request::decode(&record).unwrap(),
-                        now_ms(),
-                    );
+                    let funding = Funding::of(&Request::decode(&record).unwrap(), now_ms());
                     registry.reserve(&funding.unwrap()).map_err(|refused| told(&refused))
                 };
                 (0..10).map(reserve).collect::<Vec<_>>()
@@ -122,10 +120,7 @@ async fn funding_that_failed_gives_its_room_back() {
 
     // Nobody waits for this one any more: whoever needs its room finds out.
     let abandoned = fund(Kind::Fund, "gone", 60);
-    let funding = hongbao::intake::redis::campaigns::Funding::of(
-        &Request::decode(&abandoned.record).unwrap(),
-        now_ms(),
-    );
+    let funding = Funding::of(&Request::decode(&abandoned.record).unwrap(), now_ms());
     assert_eq!(one.registry.reserve(&funding.unwrap()), Ok(true));
     assert_eq!(state(one.office.submit_and_wait(fund(Kind::Fund, "h", 1)).await), "budget_exhausted");
     world.view.put(&Request { kind: Kind::Fund, party: "", ..pay("gone", 60) }, Status::Failed);
@@ -138,10 +133,10 @@ async fn an_entry_that_cannot_be_read_stops_decisions_and_says_so() {
     let world = World::new();
     let (one, two) = (world.instance(), world.instance());
     one.campaign("c", 100).await;
-    world.server.cli(&["XADD", "h:campaigns", "*", "e", "{\"version\":2}"]);
+    world.server.cli(&["XADD", "h:campaigns", "*", "e", "{\"version\":3}"]);
     let refused = two.change("d", CampaignChange::Put(Box::new(campaign("d", 1)))).await.unwrap_err();
     assert_eq!(refused.code, Refusal::NotAccepting);
-    assert!(refused.detail.contains("version 2"), "{}", refused.detail);
+    assert!(refused.detail.contains("version 3"), "{}", refused.detail);
     assert!(two.registry.failure().is_some());
     // Lost data is told, not decided upon.
     let world = World::new();
@@ -199,7 +194,7 @@ async fn funding_that_was_reserved_and_never_asked_for_is_asked_for_again() {
     let reserve = |id: &str, at: u64| {
         let record = fund(Kind::Fund, id, 3).record;
         let request = Request::decode(&record).unwrap();
-        let funding = hongbao::intake::redis::campaigns::Funding::of(&request, at).unwrap();
+        let funding = Funding::of(&request, at).unwrap();
         assert_eq!(one.registry.reserve(&funding), Ok(true));
     };
     // More than are looked at in one turn, of a door that died long ago.
@@ -263,6 +258,66 @@ async fn ids_of_a_closed_campaign_are_forgotten_after_their_retention() {
     let found = one.office.find("s".to_owned(), vec!["i-1".to_owned(), "kept".to_owned()]).await.unwrap();
     assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
     assert_eq!(word(&one.submit(submission(pay("i-1", 5))).await), "campaign_closed");
+    world.server.await_synced();
+    assert!(!world.server.has_multi_in_aof());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_history_is_folded_and_trimmed_and_nobody_loses_a_decision() {
+    let world = World::new();
+    let one = world.instance();
+    // One that stands still meanwhile, and is far behind afterwards.
+    let sleeping = CampaignRegistry::new(world.link(), &keys(), Box::new(|_| {}));
+    for id in ["c", "d"] {
+        one.campaign(id, 1_000).await;
+    }
+    let funding = |id: &str, amount| {
+        let record = fund(Kind::Fund, id, amount).record;
+        Funding::of(&Request::decode(&record).unwrap(), now_ms()).unwrap()
+    };
+    assert_eq!(one.registry.reserve(&funding("f-1", 40)), Ok(true));
+    one.registry.conclude("s", "f-1", Step::Done).unwrap();
+    sleeping.catch_up().unwrap();
+    let key = keys().campaigns();
+    let mut connection = world.server.connect();
+    let length =
+        |connection: &mut redis::Connection| redis::cmd("XLEN").arg(&key).query::<usize>(connection).unwrap();
+    // Paused and resumed for months.
+    let definition =
+        |state| Campaign { state, ..one.registry.get("s", "d").map(|held| (*held).clone()).unwrap() };
+    let [paused, active] = [CampaignState::Paused, CampaignState::Active]
+        .map(|state| Entry::Campaign(Box::new(definition(state))).encode());
+    for _ in 0..6 {
+        let mut pipe = redis::pipe();
+        for n in 0..1_000 {
+            pipe.cmd("XADD")
+                .arg(&key)
+                .arg("*")
+                .arg("e")
+                .arg(if n % 2 == 0 { &paused } else { &active })
+                .ignore();
+        }
+        pipe.exec(&mut connection).unwrap();
+    }
+    await_until("it to be folded and trimmed", PATIENCE, || (length(&mut connection) < 10).then_some(()));
+    one.change("d", CampaignChange::Pause).await.unwrap();
+    sleeping.catch_up().unwrap();
+    assert_eq!(sleeping.failure(), None, "what it had read is in the fold");
+    let late = world.instance();
+    for registry in [&one.registry, &sleeping, &late.registry] {
+        let shared = registry.registry().read().unwrap();
+        let names: Vec<_> = shared.iter().map(|held| (held.id.clone(), held.state)).collect();
+        let expected = [("c", CampaignState::Active), ("d", CampaignState::Paused)];
+        assert_eq!(names, expected.map(|(id, state)| (id.to_owned(), state)));
+        assert_eq!(registry.committed("s", "c"), 40);
+    }
+    let reserve = |id, amount| late.registry.reserve(&funding(id, amount)).map_err(|refused| told(&refused));
+    assert_eq!(reserve("f-1", 40), Ok(false), "it was done");
+    assert_eq!(reserve("f-2", 961), Err("budget_exhausted".to_owned()), "exact as before");
+    // What is lost behind a fold is noticed as ever.
+    sleeping.catch_up().unwrap();
+    redis::cmd("DEL").arg(&key).exec(&mut connection).unwrap();
+    assert!(sleeping.catch_up().unwrap_err().to_string().contains("has lost its data"));
     world.server.await_synced();
     assert!(!world.server.has_multi_in_aof());
 }

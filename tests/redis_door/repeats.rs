@@ -108,3 +108,31 @@ async fn what_a_restarted_redis_may_have_lost_is_appended_again() {
         "another connection: what was confirmed on the old one may be gone"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_thread_finds_the_connection_gone_none_believes_what_was_confirmed_on_it() {
+    let world = World::new();
+    for round in 0..10 {
+        // Of its two threads, one has served nothing when the connections break.
+        let one = world.instance();
+        one.campaign("c", 1_000).await;
+        let id = format!("a-{round}");
+        assert_eq!(word(&one.submit(submission(pay(&id, 5))).await), "accepted");
+        let shard =
+            keys().units().shard_of(Request::decode(&submission(pay(&id, 5)).record).unwrap().key_hash);
+        for queue in keys().queues(shard) {
+            world.server.cli(&["DEL", &keys().list(shard, queue)]);
+        }
+        world.server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+        let mut told = String::new();
+        for _ in 0..200 {
+            told = word(&one.submit(submission(pay(&id, 5))).await);
+            if told == "repeated QUEUED" {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(told, "repeated QUEUED");
+        assert!(world.appended_ids().contains(&id), "{id} is told to wait, and is in no list");
+    }
+}

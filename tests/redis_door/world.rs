@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use hongbao::app::redis_office::RedisOffice;
+use hongbao::app::redis::office::RedisOffice;
 use hongbao::digest::Stamper;
 use hongbao::domain::{Amount, Campaign, Currency, Kind, Lane, Request, Status};
 use hongbao::gateway::port::{Accepting, BatchHead, CampaignChange, Refused, Standing, Submission, Verdict};

@@ -1,6 +1,6 @@
 //! What waits, as the gateway and operators see it.
 
-use hongbao::app::redis_parked::RedisWaiting;
+use hongbao::app::redis::parked::RedisWaiting;
 use hongbao::domain::{Outcome, WaitReason};
 use hongbao::gateway::port::{ParkedFilter, ParkedPage, ParkedQuery, Waiting};
 use hongbao::intake::redis::UnitId;

@@ -63,8 +63,7 @@ fn the_same_instance_reads_again_under_a_later_epoch() {
         till.take(10);
         (till.taken.len() == 200).then_some(())
     });
-    let again = till.taken.iter().filter(|(_, may_be_sent)| *may_be_sent).count();
-    assert_eq!(again, 100);
+    assert!(till.taken[100..].iter().all(|(_, may_be_sent)| *may_be_sent));
     till.ack(0);
     await_empty(&server, &keys, 1);
 }

@@ -46,11 +46,19 @@ fn a_redis_that_others_filled_is_drained_to_the_last_outcome() {
         std::thread::sleep(Duration::from_millis(10));
     }
     println!("full after {first} pushes at {} %, the door closed at {closed_at:?} %", used());
-    let (_, code) = closed_at.expect("the door closes before Redis refuses");
+    let (closed_at, code) = closed_at.expect("the door closes before Redis refuses");
     assert_eq!(code, "backlog_full");
+    assert!(closed_at < 100, "the door closed at {closed_at} %");
     world.set_faults(&json!({"pause_s": 0}));
     world.await_drained(&[&redis]);
     println!("drained, {} % are used", used());
+    // What is left is the others' third, and outcomes, ids and results, which are kept for a while.
+    assert!(used() < 70, "{} % are used by what nobody waits for", used());
+    let paid = world.acks.len();
+    await_until("the view to have every outcome", PATIENCE, || {
+        let campaign = world.at(0).must("GET /v1/campaigns/k", "", 200);
+        (campaign["counts"] == json!({"SUCCEEDED": paid})).then_some(())
+    });
     await_until("the door to be open again", PATIENCE, || {
         let reply = call(&address, "POST /v1/disbursements", &body("open-1", 1)).ok()?;
         matches!(reply.code, 200 | 202).then_some(())

@@ -45,7 +45,8 @@ fn resets_black_holes_and_lost_replies_under_load_lose_nothing() {
     let redis = RedisServer::start(Setup::new(Fsync::EverySecond));
     let proxy = FaultProxy::start(redis.address());
     let mut world = World::start(&redis.url_at(proxy.address().port()), 1, &SETS);
-    let pause = Duration::from_millis(5);
+    // However many rounds: what waits at the end is about as much.
+    let pause = Duration::from_millis(5) * (rounds as u32).div_ceil(2);
     let loads = [
         Load::push(redis.url(), "RPUSH", "push", 50, pause),
         Load::post(world.addresses(), "http", 50, pause),

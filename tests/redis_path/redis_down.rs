@@ -53,8 +53,26 @@ fn kills_of_redis_lose_nothing_when_every_write_is_synced() {
     world.must_agree(&[&redis]);
 }
 
+/// What is left of the append-only file.
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    /// What was synced.
+    Synced,
+    /// That, and any number of bytes behind it.
+    Some,
+}
+
 #[test]
 fn a_loss_of_power_takes_no_more_than_two_seconds_and_nothing_that_said_fsync() {
+    loses_power(Left::Synced);
+}
+
+#[test]
+fn a_file_that_is_cut_at_any_byte_behind_its_last_sync_costs_no_more() {
+    loses_power(Left::Some);
+}
+
+fn loses_power(left: Left) {
     let mut dice = Dice(seed());
     let mut redis = RedisServer::start(Setup::new(Fsync::EverySecond));
     let mut world = World::start(&redis.url(), 1, &[]);
@@ -67,10 +85,9 @@ fn a_loss_of_power_takes_no_more_than_two_seconds_and_nothing_that_said_fsync() 
     });
     redis.sigkill();
     let killed_at = Instant::now();
-    let cut = if dice.roll(2) == 0 {
-        redis.cut_aof_back_to_last_sync()
-    } else {
-        redis.cut_aof_at_random(&mut dice)
+    let cut = match left {
+        Left::Synced => redis.cut_aof_back_to_last_sync(),
+        Left::Some => redis.cut_aof_at_random(&mut dice),
     };
     redis.restart();
     await_progress(&loads, 500);

@@ -74,6 +74,10 @@ fn a_view_that_begins_late_says_so_and_a_retry_teaches_it() {
     // It came through the door, so that it is known to have been accepted, though not how it ended.
     let standing = world.at(0).must("GET /v1/disbursements/http-7", "", 200);
     assert_eq!((&standing["status"], &standing["final"]), (&json!("QUEUED"), &json!(false)), "{standing}");
+    // What came by list alone no id tells of; its producer sends it again, and it is not paid twice.
+    assert_eq!(world.at(0).call("GET /v1/disbursements/list-7", "").code, 404);
+    push(&mut redis.connect(), "RPUSH", "list", 7..8).expect("Redis takes it");
+    world.at(0).await_status("list-7", "SUCCEEDED");
     await_until("the door to be open", PATIENCE, || {
         let reply = world.at(0).call("POST /v1/disbursements", &body("http-7", 7));
         (reply.code == 200).then_some(reply)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::super::redis_parked::RedisWaiting;
+use super::parked::RedisWaiting;
 use crate::domain::WaitReason;
 use crate::gateway::port::ParkedFilter;
 use crate::intake::redis::campaigns::Release;

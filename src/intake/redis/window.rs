@@ -129,7 +129,8 @@ impl Window {
             under_way: 0,
             not_before: [0; 2],
             look_again_at: [None; 2],
-            may_be_restored: false,
+            // Whoever owned it before may have sent what a restart has put back into the live list.
+            may_be_restored: true,
             is_ack_late: false,
         }
     }
@@ -398,6 +399,11 @@ impl Window {
     pub fn sealed(&mut self, side: Side, count: u64) {
         let is_inherited = std::mem::take(&mut self.may_be_restored);
         self.append(side, count, is_inherited);
+    }
+
+    /// There was nothing in the live list to be sealed: what comes is new.
+    pub fn found_dry(&mut self) {
+        self.may_be_restored = false;
     }
 
     /// Nothing is known of that is not acknowledged.

@@ -398,6 +398,22 @@ fn of_two_inherited_generations_a_is_read_first() {
 }
 
 #[test]
+fn what_is_sealed_first_may_have_been_sent_unless_there_was_nothing_before() {
+    for (was_dry, expected) in [(false, true), (true, false)] {
+        let mut window = Window::new();
+        window.learn([0, 0]).unwrap();
+        if was_dry {
+            window.found_dry();
+        }
+        window.sealed(Side::A, 1);
+        assert_eq!(window.next_read().map(|read| read.is_inherited), Some(expected), "dry: {was_dry}");
+        window.took(Flight::default());
+        window.sealed(Side::B, 1);
+        assert_eq!(window.next_read().map(|read| read.is_inherited), Some(false), "what follows is new");
+    }
+}
+
+#[test]
 fn a_side_is_not_sealed_into_while_an_ack_of_it_may_come() {
     let mut window = Window::new();
     window.learn([1, 0]).unwrap();

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Saved, SuspectError, SuspectStore};
+use super::{Saved, SuspectError, SuspectStore, VERSION};
+use crate::domain::UnixMs;
 use crate::journal::Storage;
 use crate::journal::snapshot::{read_blob, write_blob};
 
@@ -30,5 +31,15 @@ impl SuspectStore for BlobSuspects {
     fn save(&self, saved: &Saved) -> Result<(), SuspectError> {
         let bytes = serde_json::to_vec(saved).expect("plain fields");
         Ok(write_blob(&*self.storage, NAME, &bytes)?)
+    }
+
+    fn tidy(&self, dated: &[u64], now: UnixMs, forgotten: &[u64]) -> Result<(), SuspectError> {
+        let mut saved = self.load()?;
+        saved.since.extend(dated.iter().map(|mark| (*mark, now)));
+        for mark in forgotten {
+            saved.crashes.remove(mark);
+            saved.since.remove(mark);
+        }
+        self.save(&Saved { version: VERSION, ..saved })
     }
 }

@@ -1,12 +1,14 @@
 //! Crash suspects on the fleet's board: whoever gets a poison request next knows what it did elsewhere.
 //!
-//! One hash: a mark to its crashes, `group` to the marks of a blamed batch (separated by spaces), `version`. What
-//! holds: one HSET a thousand crashes; a count in Redis is never replaced by a smaller one from a process that knew less,
+//! One hash: a mark to its crashes, `group` to the marks of a blamed batch (separated by spaces), `version`; and one beside
+//! it (`:since`): a mark to when its first crash was met. What holds: one HSET a thousand crashes; a count in Redis is never replaced by a smaller one from a process that knew less,
 //! for [`Suspects`](super::Suspects) reads before it adds. Two crashes in the same instant may count as one.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Saved, SuspectError, SuspectStore, VERSION};
+use crate::domain::UnixMs;
 use crate::intake::redis::Keys;
 use crate::redis::{Command, Failure, Link, LinkError, Script, Target, Value, reply};
 
@@ -24,6 +26,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
 pub struct RedisSuspects {
     link: Mutex<Link>,
     key: String,
+    since_key: String,
 }
 
 impl RedisSuspects {
@@ -32,7 +35,8 @@ impl RedisSuspects {
         let mut target = target.clone();
         target.connect_timeout = target.connect_timeout.min(PATIENCE);
         target.response_timeout = target.response_timeout.min(PATIENCE);
-        Ok(RedisSuspects { link: Mutex::new(Link::new(&target)?), key: keys.board("suspects") })
+        let [key, since_key] = ["suspects", "suspects:since"].map(|what| keys.board(what));
+        Ok(RedisSuspects { link: Mutex::new(Link::new(&target)?), key, since_key })
     }
 
     /// Tried twice where that may help: both commands may be executed any number of times.
@@ -46,17 +50,32 @@ impl RedisSuspects {
     }
 }
 
+/// What a hash from marks to numbers holds.
+fn parse_since(value: Value) -> Result<HashMap<u64, UnixMs>, SuspectError> {
+    let number =
+        |value| reply::text("HGETALL", value)?.and_then(|text| text.parse().ok()).ok_or_else(strange);
+    let mut flat = flat(value)?.into_iter();
+    let mut since = HashMap::new();
+    while let (Some(mark), Some(at)) = (flat.next(), flat.next()) {
+        since.insert(number(mark)?, number(at)?);
+    }
+    Ok(since)
+}
+
+fn flat(value: Value) -> Result<Vec<Value>, Failure> {
+    match value {
+        Value::Map(pairs) => Ok(pairs.into_iter().flat_map(|(field, value)| [field, value]).collect()),
+        other => reply::array("HGETALL", other),
+    }
+}
+
 fn strange() -> SuspectError {
     Failure::Strange { command: "HGETALL".to_owned(), expected: "crash suspects" }.into()
 }
 
 fn parse(value: Value) -> Result<Saved, SuspectError> {
-    let flat = match value {
-        Value::Map(pairs) => pairs.into_iter().flat_map(|(field, value)| [field, value]).collect(),
-        other => reply::array("HGETALL", other)?,
-    };
     let mut saved = Saved::default();
-    let mut flat = flat.into_iter();
+    let mut flat = flat(value)?.into_iter();
     while let (Some(field), Some(value)) = (flat.next(), flat.next()) {
         let field = reply::text("HGETALL", field)?.ok_or_else(strange)?;
         let value = reply::text("HGETALL", value)?.ok_or_else(strange)?;
@@ -81,7 +100,9 @@ fn parse(value: Value) -> Result<Saved, SuspectError> {
 
 impl SuspectStore for RedisSuspects {
     fn load(&self) -> Result<Saved, SuspectError> {
-        parse(self.call(|| Command::new("HGETALL", &self.key))?)
+        let saved = parse(self.call(|| Command::new("HGETALL", &self.key))?)?;
+        let since = parse_since(self.call(|| Command::new("HGETALL", &self.since_key))?)?;
+        Ok(Saved { since, ..saved })
     }
 
     fn save(&self, saved: &Saved) -> Result<(), SuspectError> {
@@ -102,6 +123,23 @@ impl SuspectStore for RedisSuspects {
         }
         Ok(())
     }
+
+    fn tidy(&self, dated: &[u64], now: UnixMs, forgotten: &[u64]) -> Result<(), SuspectError> {
+        for part in dated.chunks(NOTED_MAX) {
+            self.call(|| {
+                let command = Command::script(&NOTE, &[self.since_key.as_bytes()]);
+                part.iter().fold(command, |command, mark| command.arg(*mark).arg(now))
+            })?;
+        }
+        // The times last: without its time a crash would count as new.
+        for key in [&self.key, &self.since_key] {
+            for part in forgotten.chunks(NOTED_MAX) {
+                let hdel = || part.iter().fold(Command::new("HDEL", key), |command, mark| command.arg(*mark));
+                self.call(hdel)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -115,7 +153,7 @@ mod tests {
         assert_eq!(read(&[]).unwrap(), Saved::default());
         let saved = read(&["version", "1", "18446744073709551614", "2", "group", "1 2 3", "7", "1"]).unwrap();
         let crashes = [(u64::MAX - 1, 2), (7, 1)].into_iter().collect();
-        assert_eq!(saved, Saved { version: 1, crashes, group: vec![1, 2, 3] });
+        assert_eq!(saved, Saved { version: 1, crashes, group: vec![1, 2, 3], ..Saved::default() });
         assert_eq!(read(&["version", "1", "group", ""]).unwrap().group, Vec::<u64>::new());
         assert!(read(&["version", "2"]).unwrap_err().to_string().contains("format 2"));
         for words in [["mark", "1"], ["7", "many"], ["group", "1 x"]] {

@@ -13,8 +13,9 @@ use super::{Dedupe, Finding, Outlook, refusal};
 use crate::crash;
 use crate::domain::{Request, UnixMs};
 use crate::intake::desk::Guarantee;
+use crate::intake::redis::UnitId;
 use crate::intake::redis::identity::{KnownId, WITHDRAW, decode_head, encode_head, items_field};
-use crate::redis::{Command, Failure, Value};
+use crate::redis::{Command, Failure, Shape, Value};
 
 /// A command about a batch: whose it is, and whether the call rests on it.
 struct Note {
@@ -31,7 +32,9 @@ impl Clerk {
         (now, outlook): (UnixMs, &Outlook),
     ) {
         let is_registered = self.options.dedupe == Dedupe::Strict;
-        self.know_connection(now);
+        self.know_servers(now);
+        self.ask_for_lists(&pushes, now);
+        let generation = self.lately.generation();
         let (notes, mut commands): (Vec<Note>, Vec<Command>) = self.notes(&calls).into_iter().unzip();
         let mut lists = Lists::new(&self.keys, &self.options);
         let mut placed = Vec::new();
@@ -58,14 +61,15 @@ impl Clerk {
             // The replicas that were asked follow another server than the one that has it.
             pushed.replicas = None;
         }
+        pushed.require(self.options.replicas);
         drop(lists);
-        self.know_connection(now);
+        self.know_servers(now);
         let stands = |list: usize| pushed.of(list).is_none();
         let new = placed.iter().filter(|(_, _, list)| stands(*list));
-        self.lately.enter(new.map(|(call, item, _)| calls[*call].items[*item].record.as_slice()));
+        self.lately.enter(generation, new.map(|(call, item, _)| calls[*call].items[*item].record.as_slice()));
         let again = pushes.iter().zip(&courses).flat_map(|(push, courses)| push.repeats.iter().zip(courses));
         let again = again.filter(|(_, course)| matches!(course, Course::Again(list) if stands(*list)));
-        self.lately.enter(again.map(|(repeat, _)| repeat.record.as_slice()));
+        self.lately.enter(generation, again.map(|(repeat, _)| repeat.record.as_slice()));
         for (note, result) in notes.into_iter().zip(results) {
             read_note(&mut calls, &note, result);
         }
@@ -92,14 +96,38 @@ impl Clerk {
         Request::decode(record).is_ok_and(|request| self.listed.is_listed(request.client))
     }
 
-    /// What was appended is known for as long as the connections last.
-    fn know_connection(&mut self, now: UnixMs) {
-        let connects = self.link.connects();
-        let before = std::mem::replace(&mut self.connects, connects);
-        // The first connection of a thread tells nothing of those of the others.
-        if before != connects && before != 0 {
+    /// Connects before anything is served, as far as that is possible now: a connection that is made later may be to a
+    /// server that lost what the other threads know of.
+    pub fn connect(&mut self) {
+        self.link.round(&self.looks_at_lists());
+        self.changes = self.link.changes();
+    }
+
+    /// What was appended is known for as long as the same servers are behind the same connections.
+    fn know_servers(&mut self, now: UnixMs) {
+        let changes = self.link.changes();
+        if std::mem::replace(&mut self.changes, changes) != changes {
             self.lately.forget(now);
         }
+    }
+
+    /// In a Cluster an id was looked up at another node than the one that has the list, and that one may have lost
+    /// what it confirmed. Which list a repeat stands in is not known here, so all shards are asked for.
+    fn ask_for_lists(&mut self, pushes: &[Push], now: UnixMs) {
+        if pushes.is_empty() || self.link.shape() != Shape::Cluster {
+            return;
+        }
+        let has_failed = self.link.round(&self.looks_at_lists()).iter().any(Result::is_err);
+        self.know_servers(now);
+        if has_failed {
+            self.lately.forget(now);
+        }
+    }
+
+    /// A question for every node that has a shard.
+    fn looks_at_lists(&self) -> Vec<Command> {
+        let shards = (0..self.keys.units().shard_count).map(UnitId);
+        shards.map(|shard| Command::new("EXISTS", self.keys.owner(shard))).collect()
     }
 
     /// What is written down about the batches: their items, or that nothing came of them.

@@ -3,7 +3,8 @@
 //! A table of fixed size with a word a request: a tag of its identity, and when. A newer one may take an older one's
 //! place, and then a repeat is appended once more, which is harmless; that something is here which was not appended,
 //! nobody sees. What holds: only what Redis has confirmed is entered, and all of it is given up with the connection it
-//! was confirmed on, because the server behind the next one may have lost it.
+//! was confirmed on, because the server behind the next one may have lost it; so nothing is entered under a
+//! [`Generation`] from after it was confirmed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -16,6 +17,10 @@ const TICK_BITS: u32 = 24;
 const TICK_MASK: u64 = (1 << TICK_BITS) - 1;
 /// Twelve days go by before a tick comes again.
 const TICK_MS: u64 = 64;
+
+/// What is known of as long as no connection is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation(u64);
 
 pub struct Lately {
     slots: Box<[AtomicU64]>,
@@ -36,9 +41,14 @@ impl Lately {
         }
     }
 
+    /// To be taken before something is appended, and entered with.
+    pub fn generation(&self) -> Generation {
+        Generation(self.generation.load(Ordering::Acquire))
+    }
+
     /// The slot of an encoded request, and its tag in place.
-    fn place(&self, record: &[u8]) -> (&AtomicU64, u64) {
-        let mut hash = self.generation.load(Ordering::Acquire);
+    fn place(&self, Generation(generation): Generation, record: &[u8]) -> (&AtomicU64, u64) {
+        let mut hash = generation;
         for word in record::identity(record).chunks_exact(8) {
             hash ^= u64::from_le_bytes(word.try_into().expect("eight bytes"));
             hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -52,18 +62,18 @@ impl Lately {
         (self.began.elapsed().as_millis() as u64 / TICK_MS) & TICK_MASK
     }
 
-    /// These were appended.
-    pub fn enter<'r>(&self, records: impl Iterator<Item = &'r [u8]>) {
+    /// These were appended, on connections of that generation.
+    pub fn enter<'r>(&self, generation: Generation, records: impl Iterator<Item = &'r [u8]>) {
         let tick = self.tick();
         for record in records {
-            let (slot, tag) = self.place(record);
+            let (slot, tag) = self.place(generation, record);
             slot.store(tag | tick, Ordering::Relaxed);
         }
     }
 
     /// How long ago this one was appended, if that is known.
     pub fn age_ms(&self, record: &[u8]) -> Option<u64> {
-        let (slot, tag) = self.place(record);
+        let (slot, tag) = self.place(self.generation(), record);
         let held = slot.load(Ordering::Relaxed);
         (held & !TICK_MASK == tag).then(|| (self.tick().wrapping_sub(held) & TICK_MASK) * TICK_MS)
     }
@@ -95,7 +105,8 @@ mod tests {
     fn what_was_appended_is_known_until_the_connection_is_another() {
         let lately = Lately::new(1_000);
         let records: Vec<Vec<u8>> = (0..500).map(|n| encoded(&format!("r-{n}"), 5)).collect();
-        lately.enter(records.iter().map(Vec::as_slice));
+        let first = lately.generation();
+        lately.enter(first, records.iter().map(Vec::as_slice));
         let known = |lately: &Lately| {
             records.iter().filter(|record| lately.age_ms(record).is_some_and(|age| age < 10_000)).count()
         };
@@ -106,7 +117,9 @@ mod tests {
         lately.forget(2_000);
         assert_eq!(known(&lately), 0);
         assert!(!lately.believes(1_999));
-        lately.enter(std::iter::once(records[0].as_slice()));
+        lately.enter(first, std::iter::once(records[0].as_slice()));
+        assert_eq!(known(&lately), 0, "confirmed on a connection that is gone");
+        lately.enter(lately.generation(), std::iter::once(records[0].as_slice()));
         assert_eq!(known(&lately), 1);
     }
 }

@@ -63,6 +63,8 @@ pub struct Replicas {
     pub count: u32,
     /// Below the link's response timeout.
     pub timeout_ms: u64,
+    /// What fewer confirmed is not accepted; with as many, the acceptance says how many they were.
+    pub count_min: u32,
 }
 
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{DoorOptions, refusal};
+use super::{DoorOptions, Replicas, refusal};
 use crate::domain::Request;
 use crate::intake::QueueId;
 use crate::intake::desk::Refused;
@@ -38,6 +38,17 @@ pub struct Pushed {
 }
 
 impl Pushed {
+    /// Nothing is acknowledged that fewer replicas confirmed than must. It is appended: the retry asks again.
+    pub fn require(&mut self, asked: Option<Replicas>) {
+        let count_min = asked.map_or(0, |replicas| replicas.count_min);
+        let confirmed = self.replicas.unwrap_or(0);
+        if confirmed < count_min {
+            self.results.iter_mut().filter(|result| result.is_ok()).for_each(|result| {
+                *result = Err(refusal::too_few_replicas(confirmed, count_min));
+            });
+        }
+    }
+
     pub fn of(&self, list: usize) -> Option<&Refused> {
         self.results[list].as_ref().err()
     }
@@ -133,7 +144,6 @@ mod tests {
     use super::*;
     use crate::domain::{Amount, Currency, Kind, Lane};
     use crate::intake::redis::Units;
-    use crate::intake::redis::door::Replicas;
 
     fn request(campaign: &str, lane: Lane) -> Vec<u8> {
         let currency = Currency::parse("CNY").unwrap();
@@ -153,7 +163,7 @@ mod tests {
         let options = DoorOptions {
             frame_count_max: 3,
             frame_bytes_max: 2 * real.len(),
-            replicas: Some(Replicas { count: 1, timeout_ms: 9 }),
+            replicas: Some(Replicas { count: 1, timeout_ms: 9, count_min: 1 }),
             ..DoorOptions::default()
         };
         let mut lists = Lists::new(&keys, &options);
@@ -177,10 +187,16 @@ mod tests {
         let oom = Failure::Refused { command: String::new(), code: "OOM".to_owned(), detail: String::new() };
         let results =
             vec![Ok(Value::Int(3)), Err(oom.clone()), Err(oom), Ok(Value::Int(1)), Ok(Value::Int(2))];
-        let pushed = lists.pushed(results);
+        let mut pushed = lists.pushed(results);
         assert!(pushed.of(0).is_none());
         assert!(pushed.of(1).is_some_and(|refused| refused.accepted_unknown), "it stands registered");
         assert_eq!(pushed.replicas, Some(1), "the fewest");
+        pushed.require(options.replicas);
+        assert!(pushed.of(0).is_none(), "as many as must");
+        pushed.require(Some(Replicas { count: 2, timeout_ms: 9, count_min: 1 }));
+        assert!(pushed.of(0).is_none(), "it says less");
+        pushed.require(Some(Replicas { count: 2, timeout_ms: 9, count_min: 2 }));
+        assert!(pushed.of(0).is_some_and(|refused| refused.accepted_unknown));
         let told = |replicas| durability(&Arc::from("fsync"), replicas).to_string();
         assert_eq!([told(None), told(Some(0)), told(Some(2))], ["fsync", "fsync", "replicated:2"]);
     }

@@ -75,6 +75,14 @@ pub fn of_push(failure: &Failure, is_registered: bool) -> Refused {
     }
 }
 
+/// It is appended, and would be lost with the server.
+pub fn too_few_replicas(confirmed: u32, count_min: u32) -> Refused {
+    let detail = format!(
+        "it was appended, and {confirmed} of the {count_min} replicas that intake.redis.durability_min asks for confirmed it in time"
+    );
+    retry(Refusal::AppendUnknown, detail, true)
+}
+
 /// What stands there cannot be read: nothing is decided on top of it.
 pub fn damaged(what: &str, error: &dyn std::fmt::Display) -> Refused {
     let detail =

@@ -30,8 +30,8 @@ pub struct Clerk {
     pub counts: Arc<DoorCounts>,
     /// Of all threads.
     pub lately: Arc<Lately>,
-    /// Connections that the link had made when it was asked last.
-    pub connects: u64,
+    /// The link's changes when it was asked last.
+    pub changes: u64,
     pub listed: Listed,
 }
 

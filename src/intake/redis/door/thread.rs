@@ -88,16 +88,17 @@ impl Door {
         let lately = Arc::new(Lately::new((parts.now_ms)()));
         let mut threads = DoorThreads { waiting: waiting.clone(), handles: Vec::new() };
         for number in 0..options.thread_count.max(1) {
-            let clerk = Clerk {
+            let mut clerk = Clerk {
                 link: Link::new(&parts.target)?,
                 keys: parts.keys.clone(),
                 options: options.clone(),
                 book: Book::new(parts.registry.clone()),
                 counts: counts.clone(),
                 lately: lately.clone(),
-                connects: 0,
+                changes: 0,
                 listed: Listed::new(&parts.keys),
             };
+            clerk.connect();
             let guard = Guard {
                 waiting: waiting.clone(),
                 poison: parts.poison.clone(),

@@ -135,7 +135,10 @@ impl Reader {
                 list.sizes.note_total(side, count, bytes);
                 list.moved_at = Some(Instant::now());
             }
-            Sealed::Nothing => list.is_hot = false,
+            Sealed::Nothing => {
+                list.is_hot = false;
+                list.window.found_dry();
+            }
             // By a command of ours whose reply was lost.
             Sealed::Occupied => list.window.doubt(),
             Sealed::Early => {}

@@ -57,8 +57,8 @@ pub struct Reader {
     interval: Duration,
     /// Redis could not be reached in the last round.
     is_cut_off: bool,
-    /// How often the link had connected when the lists' lengths were doubted last.
-    connects: u64,
+    /// How often other servers may have come to stand behind the lists when their lengths were doubted last.
+    changes: u64,
     done: Vec<Ticket>,
     contents: Contents,
     /// Read in this round, by queue.
@@ -94,7 +94,7 @@ impl Reader {
             next_depth: now,
             interval: POLL_FIRST,
             is_cut_off: false,
-            connects: 0,
+            changes: 0,
             done: Vec::new(),
             contents: Contents::default(),
         }
@@ -139,11 +139,12 @@ impl Reader {
         has_commands
     }
 
-    /// Behind a new connection may be a server that restarted, and brought back what was trimmed last.
+    /// Behind a new connection may be a server that restarted, and brought back what was trimmed last; so may a replica
+    /// that took a master's place.
     fn doubt_if_reconnected(&mut self) {
-        let connects = self.link.connects();
-        let before = std::mem::replace(&mut self.connects, connects);
-        if before != 0 && before != connects {
+        let changes = self.link.changes();
+        let before = std::mem::replace(&mut self.changes, changes);
+        if before != 0 && before != changes {
             self.lists.iter_mut().for_each(|list| list.window.restored());
         }
     }

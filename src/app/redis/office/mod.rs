@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use self::standing::of_row;
-use super::Clock;
-use super::office::standing_of_request;
+use crate::app::Clock;
+use crate::app::office::standing_of_request;
 use crate::domain::{Kind, Lane, Refusal, Request, Status, record};
 use crate::gateway::port::{
     Accepting, Answer, BatchHead, CampaignChange, CampaignStanding, Guarantee, Refused, Standing, Submission,

@@ -6,8 +6,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::office::standing_of_request;
-use super::parked::cursor;
+use crate::app::office::standing_of_request;
+use crate::app::parked::cursor;
 use crate::domain::{Refusal, Request, Status, UnixMs, WaitReason};
 use crate::gateway::port::{
     Answer, ParkedFilter, ParkedPage, ParkedQuery, ParkedRow, Refused, Standing, Waiting,
