@@ -273,10 +273,11 @@ impl Forecast {
         let outlook = self.outlook();
         let own: u64 = seen.iter().map(|queue| queue.waiting).sum();
         let all = own as f64 + self.others_waiting(own);
-        let whole = Promise { wait_ms: course.wait_ms(all + 1.0, outlook), each_ms: 1_000.0 / outlook.usual_per_s };
+        let whole =
+            Promise { wait_ms: course.wait_ms(all + 1.0, outlook), each_ms: 1_000.0 / outlook.usual_per_s };
         let loads = self.seen.iter().zip(&self.coming);
-        let loads = loads
-            .map(|(seen, coming)| Load { waiting: seen.waiting as f64, coming_per_s: coming.per_s });
+        let loads =
+            loads.map(|(seen, coming)| Load { waiting: seen.waiting as f64, coming_per_s: coming.per_s });
         let mut line = Line::new(loads, self.fair_queue_count, COMES_ON_MS / 1_000.0);
         let queues = (0..seen.len()).map(|at| self.promise(&mut line, at, (own, all), outlook)).collect();
         Promises { queues, whole }

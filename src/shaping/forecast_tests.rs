@@ -326,7 +326,8 @@ fn estimates_hold_through_a_brownout_that_is_shorter_than_the_wait() {
             let mut world = burst_and_brownout(seed, part, brownout_ms.clone());
             let (median, p90) = quantiles(&mut world.errors);
             let (median, p90) = (median * 100.0, p90 * 100.0);
-            let row = format!("{part} for {brownout_ms:?}, seed {seed}: median {median:.1} %, p90 {p90:.1} %");
+            let row =
+                format!("{part} for {brownout_ms:?}, seed {seed}: median {median:.1} %, p90 {p90:.1} %");
             println!("{row}");
             assert!(world.errors.len() as f64 > 17.0 * world.rate_per_s, "{row}: it must settle");
             assert!(median <= median_max && p90 <= p90_max, "{row}");
