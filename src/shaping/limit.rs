@@ -59,9 +59,22 @@ pub struct Sample {
     pub under_way: u64,
 }
 
+/// What was decided so far, and the numbers that made the last decrease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    pub down: u64,
+    pub up: u64,
+    /// Of how many answers, how many were refusals; the fastest call, and the floor that it is held against.
+    pub answered: u64,
+    pub overloaded: u64,
+    pub latency_ns: u64,
+    pub floor_ns: u64,
+}
+
 #[derive(Clone, Debug)]
 pub struct Limit {
     measure: Measure,
+    moves: Moves,
     floor: f64,
     /// None: nothing was ever in the way.
     value: Option<f64>,
@@ -82,6 +95,7 @@ impl Limit {
     pub fn new(measure: Measure, floor: u64) -> Limit {
         Limit {
             measure,
+            moves: Moves::default(),
             floor: floor.max(1) as f64,
             value: None,
             step: STEP_MIN,
@@ -101,6 +115,10 @@ impl Limit {
         self.value.map(|value| value as u64)
     }
 
+    pub fn moves(&self) -> Moves {
+        self.moves
+    }
+
     /// What the fastest call of late took, if there was one.
     pub fn latency_floor_ns(&self) -> Option<u64> {
         let floor_ns = self.latency_floors_ns[0].min(self.latency_floors_ns[1]);
@@ -109,9 +127,9 @@ impl Limit {
 
     /// Starts over from `value`: after an outage nothing is known, and what was measured in it least of all.
     pub fn restart(&mut self, now_ns: u64) {
-        let (measure, floor) = (self.measure, self.floor as u64);
+        let (measure, floor, moves) = (self.measure, self.floor as u64, self.moves);
         let latency_floors_ns = self.latency_floors_ns;
-        *self = Limit { started_ns: now_ns, latency_floors_ns, ..Limit::new(measure, floor) };
+        *self = Limit { moves, started_ns: now_ns, latency_floors_ns, ..Limit::new(measure, floor) };
     }
 
     pub fn record(&mut self, now_ns: u64, sample: Sample) {
@@ -162,6 +180,13 @@ impl Limit {
         };
         if refused || queued {
             if (now_ns - self.cut_at_ns) as f64 >= latency_ns {
+                self.moves = Moves {
+                    answered: sum.healthy + sum.overloaded + sum.lost,
+                    overloaded: sum.overloaded,
+                    latency_ns: latency_ns as u64,
+                    floor_ns: floor_ns as u64,
+                    ..self.moves
+                };
                 self.cut(now_ns, (tried, achieved), latency_ns, refused);
             }
         } else {
@@ -181,6 +206,7 @@ impl Limit {
         let value = self.value.unwrap_or(tried / CUT_ACHIEVED);
         let left = (value * CUT).min(achieved * CUT_ACHIEVED).max(value * CUT_MIN);
         self.value = Some(left.max(self.floor));
+        self.moves.down += 1;
     }
 
     fn grow(&mut self, now_ns: u64, tried: f64) {
@@ -188,9 +214,11 @@ impl Limit {
         let Some(value) = self.value else { return };
         if now_ns.saturating_sub(self.cut_at_ns) >= FORGET_NS {
             self.value = None;
+            self.moves.up += 1;
         } else if tried >= USED_SHARE * value.floor() {
             self.step = (self.step * STEP_GROWTH).min(STEP_MAX);
             self.value = Some(value + (value * self.step).max(self.least_step()));
+            self.moves.up += 1;
         }
     }
 
@@ -247,6 +275,7 @@ mod tests {
         let mut model = Model { queue: 0.0, offered: 0.0, refused: 0.0, served: 0.0 };
         run(&mut limit, &mut model, 0, 5_000, 30_000.0, 50_000.0);
         assert_eq!(limit.value(), None, "nothing is in the way");
+        assert_eq!(limit.moves(), Moves::default());
         let mut now = 5_000;
         for capacity in [10_000.0, 30_000.0, 5_000.0, 20_000.0] {
             run(&mut limit, &mut model, now, 5_000, 30_000.0, capacity);
@@ -331,6 +360,8 @@ mod tests {
             limit.record(step * 100 * MS, sample);
             if step == 1 {
                 assert_eq!(limit.value(), Some(15));
+                let Moves { down, up, answered, overloaded, .. } = limit.moves();
+                assert_eq!((down, up, answered, overloaded), (1, 0, 5, 5), "what made it");
             }
         }
         assert_eq!(limit.value(), Some(2));

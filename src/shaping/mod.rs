@@ -15,5 +15,5 @@ pub mod slump;
 pub use drain::DrainRate;
 pub use forecast::{Course, Forecast, Others, Promises, Ramp, Seen, Since};
 pub use lease::{Amount, Holder, Lease};
-pub use limit::{Limit, Measure, Sample};
+pub use limit::{Limit, Measure, Moves, Sample};
 pub use pace::{Pace, Rate};
