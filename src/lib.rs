@@ -42,10 +42,11 @@
 //! |---|---|---|
 //! | [`domain`] | money, ids, requests, transfers, states, codes, their stored forms | I/O, clocks, hashing |
 //! | [`digest`] | the two hashes of a request | |
+//! | [`seldom`] | log lines that come at most once a second | |
 //! | [`journal`] | segmented log, group commit, recovery, index, snapshots, a storage that crashes | money |
 //! | [`redis`] | commands, scripts, connections to Redis | keys of ours, money |
 //! | [`ring`] | slots, stages, threads, waiting, poison | money |
-//! | [`shaping`] | pace, leases of a fleet's budget, adaptive limit, drain rate: pure, takes `now` | clocks |
+//! | [`shaping`] | pace, leases of a fleet's budget, adaptive limit, drain rate, the forecast of when work will be done: pure, takes `now` | clocks |
 //! | [`breaker`] | whether the wallet is called at all: classes, vote, the fleet's policy, gate, board here or in Redis; the fleet in virtual time | clocks, what waits |
 //! | [`request`] | reading and judging: JSON to the stamped record; times as text | HTTP, state, order |
 //! | [`intake`] | the ports of queues and of what waits; `embedded` and the desk that decides; `redis`: units, owner, reader, door, registry, elements, what is parked | settling |
@@ -109,6 +110,7 @@ pub mod reconcile;
 pub mod redis;
 pub mod request;
 pub mod ring;
+pub mod seldom;
 pub mod server;
 pub mod shaping;
 pub mod stored_value;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -20,6 +20,7 @@ use crate::intake::desk::Desk;
 use crate::journal::Journal;
 use crate::outcome::view::ViewHandle;
 use crate::pipeline::Pipeline;
+use crate::pipeline::feed::HOLD_KINDS;
 use crate::pipeline::remote::counts::FAILURE_KINDS;
 use crate::pipeline::remote::gate::GateState;
 use crate::ring::Poison;
@@ -67,7 +68,6 @@ impl ServiceVitals {
         };
         counter("hongbao_accepted", "Requests accepted for the first time", desk.accepted);
         counter("hongbao_repeated", "Requests recognised as repeats", desk.repeated);
-        counter("hongbao_refused", "Requests the desk refused", desk.refused);
         let mut gauge = |name: &str, help: &str, value: u64| {
             registry.register(name, help, ConstGauge::new(value as i64));
         };
@@ -83,11 +83,12 @@ impl ServiceVitals {
             "1 if this instance can accept durably",
             u64::from(self.not_ready().is_none()),
         );
+        register_refused(registry, self.desk.refused());
     }
 
     fn register_settling(&self, registry: &mut Registry) {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
-        let settled = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
+        let settled = Family::<Labels, Counter>::default();
         for status in Status::ALL {
             let count = pipeline.settled.by_status[status as usize - 1].load(Ordering::Relaxed);
             let count = count + self.desk.followed(status);
@@ -134,6 +135,25 @@ impl ServiceVitals {
     }
 }
 
+/// What a door refused, by code.
+pub fn register_refused(registry: &mut Registry, refused: Vec<(&'static str, u64)>) {
+    let family = Family::<Labels, Counter>::default();
+    for (code, count) in refused {
+        family.get_or_create(&vec![("code", code.to_owned())]).inc_by(count);
+    }
+    registry.register("hongbao_refused", "Requests the door refused, by code", family);
+}
+
+/// How often the feed held what it had.
+pub fn register_feed(registry: &mut Registry, pipeline: &Pipeline) {
+    let family = Family::<Labels, Counter>::default();
+    for (reason, count) in HOLD_KINDS.iter().zip(&pipeline.counts.held) {
+        let labels = vec![("reason", (*reason).to_owned())];
+        family.get_or_create(&labels).inc_by(count.load(Ordering::Relaxed));
+    }
+    registry.register("hongbao_feed_held", "Times that the feed held what waits, by why", family);
+}
+
 /// Of a wallet elsewhere.
 pub fn register_wallet(registry: &mut Registry, pipeline: &Pipeline, wallet: &str) {
     if wallet == "embedded" {
@@ -146,7 +166,9 @@ pub fn register_wallet(registry: &mut Registry, pipeline: &Pipeline, wallet: &st
     counter("hongbao_wallet_calls", "Calls to the wallet", remote.calls.load(Ordering::Relaxed));
     let entries = remote.entries.load(Ordering::Relaxed);
     counter("hongbao_wallet_entries", "Transfers and burns sent in them, repeats included", entries);
-    let failures = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
+    let told_to_wait = remote.told_to_wait.load(Ordering::Relaxed);
+    counter("hongbao_wallet_retry_after", "Calls that the wallet answered with Retry-After", told_to_wait);
+    let failures = Family::<Labels, Counter>::default();
     for (kind, count) in FAILURE_KINDS.iter().zip(&remote.failures) {
         let labels = vec![("kind", (*kind).to_owned())];
         failures.get_or_create(&labels).inc_by(count.load(Ordering::Relaxed));
@@ -196,6 +218,7 @@ impl Vitals for ServiceVitals {
         self.register_door(&mut registry);
         self.register_settling(&mut registry);
         if let Some(pipeline) = self.pipeline.upgrade() {
+            register_feed(&mut registry, &pipeline);
             register_wallet(&mut registry, &pipeline, &self.wallet);
         }
         if let Some(breaker) = &self.breaker {

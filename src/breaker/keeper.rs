@@ -10,6 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::board::{Board, BoardError};
 use super::gate::{Governor, HELD_KINDS, Status, Tally};
 use super::policy::{Change, Phase, State};
+use crate::seldom::Seldom;
+use crate::shaping::Moves;
+
+const MS: u64 = 1_000_000;
 
 pub type Shared = Arc<Mutex<Governor>>;
 
@@ -28,12 +32,20 @@ pub struct Keeper {
     version_told: u64,
     /// The last change that was told.
     told_change: Option<Change>,
-    /// What was last told of this instance: why nothing goes, and its tries.
+    /// What was last told of this instance.
     told: Told,
+    /// The adaptive limit moves up to ten times a second, and a share with each beat.
+    limit_lines: Seldom,
+    share_lines: Seldom,
 }
 
-/// Why nothing goes ([`HELD_KINDS`]); tries that succeeded and failed.
-type Told = (Option<usize>, (u64, u64));
+/// What was told of this instance: its decisions, and of what the last line of each kind was made.
+#[derive(Default)]
+struct Told {
+    tally: Tally,
+    limits: [Moves; 2],
+    share_per_s: u64,
+}
 
 impl Keeper {
     /// `instance`: the governor's.
@@ -48,6 +60,8 @@ impl Keeper {
             version_told: 0,
             told_change: None,
             told: Told::default(),
+            limit_lines: Seldom::default(),
+            share_lines: Seldom::default(),
         }
     }
 
@@ -128,6 +142,8 @@ impl Keeper {
             self.version_told = state.version;
         }
         self.tell_own(&status);
+        self.tell_limits(now_ns, &status);
+        self.tell_share(now_ns, &status);
         if is_alone != self.is_alone {
             self.is_alone = is_alone;
             let (failed, of) = status.failing;
@@ -179,15 +195,24 @@ impl Keeper {
 
     /// What this instance tries, and that it begins or ceases to send nothing.
     fn tell_own(&mut self, status: &Status) {
-        let Tally { holds, probes_ok, probes_failed, .. } = status.tally;
-        let (held_before, (ok_before, failed_before)) = self.told;
-        if (probes_ok, probes_failed) != (ok_before, failed_before) {
-            let (ok, failed) = (probes_ok - ok_before, probes_failed - failed_before);
+        let Tally { holds, probes_ok, probes_failed, permits, permits_lost, .. } = status.tally;
+        let before = std::mem::replace(&mut self.told.tally, status.tally);
+        if permits > before.permits {
+            tracing::info!(permits = permits - before.permits, "may try whether the wallet is well");
+        }
+        if permits_lost > before.permits_lost {
+            let permits = permits_lost - before.permits_lost;
+            tracing::info!(permits, "a permit to try was void before it was used");
+        }
+        if (probes_ok, probes_failed) != (before.probes_ok, before.probes_failed) {
+            let (ok, failed) = (probes_ok - before.probes_ok, probes_failed - before.probes_failed);
             tracing::info!(ok, failed, "tried whether the wallet is well");
         }
         // Pace and calls under way hold each call a little.
-        let holds = holds.filter(|kind| !matches!(HELD_KINDS[*kind], "paced" | "full"));
-        if holds != held_before {
+        let lasting =
+            |holds: Option<usize>| holds.filter(|kind| !matches!(HELD_KINDS[*kind], "paced" | "full"));
+        let holds = lasting(holds);
+        if holds != lasting(before.holds) {
             let (failed, of) = status.failing;
             let share_per_s = status.lease.rate_per_s;
             match holds {
@@ -197,7 +222,48 @@ impl Keeper {
                 None => tracing::info!(share_per_s, "sends again"),
             }
         }
-        self.told = (holds, (probes_ok, probes_failed));
+    }
+
+    /// That the adaptive limit has moved, and what made it.
+    fn tell_limits(&mut self, now_ns: u64, status: &Status) {
+        let moved = |now: &Moves, before: &Moves| (now.down - before.down, now.up - before.up);
+        let [(per_s, rate), (calls, under_way)] = &status.limits;
+        let (rate_moved, calls_moved) =
+            (moved(rate, &self.told.limits[0]), moved(under_way, &self.told.limits[1]));
+        let (down, up) = (rate_moved.0 + calls_moved.0, rate_moved.1 + calls_moved.1);
+        if down + up == 0 || self.limit_lines.note(now_ns / MS, 1).is_none() {
+            return;
+        }
+        self.told.limits = [*rate, *under_way];
+        let Moves { answered, overloaded, latency_ns, floor_ns, .. } = *rate;
+        tracing::info!(
+            down,
+            up,
+            per_s,
+            calls,
+            share_per_s = status.lease.rate_per_s,
+            overloaded,
+            answered,
+            latency_ms = latency_ns / MS,
+            floor_ms = floor_ns / MS,
+            "the adaptive limit moves; it went down last for these answers"
+        );
+    }
+
+    /// That its share is another one. It is renewed with each beat: for whoever looks closely.
+    fn tell_share(&mut self, now_ns: u64, status: &Status) {
+        let share_per_s = status.lease.rate_per_s;
+        if share_per_s != self.told.share_per_s && self.share_lines.note(now_ns / MS, 1).is_some() {
+            let (before, fleet, spent_per_s) = (self.told.share_per_s, status.fleet, status.spent_per_s);
+            tracing::debug!(
+                before,
+                share_per_s,
+                fleet,
+                spent_per_s,
+                "its share of the budget is another one"
+            );
+            self.told.share_per_s = share_per_s;
+        }
     }
 }
 

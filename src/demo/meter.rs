@@ -21,6 +21,8 @@ pub struct Sample {
     pub drain_per_s: u64,
     /// How the breaker stands, where there is one.
     pub breaker: Option<Phase>,
+    /// Whether the wallet is browned out, where it will be.
+    pub is_brown: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +115,11 @@ impl Meter {
         })
     }
 
+    /// Whether the wallet was browned out in each column, at any time of it.
+    pub fn brownout(&self, columns: usize, width: Duration) -> Vec<Option<bool>> {
+        self.by_column(columns, width, |samples| samples.iter().filter_map(|sample| sample.is_brown).max())
+    }
+
     fn by_column<T: Copy>(
         &self,
         columns: usize,
@@ -161,6 +168,11 @@ impl Meter {
         }
         // Shorter than a window in all: the mean of it all.
         if peak == 0 { per_s(self.last().count(curve), self.last().at.max(window)) } else { peak }
+    }
+
+    /// The mean rate from one time to another.
+    pub fn mean_between(&self, curve: Curve, from: Duration, to: Duration) -> u64 {
+        per_s(self.count_at(curve, to).saturating_sub(self.count_at(curve, from)), to.saturating_sub(from))
     }
 
     /// The mean rate from the first to the last change.

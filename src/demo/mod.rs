@@ -10,13 +10,14 @@
 //! ```
 //!
 //! What holds: requests reach the service over TCP and nothing else; the client believes only what it was
-//! answered; the verdict is good only if client, service and audit agree. With a wallet in a second process that one goes down
-//! on the way ([`outage`]). [`campaigns`] is what comes before
+//! answered; the verdict is good only if client, service and audit agree. With a wallet in a second process something goes wrong
+//! with that one on the way ([`incident`]). [`campaigns`] is what comes before
 //! and after the burst, [`body`] what is sent, [`reading`] what is understood, [`home`] where it is kept, [`redis`] and [`wallet`] what may stand
 //! beside the service, [`tether`] what ends them with it. [`fleet`] plays the same before several instances.
 //! Absent: any short cut into the service but reading its counters.
 
 mod body;
+mod brownout;
 mod campaigns;
 mod client;
 mod crowd;
@@ -24,6 +25,7 @@ mod dice;
 mod estimates;
 mod fleet;
 mod home;
+mod incident;
 mod meter;
 mod outage;
 mod packets;
@@ -42,6 +44,7 @@ mod watch;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -49,6 +52,7 @@ use crate::app::wallet::WalletReader;
 use crate::audit::{Ask, Options, audit};
 use crate::config::Config;
 use home::Home;
+use incident::{Kind, Ridden};
 use picture::{Ink, Scene};
 use redis::DemoRedis;
 use summary::{Seen, Summary};
@@ -69,16 +73,18 @@ pub struct DemoArgs {
     #[arg(long, value_name = "KIND", value_enum, default_value_t = DemoWallet::Embedded)]
     wallet: DemoWallet,
     /// Seconds for which the wallet of `--wallet http` is down in the middle of the burst, so that the breaker has
-    /// something to do; 0: none.
-    #[arg(long = "outage", default_value_t = 3, value_name = "SECONDS",
-          value_parser = clap::value_parser!(u64).range(0..=20))]
-    outage_s: u64,
+    /// something to do; 0: none. 3 if neither this nor --brownout is given.
+    #[arg(long = "outage", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=20))]
+    outage_s: Option<u64>,
+    /// Seconds for which that wallet bears half of the pace instead, so that the adaptive limit has something to do.
+    #[arg(long = "brownout", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=60))]
+    brownout_s: Option<u64>,
     /// Queue in Redis instead of the journal: `spawn` starts a private redis-server, anything else is a URL (keys
     /// of the run's own, removed afterwards).
     #[arg(long, value_name = "URL|spawn")]
     redis: Option<String>,
     /// So many instances instead of one, each in a process of its own, over one Redis (--redis; a private redis-server if not
-    /// given), with one wallet over HTTP that is down for a while in the middle (--outage).
+    /// given), with one wallet over HTTP that is down for a while in the middle (--outage, --brownout).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=9))]
     fleet: Option<u8>,
     /// Keep the data in this folder; a temporary one, removed at the end, if not given.
@@ -101,10 +107,36 @@ enum DemoWallet {
 /// Seconds that settling takes where no pace is given.
 const SETTLE_S: u64 = 18;
 const WALLET_PER_S_MIN: u64 = 100;
+/// Seconds of the outage, where nothing is said of one.
+const OUTAGE_S: u64 = 3;
 
 impl DemoArgs {
     fn wallet_per_s(&self) -> u64 {
         self.wallet_tps.unwrap_or_else(|| (u64::from(self.count) / SETTLE_S).max(WALLET_PER_S_MIN))
+    }
+
+    /// What goes wrong with a wallet in a process of its own, and for how long.
+    fn trouble(&self) -> Option<(Kind, Duration)> {
+        let (kind, length_s) = match self.brownout_s.unwrap_or(0) {
+            0 => {
+                (Kind::Outage, self.outage_s.unwrap_or(if self.brownout_s.is_some() { 0 } else { OUTAGE_S }))
+            }
+            slow_s => (Kind::brownout(self.wallet_per_s()), slow_s),
+        };
+        (length_s > 0).then(|| (kind, Duration::from_secs(length_s)))
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let is_given = |seconds: Option<u64>| seconds.is_some_and(|seconds| seconds > 0);
+        anyhow::ensure!(
+            !is_given(self.brownout_s) || !is_given(self.outage_s),
+            "--outage and --brownout are two demos: give one of them"
+        );
+        anyhow::ensure!(
+            !is_given(self.brownout_s) || self.fleet.is_some() || self.wallet == DemoWallet::Http,
+            "--brownout needs a wallet that can be slow: add --wallet http, or --fleet 3"
+        );
+        Ok(())
     }
 }
 
@@ -144,6 +176,7 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
         .with_env_filter(tracing_subscriber::EnvFilter::new("error"))
         .with_writer(std::io::stderr)
         .try_init();
+    args.check()?;
     let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
     if let Some(count) = args.fleet {
         return fleet::run(args, usize::from(count), &config, run);
@@ -183,6 +216,9 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
     if let Some(redis) = &redis {
         redis.clear().context("removing the demo's keys from Redis")?;
     }
+    let incident = done.incident.as_ref();
+    let (outage, brownout) =
+        incident.map(|ridden| ridden.reports(&done.meter, wallet_per_s)).unwrap_or_default();
     let seen = Seen {
         counts: &done.counts,
         accept_us: &done.accept_us,
@@ -196,8 +232,9 @@ pub fn run(args: &DemoArgs, config: Config) -> anyhow::Result<bool> {
         interrupted: done.interrupted,
         failure: done.failure.clone(),
         elsewhere: redis.as_ref().map(|_| done.settled),
-        estimates: done.estimates,
-        outage: done.outage.as_ref().map(|ridden| ridden.report(&done.meter, wallet_per_s)),
+        estimates: done.estimates.report(incident.map(Ridden::began_at)),
+        outage,
+        brownout,
     };
     let summary = Summary::of(&seen);
     let is_good = summary.is_good() && !done.interrupted;

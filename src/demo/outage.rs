@@ -1,26 +1,18 @@
-//! The outage of a demo: in the middle of the burst the wallet closes every connection for a few seconds, and what
-//! the breaker does about it is written down, by one clock, and counted at the wallet.
+//! The outage of a demo: what the breaker did about a wallet that closed every connection for a few seconds.
 //!
-//! What holds: the wallet is put right again whatever becomes of the run, so that the audit can ask it; the calls
-//! that reached it are its own count, in its own tenths of a second, and only tenths that lie wholly in the time in
-//! question are counted. Absent: judgement; a run is good if every request was paid once, outage or not.
+//! What holds: the calls that reached the wallet are its own count, in its own tenths of a second, and only tenths that lie wholly
+//! in the time in question are counted. Pure, but for the asking. Absent: the making ([`super::incident`]); judgement.
 
-use std::cell::Cell;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use hyper::StatusCode;
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::client::{Connection, Halt};
+use super::client::Connection;
+use super::incident::{Ridden, Turn, ms};
 use super::meter::{Curve, Meter};
 use super::picture::{grouped, seconds};
-use crate::app::breaker::Sight;
-use crate::breaker::Phase;
 
-/// How often it is looked how the breaker stands.
-const LOOK: Duration = Duration::from_millis(5);
 /// Left out at both ends of a time in which the breaker was open: calls that were on the way when it opened, and tries
 /// that were made before it was seen that it is half open.
 const EDGE: Duration = Duration::from_millis(100);
@@ -29,39 +21,6 @@ const CLOCK_LOOKS: u32 = 5;
 /// So much of the pace is the full rate, in percent, over so long: replies that are lost cost a part of it.
 const FULL_PERCENT: u64 = 90;
 const FULL_OVER: Duration = Duration::from_secs(1);
-
-/// Where a run stands, as far as an outage must know.
-#[derive(Default)]
-pub struct Progress {
-    pub burst_at: Cell<Option<Instant>>,
-    pub is_over: Cell<bool>,
-}
-
-/// What is to happen.
-pub struct Outage {
-    pub wallet: SocketAddr,
-    /// From the beginning of the burst.
-    pub after: Duration,
-    pub length: Duration,
-    pub halt: Halt,
-}
-
-/// The breaker from one moment on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Turn {
-    pub at_ms: u64,
-    pub to: &'static str,
-}
-
-/// What happened; times since the run's start.
-#[derive(Clone, Debug, Default)]
-pub struct Ridden {
-    pub(super) began: Duration,
-    pub(super) ended: Duration,
-    pub(super) turns: Vec<Turn>,
-    pub(super) calls_while_open: u64,
-    pub(super) tries: u64,
-}
 
 /// The part of `GET /received` that is needed.
 #[derive(Debug, Deserialize)]
@@ -90,64 +49,6 @@ pub struct Bucket {
     pub at_ms: u64,
     #[serde(flatten)]
     pub counts: Counts,
-}
-
-pub(super) fn ms(time: Duration) -> u64 {
-    time.as_millis() as u64
-}
-
-impl Outage {
-    /// Makes the outage in its time and looks on until the run is over; none where it was over before.
-    pub async fn make(
-        &self,
-        since: Instant,
-        progress: &Progress,
-        sight: &Sight,
-    ) -> anyhow::Result<Option<Ridden>> {
-        let mut wallet = Connection::new(self.wallet, self.halt.clone());
-        let mut turns = vec![Turn { at_ms: 0, to: Phase::Closed.as_str() }];
-        let (mut began, mut ended, mut tries_before) = (None, None, 0);
-        while !progress.is_over.get() && !self.halt.is_set() {
-            let (at, phase) = (since.elapsed(), sight.phase());
-            if turns.last().is_some_and(|last| last.to != phase.as_str()) {
-                turns.push(Turn { at_ms: ms(at), to: phase.as_str() });
-            }
-            let is_due = progress.burst_at.get().is_some_and(|burst_at| burst_at.elapsed() >= self.after);
-            match (began, ended) {
-                (None, _) if is_due => {
-                    tries_before = sight.tries();
-                    began = Some(since.elapsed());
-                    set(&mut wallet, true).await?;
-                }
-                (Some(began), None) if at >= began + self.length => {
-                    set(&mut wallet, false).await?;
-                    ended = Some(since.elapsed());
-                }
-                _ => tokio::time::sleep(LOOK).await,
-            }
-        }
-        let Some(began) = began else { return Ok(None) };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                set(&mut wallet, false).await?;
-                since.elapsed()
-            }
-        };
-        let (received, ahead_ms) = received(&mut wallet, since).await?;
-        let calls_while_open = calls_while_open(&received, ahead_ms, &turns, ms(since.elapsed()));
-        let tries = sight.tries() - tries_before;
-        Ok(Some(Ridden { began, ended, turns, calls_while_open, tries }))
-    }
-}
-
-/// Takes the wallet down, or lets it answer again.
-pub(super) async fn set(wallet: &mut Connection, is_down: bool) -> anyhow::Result<()> {
-    let body = format!(r#"{{"drop_before_rate":{}}}"#, u8::from(is_down));
-    let answer = wallet.put("/faults", body).await.context("the wallet's faults")?.answer;
-    let text = String::from_utf8_lossy(&answer.body);
-    ensure!(answer.status == StatusCode::OK, "the wallet refuses the fault: {} {text}", answer.status);
-    Ok(())
 }
 
 /// What the wallet received, and what its clock is ahead of the run's.
@@ -202,31 +103,30 @@ pub struct Report {
     pub breaker: Vec<Turn>,
 }
 
-impl Ridden {
-    pub fn report(&self, meter: &Meter, pace_per_s: u64) -> Report {
-        let first = |to: &str, from: Duration| {
-            let turn = self.turns.iter().find(|turn| turn.to == to && turn.at_ms >= ms(from));
-            turn.map(|turn| turn.at_ms - ms(from))
-        };
-        let full_per_s = pace_per_s * FULL_PERCENT / 100;
-        let full_at = meter.reaches(Curve::Settled, full_per_s, FULL_OVER, self.ended);
-        let opened_after_ms = first("open", self.began);
-        Report {
-            began_ms: ms(self.began),
-            ended_ms: ms(self.ended),
-            opened_after_ms,
-            calls_while_open: self.calls_while_open,
-            tries: self.tries,
-            closed_after_ms: opened_after_ms.and_then(|_| first("closed", self.ended)),
-            full_rate_after_ms: full_at.map(|at| ms(at - self.ended)),
-            backlog_before: meter.backlog_at(self.began),
-            backlog_max: meter.backlog_max(self.began),
-            breaker: self.turns.clone(),
-        }
-    }
+/// After the end of an incident: when the full rate was there again.
+pub(super) fn full_rate_after_ms(ridden: &Ridden, meter: &Meter, pace_per_s: u64) -> Option<u64> {
+    let full_per_s = pace_per_s * FULL_PERCENT / 100;
+    let full_at = meter.reaches(Curve::Settled, full_per_s, FULL_OVER, ridden.ended);
+    full_at.map(|at| ms(at - ridden.ended))
 }
 
 impl Report {
+    pub fn of(ridden: &Ridden, meter: &Meter, pace_per_s: u64) -> Report {
+        let opened_after_ms = ridden.first("open", ridden.began);
+        Report {
+            began_ms: ms(ridden.began),
+            ended_ms: ms(ridden.ended),
+            opened_after_ms,
+            calls_while_open: ridden.calls_while_open,
+            tries: ridden.tries,
+            closed_after_ms: opened_after_ms.and_then(|_| ridden.first("closed", ridden.ended)),
+            full_rate_after_ms: full_rate_after_ms(ridden, meter, pace_per_s),
+            backlog_before: meter.backlog_at(ridden.began),
+            backlog_max: meter.backlog_max(ridden.began),
+            breaker: ridden.turns.clone(),
+        }
+    }
+
     /// For the summary, line by line.
     pub fn words(&self) -> Vec<String> {
         let told = |ms: u64| seconds(Duration::from_millis(ms));
@@ -262,6 +162,7 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use super::super::incident::Kind;
     use super::super::meter::Sample;
     use super::*;
 
@@ -298,6 +199,8 @@ mod tests {
     #[test]
     fn what_is_told_of_it() {
         let ridden = Ridden {
+            kind: Kind::Outage,
+            began_at: 0,
             began: Duration::from_secs(2),
             ended: Duration::from_secs(4),
             turns: turns(&[
@@ -311,7 +214,7 @@ mod tests {
             calls_while_open: 0,
             tries: 9,
         };
-        let report = ridden.report(&meter(), 100);
+        let report = Report::of(&ridden, &meter(), 100);
         assert_eq!((report.opened_after_ms, report.closed_after_ms), (Some(300), Some(2_500)));
         // A tenth of the second may be missing.
         assert_eq!(report.full_rate_after_ms, Some(900));
@@ -327,7 +230,8 @@ mod tests {
         ] {
             assert!(words.contains(part), "{part:?} in {words}");
         }
-        let calm = Ridden { turns: turns(&[(0, "closed")]), ..ridden }.report(&meter(), 1_000_000);
+        let calm = Ridden { turns: turns(&[(0, "closed")]), ..ridden };
+        let calm = Report::of(&calm, &meter(), 1_000_000);
         assert_eq!((calm.opened_after_ms, calm.full_rate_after_ms), (None, None));
         assert!(calm.words()[0].ends_with("the breaker did not open"));
     }

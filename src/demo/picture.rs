@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Both charts have the same rows per unit, so the shaved peak is seen and not only told. Where a breaker stands
-//! before the wallet, the backlog and how the breaker stood follow below. Pure: what is known in, lines of text out. [`super::screen`] brings them to a terminal.
+//! before the wallet, the backlog and how the breaker stood follow below, and when the wallet was browned out. Pure: what is known in, lines of text out. [`super::screen`] brings them to a terminal.
 
 use std::time::Duration;
 
@@ -144,6 +144,7 @@ impl Scene<'_> {
         lines.push(label(ink.waiting, &left, "─ closed  █ open  ? half open  ╱ ramp", ink));
         let strip = self.meter.breaker(CHART, width).into_iter().flatten().map(mark).collect();
         lines.extend(painted(vec![strip], ink.waiting, ink));
+        lines.extend(brownout(self.meter, width, ink));
         lines
     }
 
@@ -185,6 +186,17 @@ impl Scene<'_> {
             format!("  {}  {refused}", faint("refused  ")),
         ]
     }
+}
+
+/// When the wallet bore less than it should, where it did or will.
+pub(super) fn brownout(meter: &Meter, width: Duration, ink: &Ink) -> Vec<String> {
+    let Some(is_brown) = meter.last().is_brown else { return Vec::new() };
+    let left = if is_brown { "wallet: browned out" } else { "wallet: well" };
+    let columns = meter.brownout(CHART, width).into_iter().flatten();
+    let strip = columns.map(|is_brown| if is_brown { '▒' } else { '─' }).collect();
+    let mut lines = vec![label(ink.waiting, left, "─ well  ▒ browned out", ink)];
+    lines.extend(painted(vec![strip], ink.waiting, ink));
+    lines
 }
 
 pub(super) fn mark(phase: Phase) -> char {
@@ -277,17 +289,20 @@ mod tests {
                 backlog,
                 drain_per_s: 500,
                 breaker,
+                is_brown: Some((10..=15).contains(&tenth)),
                 ..Sample::default()
             });
         }
         let drawn = draw(&meter, 7);
-        let drawn: Vec<&str> = drawn[12..17].iter().map(|line| line.trim_end()).collect();
+        let drawn: Vec<&str> = drawn[12..19].iter().map(|line| line.trim_end()).collect();
         let expected = "
   backlog                                                           peak 1,000
                                  ▁▂▃▄▄▅▆▇█████████████▇▆▅▄▄▃▂▁
                        ▁▂▃▄▄▅▆▇█████████████████████████████████▇▆▅▄▄▃▂▁
   breaker: closed                        ─ closed  █ open  ? half open  ╱ ramp
-  ─────────────────────█████████?█████████?╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱───────────────";
+  ─────────────────────█████████?█████████?╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱───────────────
+  wallet: well                                           ─ well  ▒ browned out
+  ──────────▒▒▒▒▒▒────────────────────────────────────────────────────────────";
         let drawn = format!("\n{}", drawn.join("\n"));
         assert_eq!(drawn, expected, "{drawn}\n");
     }

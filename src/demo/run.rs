@@ -16,10 +16,10 @@ use tokio::sync::oneshot;
 use super::DemoArgs;
 use super::client::Halt;
 use super::crowd::Crowd;
-use super::estimates;
+use super::estimates::Errors;
 use super::home::Home;
+use super::incident::{Incident, Kind, Progress, Ridden};
 use super::meter::Meter;
-use super::outage::{Outage, Progress, Ridden};
 use super::schedule::burst_length;
 use super::screen::Screen;
 use super::script::Script;
@@ -41,10 +41,10 @@ pub struct Done {
     pub counts: Counts,
     pub accept_us: Histogram<u64>,
     pub settle_us: Histogram<u64>,
-    pub estimates: Option<estimates::Report>,
+    pub estimates: Errors,
     pub meter: Meter,
-    /// Where the wallet went down on the way.
-    pub outage: Option<Ridden>,
+    /// What went wrong with the wallet on the way.
+    pub incident: Option<Ridden>,
     pub burst: (u64, Duration),
     pub durability: String,
     pub service_accepted: u64,
@@ -59,13 +59,13 @@ struct Driven {
     burst: (u64, Duration),
     durability: String,
     settle_us: Histogram<u64>,
-    estimates: Option<estimates::Report>,
-    outage: Option<Ridden>,
+    estimates: Errors,
+    incident: Option<Ridden>,
 }
 
 impl Driven {
     fn new(burst: (u64, Duration), durability: String) -> Driven {
-        Driven { burst, durability, settle_us: latencies(), estimates: None, outage: None }
+        Driven { burst, durability, settle_us: latencies(), estimates: Errors::default(), incident: None }
     }
 }
 
@@ -99,22 +99,31 @@ pub(super) struct Course {
     /// Of the burst.
     pub length: Duration,
     pub plan: Plan,
-    pub outage: Option<Outage>,
+    pub incident: Option<Incident>,
 }
 
 impl Course {
     pub fn of(args: &DemoArgs, wallet: Option<SocketAddr>, halt: &Halt) -> Course {
         let (packets, wallet_per_s) = (u64::from(args.count), args.wallet_per_s());
-        let down = Duration::from_secs(args.outage_s);
-        let outage = wallet.filter(|_| !down.is_zero());
-        let length = burst_length(packets, wallet_per_s, outage.is_some());
+        let trouble = wallet.and_then(|wallet| Some((wallet, args.trouble()?)));
+        let length = burst_length(packets, wallet_per_s, trouble.is_some());
         let settling = Duration::from_millis(packets * 1_000 / wallet_per_s).max(length);
-        // After the outage the budget comes back in steps.
-        let held = outage.map_or(Duration::ZERO, |_| down + down / 2);
+        let held = match trouble {
+            // The budget comes back in steps.
+            Some((_, (Kind::Outage, down))) => down + down / 2,
+            Some((_, (Kind::Brownout { .. }, slow))) => slow / 2,
+            None => Duration::ZERO,
+        };
         let plan = Plan { packets, wallet_per_s, expected: settling + held + Duration::from_secs(1) };
-        let halt = halt.clone();
-        let outage = outage.map(|wallet| Outage { wallet, after: length / 2, length: down, halt });
-        Course { length, plan, outage }
+        let incident = trouble.map(|(wallet, (kind, lasts))| Incident {
+            kind,
+            wallet,
+            after: length / 2,
+            length: lasts,
+            halt: halt.clone(),
+            is_on: Arc::default(),
+        });
+        Course { length, plan, incident }
     }
 }
 
@@ -126,8 +135,8 @@ pub(super) fn secret() -> [u8; 32] {
     secret
 }
 
-/// Starts everything, plays the script, waits until all is final, and stops everything. `wallet`: the one that goes down
-/// on the way, if one does.
+/// Starts everything, plays the script, waits until all is final, and stops everything. `wallet`: the one with which
+/// something goes wrong on the way, if it does.
 pub fn perform(
     args: &DemoArgs,
     config: Config,
@@ -136,7 +145,7 @@ pub fn perform(
     wallet: Option<SocketAddr>,
 ) -> anyhow::Result<Done> {
     let halt = Halt::default();
-    let Course { length, plan, outage } = Course::of(args, wallet, &halt);
+    let Course { length, plan, incident } = Course::of(args, wallet, &halt);
     let script = Arc::new(Script::write(args.count, length, secret(), run));
 
     let (client, door) = (runtime("client", CLIENT_THREADS)?, runtime("door", config.gateway_threads)?);
@@ -145,7 +154,7 @@ pub fn perform(
     let service = Running::start(config, Extras::default())?;
     let tally = Arc::new(Tally::open(&home.acks)?);
     let crowd = Arc::new(Crowd::new(script, tally.clone(), address, halt.clone()));
-    let watch = Watch::new(&service, &tally, plan, halt.clone());
+    let watch = Watch::new(&service, &tally, plan, halt.clone()).with(incident.as_ref());
     let screen = Screen::open(!args.json);
 
     let (driven, meter, served) = std::thread::scope(|scope| {
@@ -167,7 +176,7 @@ pub fn perform(
         let onlooker = scope.spawn(|| watch.look(screen));
         let driven = client.block_on(async {
             tokio::spawn(listen_for_signals(halt.clone()));
-            drive_through(crowd, &watch, outage).await
+            drive_through(crowd, &watch, incident).await
         });
         watch.now_doing("stopping");
         drop(close);
@@ -192,7 +201,7 @@ pub fn perform(
     if let Err(error) = stopped {
         failure.get_or_insert(format!("the service did not stop well: {error:#}"));
     }
-    let Driven { burst, durability, settle_us, estimates, outage } = driven;
+    let Driven { burst, durability, settle_us, estimates, incident } = driven;
     let interrupted = halt.is_set() && failure.is_none();
     Ok(Done {
         counts,
@@ -200,7 +209,7 @@ pub fn perform(
         settle_us,
         estimates,
         meter,
-        outage,
+        incident,
         burst,
         durability,
         service_accepted,
@@ -210,14 +219,14 @@ pub fn perform(
     })
 }
 
-/// The client's part, and the wallet's outage beside it.
+/// The client's part, and what goes wrong with the wallet beside it.
 async fn drive_through(
     crowd: Arc<Crowd>,
     watch: &Watch<'_>,
-    outage: Option<Outage>,
+    incident: Option<Incident>,
 ) -> anyhow::Result<Driven> {
     let progress = Progress::default();
-    let (Some(outage), Some(sight)) = (outage, &watch.sight) else {
+    let (Some(incident), Some(sight)) = (incident, &watch.sight) else {
         return drive(crowd, watch, &progress).await;
     };
     let driving = async {
@@ -225,14 +234,14 @@ async fn drive_through(
         progress.is_over.set(true);
         driven
     };
-    let (driven, ridden) = tokio::join!(driving, outage.make(watch.began, &progress, sight));
+    let (driven, ridden) = tokio::join!(driving, incident.make(watch.began, &progress, sight));
     let driven = driven?;
-    let outage = match ridden.context("the wallet's outage") {
+    let incident = match ridden.context("the wallet's incident") {
         // A run that was stopped need not hear from the wallet any more.
         Err(_) if watch.halt.is_set() => None,
         ridden => ridden?,
     };
-    Ok(Driven { outage, ..driven })
+    Ok(Driven { incident, ..driven })
 }
 
 /// The client's part, from the first campaign to the last look.
@@ -252,8 +261,7 @@ async fn drive(crowd: Arc<Crowd>, watch: &Watch<'_>, progress: &Progress) -> any
     wait_drained(&crowd, watch).await?;
     if !crowd.halt.is_set() {
         driven.settle_us = crowd.settle_latency().await.context("how long settling took")?;
-        let errors = crowd.estimate_errors().await.context("how far off the estimates were")?;
-        driven.estimates = errors.report();
+        driven.estimates = crowd.estimate_errors().await.context("how far off the estimates were")?;
     }
     Ok(driven)
 }

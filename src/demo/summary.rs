@@ -13,7 +13,7 @@ use super::home::Before;
 use super::meter::{Curve, Meter};
 use super::picture::{grouped, seconds};
 use super::tally::Counts;
-use super::{estimates, outage};
+use super::{brownout, estimates, outage};
 use crate::audit::Report;
 use crate::domain::Status;
 
@@ -56,6 +56,7 @@ pub struct Seen<'a> {
     pub elsewhere: Option<(u64, u64, u64)>,
     pub estimates: Option<estimates::Report>,
     pub outage: Option<outage::Report>,
+    pub brownout: Option<brownout::Report>,
 }
 
 /// The last line of `--json`.
@@ -93,6 +94,9 @@ pub struct Summary {
     /// Where the wallet went down on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outage: Option<outage::Report>,
+    /// Where it bore less for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brownout: Option<brownout::Report>,
     /// What spoils the verdict.
     pub complaints: Vec<String>,
 }
@@ -131,6 +135,7 @@ impl Summary {
             retried: counts.retried,
             estimates: seen.estimates,
             outage: seen.outage.clone(),
+            brownout: seen.brownout.clone(),
             complaints: complaints(seen),
         }
     }
@@ -188,13 +193,13 @@ impl Summary {
                 format!("             half of them within {half} of being accepted, the last after {last}");
             lines.insert(lines.len() - 1, line);
         }
-        if let Some(estimates) = &self.estimates {
-            lines.insert(lines.len() - 1, estimates.words());
-        }
-        if let Some(outage) = &self.outage {
-            let at = lines.len() - 1;
-            lines.splice(at..at, outage.words());
-        }
+        let more = [
+            self.estimates.map(|estimates| estimates.words()),
+            self.outage.as_ref().map(outage::Report::words),
+            self.brownout.as_ref().map(brownout::Report::words),
+        ];
+        let at = lines.len() - 1;
+        lines.splice(at..at, more.into_iter().flatten().flatten());
         lines.push(format!("  verdict    {}", self.verdict()));
         lines.join("\n")
     }
@@ -335,11 +340,12 @@ mod tests {
             failure: None,
             elsewhere: None,
             estimates: Some(estimates::Report {
-                count: 9,
-                error_percent_median: 1.5,
-                error_percent_p90: 12.0,
+                all: estimates::Part { count: 9, error_percent_median: 1.5, error_percent_p90: 12.0 },
+                in_line_when_it_began: None,
+                others: None,
             }),
             outage: None,
+            brownout: None,
         })
     }
 

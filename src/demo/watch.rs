@@ -3,10 +3,11 @@
 //! It reads counters that the service keeps anyway and takes no part in anything. Absent: judgement.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::client::Halt;
+use super::incident::Incident;
 use super::meter::{Meter, Sample};
 use super::picture::Scene;
 use super::screen::Screen;
@@ -34,6 +35,8 @@ pub struct Watch<'a> {
     pub began: Instant,
     /// Of the breaker, where the wallet is elsewhere.
     pub sight: Option<Sight>,
+    /// Whether the wallet is browned out now, where it will be.
+    brownout: Option<Arc<AtomicBool>>,
     doing: Mutex<&'static str>,
     ended: AtomicBool,
 }
@@ -56,9 +59,15 @@ impl<'a> Watch<'a> {
             halt,
             began: Instant::now(),
             sight: service.breaker(),
+            brownout: None,
             doing: Mutex::new("starting"),
             ended: AtomicBool::new(false),
         }
+    }
+
+    /// Looks at what goes wrong with the wallet, too.
+    pub fn with(self, incident: Option<&Incident>) -> Watch<'a> {
+        Watch { brownout: incident.and_then(Incident::brownout), ..self }
     }
 
     pub fn now_doing(&self, what: &'static str) {
@@ -115,6 +124,7 @@ impl<'a> Watch<'a> {
             backlog: load.backlog + load.parked,
             drain_per_s: load.drain_per_s,
             breaker: self.sight.as_ref().map(Sight::phase),
+            is_brown: self.brownout.as_ref().map(|is_on| is_on.load(Ordering::Relaxed)),
             ..Sample::default()
         }
     }

@@ -33,6 +33,33 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// In order of precedence; each stands at its own number.
+    pub const ALL: [Refusal; 23] = [
+        Refusal::MalformedJson,
+        Refusal::Unauthorized,
+        Refusal::Forbidden,
+        Refusal::NotFound,
+        Refusal::MethodNotAllowed,
+        Refusal::IdConflict,
+        Refusal::NotCancelable,
+        Refusal::BodyTooLarge,
+        Refusal::UnsupportedMediaType,
+        Refusal::RequestTimeout,
+        Refusal::InvalidField,
+        Refusal::UnknownField,
+        Refusal::CampaignUnknown,
+        Refusal::CampaignClosed,
+        Refusal::CampaignPaused,
+        Refusal::BudgetExhausted,
+        Refusal::AmountLimit,
+        Refusal::PayeeLimit,
+        Refusal::TotalsMismatch,
+        Refusal::Expired,
+        Refusal::BacklogFull,
+        Refusal::NotAccepting,
+        Refusal::AppendUnknown,
+    ];
+
     /// The code as it stands in a problem body.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -4,12 +4,13 @@
 //! wants to hear of durable outcomes. A queue is a lane and one of its fair queues; campaigns are hashed over the fair
 //! queues, which are served in turn, so that one campaign cannot starve another. What holds: an element is
 //! read in order, and is gone only once its queue was acknowledged past it; reading changes nothing durable.
-//! [`admission`] is what both intakes refuse for want of time or room. Settling is not known here.
+//! [`admission`] is what both intakes refuse for want of time or room, [`refusals`] counts what they refuse. Settling is not known here.
 
 pub mod admission;
 pub mod desk;
 pub mod embedded;
 pub mod redis;
+pub mod refusals;
 
 use bytes::Bytes;
 

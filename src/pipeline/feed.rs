@@ -17,6 +17,7 @@ use crate::domain::{Lane, UnixMs, WaitReason};
 use crate::intake::{Due, Element, Intake, QueueId, Shelf};
 use crate::ring::threads::Feeder;
 use crate::ring::{self};
+use crate::seldom::Seldom;
 use crate::shaping::Pace;
 
 /// Requests of one queue in one turn.
@@ -32,6 +33,18 @@ const LINGER_COUNT: u64 = 1_024;
 /// settle the one or two transfers that became free since the last. After a rest a step is there at once.
 const STEP_NS: u64 = 5_000_000;
 
+/// Why the feed held what waits, as it stands in metrics: the pace lets nothing go yet, the ring is full, the wallet has not been
+/// sent what was fed, the parking has no room.
+pub const HOLD_KINDS: [&str; 4] = ["pace", "ring", "wallet", "parking"];
+
+#[derive(Clone, Copy)]
+enum Hold {
+    Pace,
+    Ring,
+    Wallet,
+    Parking,
+}
+
 /// What the feed tells others, and is told.
 pub struct FeedCounts {
     pub fed: AtomicU64,
@@ -46,6 +59,9 @@ pub struct FeedCounts {
     /// Of those fed, how many were sent to a wallet elsewhere, or left; and how far they may be ahead of that.
     pub sent: AtomicU64,
     pub ahead_max: AtomicU64,
+    /// Times that it held what waits, by [`HOLD_KINDS`]; and the lines that tell of it.
+    pub held: [AtomicU64; HOLD_KINDS.len()],
+    held_lines: [Seldom; HOLD_KINDS.len()],
 }
 
 impl Default for FeedCounts {
@@ -59,6 +75,8 @@ impl Default for FeedCounts {
             wallet_unknown: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             ahead_max: AtomicU64::new(u64::MAX),
+            held: Default::default(),
+            held_lines: Default::default(),
         }
     }
 }
@@ -68,6 +86,14 @@ impl FeedCounts {
     pub fn in_ring(&self) -> u64 {
         let committed = self.committed.load(Ordering::Acquire);
         self.fed.load(Ordering::Acquire).saturating_sub(committed)
+    }
+
+    fn hold(&self, why: Hold, now_ms: UnixMs) {
+        self.held[why as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(times) = self.held_lines[why as usize].note(now_ms, 1) {
+            let (reason, in_ring) = (HOLD_KINDS[why as usize], self.in_ring());
+            tracing::debug!(times, reason, in_ring, "the feed holds what waits");
+        }
     }
 
     /// Requests that may be fed though the wallet has not been sent those before.
@@ -185,6 +211,9 @@ impl Feed {
     fn granted(&mut self, now_ns: u64, want: u64) -> u64 {
         let taken = self.pace.take_step(now_ns, want, STEP_NS);
         self.paced_until_ns = taken.err().unwrap_or(0);
+        if taken.is_err() && want > 0 {
+            self.counts.hold(Hold::Pace, (self.now_ms)());
+        }
         taken.unwrap_or(0)
     }
 
@@ -192,7 +221,14 @@ impl Feed {
     fn has_open_unread(&self) -> bool {
         let unread = self.paced.iter().copied().filter(|queue| self.intake.has_unread(*queue));
         let unread: Vec<QueueId> = unread.collect();
-        !unread.is_empty() && self.shelf.has_room(&unread, self.counts.in_ring() as usize)
+        if unread.is_empty() {
+            return false;
+        }
+        let has_room = self.shelf.has_room(&unread, self.counts.in_ring() as usize);
+        if !has_room {
+            self.counts.hold(Hold::Parking, (self.now_ms)());
+        }
+        has_room
     }
 
     fn gather_due(&mut self, count_max: usize) {
@@ -251,6 +287,9 @@ impl Feeder<Slot> for Feed {
         let room_in_ring = self.slot_count.saturating_sub(self.counts.in_ring() as usize);
         let room_ahead = usize::try_from(self.counts.room_ahead()).unwrap_or(usize::MAX);
         let mut room = room_in_ring.min(self.batch_count_max).min(room_ahead);
+        if room == 0 {
+            self.counts.hold(if room_in_ring == 0 { Hold::Ring } else { Hold::Wallet }, (self.now_ms)());
+        }
         if self.suspects.is_isolating() {
             // One part of the blamed batch at a time, alone in the ring.
             let alone = self.counts.in_ring() == 0;

@@ -5,7 +5,7 @@
 //! which the breaker holds work back is left out, and with it what led there ([`DrainRate::hold`]). Absent: clocks.
 
 /// Time over which old measurements fade to 1/e.
-const FADE_MS: f64 = 1_000.0;
+const FADE_MS: f64 = 500.0;
 /// The shortest window, and the longest: what took longer was no steady work.
 const WINDOW_MS: u64 = 50;
 const WINDOW_MS_MAX: u64 = 5_000;

@@ -3,17 +3,18 @@
 //! The estimate is a median (p50): as many are done before it as after it, as long as the wallet goes on as it does and the
 //! breaker as it has decided. What it is made of:
 //!
-//! - *The place.* Realtime goes before bulk; the fair queues of a lane are served in turn, so that before a request at the
-//!   end of its queue each other queue has had as much as its own, or all it has. What came in over the last moments
-//!   is taken to come on for [`COMES_ON_MS`].
-//! - *The pace.* The measured drain rate ([`super::drain`]), never above what may go ([`Course`]): nothing while the breaker
-//!   is open, then the steps of its ramp.
+//! - *The place* in line ([`super::line`]). What came in over the last moments is taken to come on for [`COMES_ON_MS`].
+//! - *The pace.* The measured drain rate ([`super::drain`]); one below the usual for as long again as it has been
+//!   ([`super::slump`]); never above what may go ([`Course`]): nothing while the breaker is open, then the steps of its ramp.
 //! - *The fleet.* Where others take from the same lists, their backlog and their rate count as ours do.
 //!
 //! Pure: `now` is passed in. Absent: what waits for a time of its own, and what its coming due will take from the others;
-//! how long an outage will last, of which nobody knows more than when it is tried again.
+//! that a brownout or an outage is about to begin, and how long an outage will last, of which nobody knows more than when it is
+//! tried again.
 
 use super::drain::DrainRate;
+use super::line::{Line, Load};
+use super::slump::{Outlook, Slump};
 
 /// What is assumed where nothing is configured and nothing was measured yet.
 const RATE_UNKNOWN_PER_S: f64 = 100_000.0;
@@ -63,15 +64,19 @@ impl Course {
         Course { held_ms: 0, cap_per_s, ramp: None, call_ms: 0, is_free: true }
     }
 
-    /// The steady pace, where so many a second were measured.
-    fn rate_per_s(&self, measured: Option<f64>) -> f64 {
+    /// How fast it goes where this was measured; the cap, where nothing was.
+    fn within(&self, measured: Option<Outlook>) -> Outlook {
         let cap = self.cap_per_s.map(|cap| cap as f64);
-        measured.or(cap).unwrap_or(RATE_UNKNOWN_PER_S).min(cap.unwrap_or(f64::MAX)).max(1.0)
+        let bounded = |per_s: f64| per_s.min(cap.unwrap_or(f64::MAX)).max(1.0);
+        let Outlook { per_s, lasts_ms, usual_per_s } =
+            measured.unwrap_or(Outlook::steady(cap.unwrap_or(RATE_UNKNOWN_PER_S)));
+        Outlook { per_s: bounded(per_s), lasts_ms, usual_per_s: bounded(usual_per_s) }
     }
 
-    /// Milliseconds until so many are done, at `rate_per_s` wherever so many may go.
-    fn wait_ms(&self, ahead: f64, rate_per_s: f64) -> f64 {
+    /// Milliseconds until so many are done, where they may go.
+    fn wait_ms(&self, ahead: f64, outlook: Outlook) -> f64 {
         let (mut left, mut at_ms) = (ahead, self.held_ms as f64);
+        let rate_per_s = outlook.usual_per_s;
         if let Some(Ramp { mut per_s, first_ms, step_ms, growth }) = self.ramp {
             let mut span_ms = first_ms;
             for _ in 0..STEPS_MAX {
@@ -84,7 +89,8 @@ impl Course {
             }
             at_ms += left * 1_000.0 / per_s.clamp(1.0, rate_per_s);
         } else {
-            at_ms += left * 1_000.0 / rate_per_s;
+            let slow = left.min(outlook.per_s * outlook.lasts_ms / 1_000.0);
+            at_ms += slow * 1_000.0 / outlook.per_s + (left - slow) * 1_000.0 / rate_per_s;
         }
         at_ms.max((self.held_ms + self.call_ms) as f64).min(WAIT_MS_MAX)
     }
@@ -181,10 +187,13 @@ impl Promises {
 pub struct Forecast {
     fair_queue_count: usize,
     drain: DrainRate,
+    slump: Slump,
     course: Course,
     seen: Vec<Seen>,
     coming: Vec<Coming>,
     counted_at_ms: u64,
+    /// Other units are held since it was counted last: what is in line came to somebody else.
+    has_changed_hands: bool,
     others: Others,
     looked_at_ms: Option<u64>,
 }
@@ -202,10 +211,12 @@ impl Forecast {
         Forecast {
             fair_queue_count: usize::from(fair_queue_count),
             drain: DrainRate::default(),
+            slump: Slump::default(),
             course,
             seen: Vec::new(),
             coming: Vec::new(),
             counted_at_ms: 0,
+            has_changed_hands: false,
             others: Others::default(),
             looked_at_ms: None,
         }
@@ -219,9 +230,21 @@ impl Forecast {
         self.course = course;
         if course.is_free {
             self.drain.done(now_ms, count, unread);
+            self.note_pace(now_ms);
         } else {
-            self.drain.hold();
+            self.hold();
         }
+    }
+
+    fn note_pace(&mut self, now_ms: u64) {
+        if let Some(per_s) = self.measured_per_s() {
+            self.slump.note(now_ms, per_s);
+        }
+    }
+
+    fn hold(&mut self) {
+        self.drain.hold();
+        self.slump.end();
     }
 
     /// Whether it is time to look at the queues again.
@@ -232,23 +255,38 @@ impl Forecast {
     /// Looks at the queues, and says what may be promised.
     pub fn look(&mut self, now_ms: u64, seen: &[Seen], others: Others, course: Course) -> Promises {
         if !course.is_free {
-            self.drain.hold();
+            self.hold();
         }
         (self.course, self.looked_at_ms) = (course, Some(now_ms));
         self.seen.clear();
         self.seen.extend_from_slice(seen);
         self.count_coming(now_ms);
+        let before = self.measured_per_s();
         // What others do while they are held back is no measure; nor is an idle hour.
         if course.is_free && others.waiting > 0 && others.per_s > 0 {
             self.others.per_s = others.per_s;
         }
         self.others.waiting = others.waiting;
-        let rate = self.rate_per_s();
+        if course.is_free && self.measured_per_s() != before {
+            self.note_pace(now_ms);
+        }
+        let outlook = self.outlook();
         let own: u64 = seen.iter().map(|queue| queue.waiting).sum();
         let all = own as f64 + self.others_waiting(own);
-        let whole = Promise { wait_ms: course.wait_ms(all + 1.0, rate), each_ms: 1_000.0 / rate };
-        let queues = (0..seen.len()).map(|at| self.promise(at, (own, all), rate)).collect();
+        let whole =
+            Promise { wait_ms: course.wait_ms(all + 1.0, outlook), each_ms: 1_000.0 / outlook.usual_per_s };
+        let loads = self.seen.iter().zip(&self.coming);
+        let loads =
+            loads.map(|(seen, coming)| Load { waiting: seen.waiting as f64, coming_per_s: coming.per_s });
+        let mut line = Line::new(loads, self.fair_queue_count, COMES_ON_MS / 1_000.0);
+        let queues = (0..seen.len()).map(|at| self.promise(&mut line, at, (own, all), outlook)).collect();
         Promises { queues, whole }
+    }
+
+    /// Other units are held from now on: what stands in them has not just come.
+    pub fn change_hands(&mut self, now_ms: u64) {
+        // What is in them is learnt within the window that begins now.
+        (self.has_changed_hands, self.counted_at_ms) = (true, now_ms);
     }
 
     fn count_coming(&mut self, now_ms: u64) {
@@ -258,6 +296,11 @@ impl Forecast {
             return;
         }
         self.coming.resize(self.seen.len(), Coming::default());
+        if std::mem::take(&mut self.has_changed_hands) {
+            self.coming.iter_mut().zip(&self.seen).for_each(|(coming, seen)| coming.before = seen.come);
+            self.counted_at_ms = now_ms;
+            return;
+        }
         let keep = (-(elapsed_ms as f64) / COMING_FADE_MS).exp();
         for (coming, seen) in self.coming.iter_mut().zip(&self.seen) {
             let came = if is_first { 0 } else { seen.come.saturating_sub(coming.before) };
@@ -273,15 +316,21 @@ impl Forecast {
         if counts { self.others.waiting as f64 } else { 0.0 }
     }
 
-    /// The steady pace of all who take from the same lists.
+    /// The pace of all who take from the same lists, now.
     pub fn rate_per_s(&self) -> f64 {
-        let others = if self.others.waiting > 0 { self.others.per_s as f64 } else { 0.0 };
-        self.course.rate_per_s(self.drain.per_s().map(|own| own + others))
+        self.course.within(self.measured_per_s().map(Outlook::steady)).per_s
     }
 
-    fn promise(&self, at: usize, (own, all): (u64, f64), rate_per_s: f64) -> Promise {
-        let fair = self.fair_queue_count.max(1);
-        let (lane, own_waiting) = (at / fair, self.seen[at].waiting as f64 + 1.0);
+    fn measured_per_s(&self) -> Option<f64> {
+        let others = if self.others.waiting > 0 { self.others.per_s as f64 } else { 0.0 };
+        self.drain.per_s().map(|own| own + others)
+    }
+
+    fn outlook(&self) -> Outlook {
+        self.course.within(self.measured_per_s().map(|per_s| self.slump.outlook(per_s)))
+    }
+
+    fn promise(&self, line: &mut Line, at: usize, (own, all): (u64, f64), outlook: Outlook) -> Promise {
         // What the others have is in the same queues, in about the same parts; in which is not known where there is
         // nothing here.
         let unknown = if own == 0 { all } else { 0.0 };
@@ -289,22 +338,12 @@ impl Forecast {
         let mut wait_ms = 0.0;
         let mut turns = 1.0;
         for _ in 0..ROUNDS {
-            let more_s = f64::min(wait_ms, COMES_ON_MS) / 1_000.0;
-            let mut ahead = own_waiting;
-            turns = 1.0;
-            for (number, (seen, coming)) in self.seen.iter().zip(&self.coming).enumerate() {
-                let waits = seen.waiting as f64 + coming.per_s * more_s;
-                if number / fair < lane {
-                    ahead += waits;
-                } else if number / fair == lane && number != at {
-                    ahead += waits.min(own_waiting);
-                    turns += f64::from(u8::from(waits > own_waiting));
-                }
-            }
-            wait_ms = self.course.wait_ms(ahead * scale + unknown, rate_per_s);
+            let place = line.ahead(at, f64::min(wait_ms, COMES_ON_MS) / 1_000.0);
+            turns = place.turns;
+            wait_ms = self.course.wait_ms(place.ahead * scale + unknown, outlook);
         }
         // One more here is one more in all, whatever others have.
-        Promise { wait_ms, each_ms: turns * 1_000.0 / rate_per_s }
+        Promise { wait_ms, each_ms: turns * 1_000.0 / outlook.usual_per_s }
     }
 }
 

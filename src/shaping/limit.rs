@@ -8,7 +8,8 @@
 //! while nothing is in the way, so that a capacity that came back is found in seconds.
 //!
 //! What holds: at most one decrease a round trip (answers to what was sent before it tell nothing new); no increase
-//! past what is used; never below the floor. Where latency stays high however little is sent, the wallet has become
+//! past what is used; never below the floor; latency counts once enough transfers have shown it, and not below a part of what went
+//! well a moment ago. Where latency stays high however little is sent, the wallet has become
 //! slower and is not congested: the floor of latency is learnt anew. Absent: clocks; what is done about an outage,
 //! which is the breaker's.
 
@@ -33,6 +34,11 @@ const USED_SHARE: f64 = 0.7;
 const FORGET_NS: u64 = 60_000_000_000;
 /// The floor of latency is that of the last one to two such spans.
 const FLOOR_SPAN_NS: u64 = 10_000_000_000;
+/// Transfers that were slow, and nothing but slow, before latency alone is a reason to send less: a call or two say nothing.
+const SLOW_COUNT_MIN: u64 = 20;
+/// Latency alone leaves this part of the best of the last one to two spans: what is slow while so little is sent waits for
+/// something else, such as a processor that is busy here.
+const BEST_SHARE_MIN: f64 = 0.125;
 /// Decreases for latency alone that bring it no lower, after which it is the floor.
 const VAIN_CUTS_MAX: u32 = 6;
 
@@ -59,9 +65,22 @@ pub struct Sample {
     pub under_way: u64,
 }
 
+/// What was decided so far, and the numbers that made the last decrease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    pub down: u64,
+    pub up: u64,
+    /// Of how many answers, how many were refusals; the fastest call, and the floor that it is held against.
+    pub answered: u64,
+    pub overloaded: u64,
+    pub latency_ns: u64,
+    pub floor_ns: u64,
+}
+
 #[derive(Clone, Debug)]
 pub struct Limit {
     measure: Measure,
+    moves: Moves,
     floor: f64,
     /// None: nothing was ever in the way.
     value: Option<f64>,
@@ -72,7 +91,11 @@ pub struct Limit {
     latency_ns: Option<u64>,
     cut_at_ns: u64,
     latency_floors_ns: [u64; 2],
+    /// What was achieved at best in the same spans.
+    best: [f64; 2],
     floor_span_ns: u64,
+    /// Transfers answered since an interval was not slow, or since the last decrease.
+    slow_count: u64,
     latency_at_cut_ns: f64,
     vain_cuts: u32,
 }
@@ -82,6 +105,7 @@ impl Limit {
     pub fn new(measure: Measure, floor: u64) -> Limit {
         Limit {
             measure,
+            moves: Moves::default(),
             floor: floor.max(1) as f64,
             value: None,
             step: STEP_MIN,
@@ -90,7 +114,9 @@ impl Limit {
             latency_ns: None,
             cut_at_ns: 0,
             latency_floors_ns: [u64::MAX; 2],
+            best: [0.0; 2],
             floor_span_ns: 0,
+            slow_count: 0,
             latency_at_cut_ns: 0.0,
             vain_cuts: 0,
         }
@@ -101,6 +127,10 @@ impl Limit {
         self.value.map(|value| value as u64)
     }
 
+    pub fn moves(&self) -> Moves {
+        self.moves
+    }
+
     /// What the fastest call of late took, if there was one.
     pub fn latency_floor_ns(&self) -> Option<u64> {
         let floor_ns = self.latency_floors_ns[0].min(self.latency_floors_ns[1]);
@@ -109,9 +139,9 @@ impl Limit {
 
     /// Starts over from `value`: after an outage nothing is known, and what was measured in it least of all.
     pub fn restart(&mut self, now_ns: u64) {
-        let (measure, floor) = (self.measure, self.floor as u64);
+        let (measure, floor, moves) = (self.measure, self.floor as u64, self.moves);
         let latency_floors_ns = self.latency_floors_ns;
-        *self = Limit { started_ns: now_ns, latency_floors_ns, ..Limit::new(measure, floor) };
+        *self = Limit { moves, started_ns: now_ns, latency_floors_ns, ..Limit::new(measure, floor) };
     }
 
     pub fn record(&mut self, now_ns: u64, sample: Sample) {
@@ -138,6 +168,7 @@ impl Limit {
         if now_ns >= self.floor_span_ns + FLOOR_SPAN_NS {
             self.floor_span_ns = now_ns;
             self.latency_floors_ns = [u64::MAX, self.latency_floors_ns[0]];
+            self.best = [0.0, self.best[0]];
         }
         self.latency_floors_ns[0] = self.latency_floors_ns[0].min(took_ns);
     }
@@ -160,8 +191,19 @@ impl Limit {
             Measure::RatePerS => total * 1e9 / elapsed_ns as f64,
             Measure::UnderWay => achieved,
         };
+        self.best[0] = self.best[0].max(achieved);
+        self.slow_count = if queued { self.slow_count + sum.healthy + sum.lost } else { 0 };
         if refused || queued {
-            if (now_ns - self.cut_at_ns) as f64 >= latency_ns {
+            let is_evident = refused || self.slow_count >= SLOW_COUNT_MIN;
+            if is_evident && (now_ns - self.cut_at_ns) as f64 >= latency_ns {
+                self.slow_count = 0;
+                self.moves = Moves {
+                    answered: sum.healthy + sum.overloaded + sum.lost,
+                    overloaded: sum.overloaded,
+                    latency_ns: latency_ns as u64,
+                    floor_ns: floor_ns as u64,
+                    ..self.moves
+                };
                 self.cut(now_ns, (tried, achieved), latency_ns, refused);
             }
         } else {
@@ -180,7 +222,9 @@ impl Limit {
         }
         let value = self.value.unwrap_or(tried / CUT_ACHIEVED);
         let left = (value * CUT).min(achieved * CUT_ACHIEVED).max(value * CUT_MIN);
-        self.value = Some(left.max(self.floor));
+        let least = if is_refused { 0.0 } else { self.best[0].max(self.best[1]) * BEST_SHARE_MIN };
+        self.value = Some(left.max(least.min(value)).max(self.floor));
+        self.moves.down += 1;
     }
 
     fn grow(&mut self, now_ns: u64, tried: f64) {
@@ -188,9 +232,11 @@ impl Limit {
         let Some(value) = self.value else { return };
         if now_ns.saturating_sub(self.cut_at_ns) >= FORGET_NS {
             self.value = None;
+            self.moves.up += 1;
         } else if tried >= USED_SHARE * value.floor() {
             self.step = (self.step * STEP_GROWTH).min(STEP_MAX);
             self.value = Some(value + (value * self.step).max(self.least_step()));
+            self.moves.up += 1;
         }
     }
 
@@ -247,6 +293,7 @@ mod tests {
         let mut model = Model { queue: 0.0, offered: 0.0, refused: 0.0, served: 0.0 };
         run(&mut limit, &mut model, 0, 5_000, 30_000.0, 50_000.0);
         assert_eq!(limit.value(), None, "nothing is in the way");
+        assert_eq!(limit.moves(), Moves::default());
         let mut now = 5_000;
         for capacity in [10_000.0, 30_000.0, 5_000.0, 20_000.0] {
             run(&mut limit, &mut model, now, 5_000, 30_000.0, capacity);
@@ -331,8 +378,32 @@ mod tests {
             limit.record(step * 100 * MS, sample);
             if step == 1 {
                 assert_eq!(limit.value(), Some(15));
+                let Moves { down, up, answered, overloaded, .. } = limit.moves();
+                assert_eq!((down, up, answered, overloaded), (1, 0, 5, 5), "what made it");
             }
         }
         assert_eq!(limit.value(), Some(2));
+    }
+
+    #[test]
+    fn a_few_slow_calls_are_no_queue() {
+        let slow = |healthy, under_way| Sample { took_ns: 60 * MS, healthy, under_way, ..Sample::default() };
+        let mut limit = Limit::new(Measure::RatePerS, 1);
+        limit.record(100 * MS, Sample { took_ns: 5 * MS, ..slow(1, 1) });
+        // One a tenth of a second, and each was slow: nothing is known before there were twenty in a row.
+        for tenth in 2..21 {
+            limit.record(tenth * 100 * MS, slow(1, 1));
+        }
+        assert_eq!(limit.value(), None);
+        // A thousand a second go well; then the processor is busy with something else for twenty seconds.
+        for tenth in 21..30 {
+            limit.record(tenth * 100 * MS, Sample { took_ns: 5 * MS, ..slow(100, 4) });
+        }
+        for tenth in 30..120 {
+            let took_ns = (60 + tenth * 37 % 50) * MS;
+            let healthy = limit.value().unwrap_or(1_000) / 10;
+            limit.record(tenth * 100 * MS, Sample { took_ns, ..slow(healthy, 4) });
+        }
+        assert!(limit.value().is_some_and(|value| value >= 125), "{:?}", limit.value());
     }
 }

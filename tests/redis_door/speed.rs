@@ -57,7 +57,7 @@ async fn speed_of_acceptance() {
                 let per_s = accepted as f64 / began.elapsed().as_secs_f64();
                 waits.sort();
                 let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize].as_micros();
-                let rounds = one.door.counts().read()[3];
+                let rounds = one.door.counts().read()[2];
                 println!(
                     "{name} {mode} threads={thread_count}: {per_s:.0}/s p50={}us p99={}us per round={}",
                     at(0.5),

@@ -83,6 +83,7 @@ impl Sight {
             phases.get_or_create(&labels).set(i64::from(state.phase.as_str() == phase));
         }
         registry.register("hongbao_breaker", "1 at the state of the fleet's breaker", phases);
+        let [(_, rate), (_, calls)] = status.limits;
         let families = [
             (
                 "hongbao_breaker_sent",
@@ -101,6 +102,24 @@ impl Sight {
                 "Tries of this instance by what came of them",
                 &["succeeded", "failed"],
                 &[status.tally.probes_ok, status.tally.probes_failed],
+            ),
+            (
+                "hongbao_breaker_permits",
+                "Permits to try: given to this instance, and void before they were used",
+                &["given", "lost"],
+                &[status.tally.permits, status.tally.permits_lost],
+            ),
+            (
+                "hongbao_shares",
+                "Answers of the board to this instance's asking for its share of the budget",
+                &["granted", "void"],
+                &[status.tally.shares, status.tally.shares_void],
+            ),
+            (
+                "hongbao_limit_moves",
+                "Moves of the adaptive limit: of transfers a second, and of calls under way",
+                &["rate_down", "rate_up", "calls_down", "calls_up"],
+                &[rate.down, rate.up, calls.down, calls.up],
             ),
         ];
         for (name, help, kinds, counts) in families {

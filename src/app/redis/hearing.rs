@@ -13,11 +13,11 @@ use crate::shaping::{Course, Forecast, Others, Promises, Seen};
 const BURST_PER_S: f64 = 10_000.0;
 const BURST_LOOK_MIN: Duration = Duration::from_millis(20);
 
-type LookAtQueues = dyn Fn(&mut Vec<Seen>) + Send + Sync;
+type LookAtQueues = dyn Fn(&mut Vec<Seen>) -> u64 + Send + Sync;
 
 /// What the forecast asks for.
 pub struct Sources {
-    /// How the queues of the units held here stand, those that are paced.
+    /// How the queues of the units held here stand, those that are paced; and how often units have changed hands.
     pub queues: Box<LookAtQueues>,
     /// How fast work may go.
     pub course: Box<dyn Fn() -> Course + Send + Sync>,
@@ -37,6 +37,7 @@ pub struct Hearing {
 struct Looking {
     forecast: Forecast,
     seen: Vec<Seen>,
+    hands: u64,
     outlook: Outlook,
 }
 
@@ -51,7 +52,7 @@ impl Hearing {
     /// `transfers_per_s`: the configured pace, 0 for none; it alone is known until there are [`Sources`].
     pub fn new(fair_queue_count: u8, transfers_per_s: u64, clock: Clock) -> Hearing {
         let forecast = Forecast::new(fair_queue_count, Course::paced(transfers_per_s));
-        let looking = Looking { forecast, seen: Vec::new(), outlook: Outlook::default() };
+        let looking = Looking { forecast, seen: Vec::new(), hands: 0, outlook: Outlook::default() };
         let burst = Mutex::new((Instant::now(), 0, false));
         let (sources, finished) = (OnceLock::new(), AtomicU64::new(0));
         Hearing { forecast: Mutex::new(looking), sources, clock, finished, burst }
@@ -93,9 +94,12 @@ impl Hearing {
     pub fn outlook(&self) -> Outlook {
         let now = (self.clock)();
         let mut looking = self.looking();
-        let Looking { forecast, seen, outlook } = &mut *looking;
+        let Looking { forecast, seen, hands, outlook } = &mut *looking;
         if let (true, Some(sources)) = (forecast.is_due(now), self.sources.get()) {
-            (sources.queues)(seen);
+            let hands_now = (sources.queues)(seen);
+            if std::mem::replace(hands, hands_now) != hands_now {
+                forecast.change_hands(now);
+            }
             let own: u64 = seen.iter().map(|queue| queue.waiting).sum();
             let others = others((sources.fleet)());
             let promises = Arc::new(forecast.look(now, seen, others, (sources.course)()));
@@ -145,6 +149,7 @@ mod tests {
                 let waiting = |waiting| Seen { come: waiting, waiting, unread: waiting };
                 seen.clear();
                 seen.extend([waiting(0), waiting(399)]);
+                0
             }),
             course: Box::new(|| Course::paced(1_000)),
             fleet: Box::new(move || (load(2_000, 900), load(400, 200))),

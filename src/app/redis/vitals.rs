@@ -15,7 +15,7 @@ use super::RedisService;
 use super::hearing::Hearing;
 use super::sentry::{Seen, Sight};
 use crate::app::breaker::Sight as BreakerSight;
-use crate::app::vitals::{Labels, register_wallet, wallet_state};
+use crate::app::vitals::{Labels, register_feed, register_refused, register_wallet, wallet_state};
 use crate::domain::Status;
 use crate::gateway::port::{Readiness, Vitals};
 use crate::intake::redis::anomaly::{Anomaly, Standing};
@@ -114,13 +114,12 @@ impl RedisVitals {
     }
 
     fn register_door(&self, registry: &mut Registry, seen: &Seen) {
-        let [accepted, repeated, refused, rounds] = self.door.counts().read();
+        let [accepted, repeated, rounds] = self.door.counts().read();
         let mut counter = |name: &str, help: &str, value: u64| {
             registry.register(name, help, ConstCounter::new(value));
         };
         counter("hongbao_accepted", "Requests accepted for the first time at this door", accepted);
         counter("hongbao_repeated", "Requests recognised as repeats", repeated);
-        counter("hongbao_refused", "Requests the door refused", refused);
         counter("hongbao_door_rounds", "Gatherings of calls that the door has appended", rounds);
         let mut gauge = |name: &str, help: &str, value: u64| {
             registry.register(name, help, ConstGauge::new(value as i64));
@@ -139,6 +138,7 @@ impl RedisVitals {
         gauge("hongbao_redis_full", "1 while the door is closed for want of memory", u64::from(seen.is_full));
         let is_up = u64::from(seen.unreachable.is_none());
         gauge("hongbao_redis_up", "1 if Redis answered the last look", is_up);
+        register_refused(registry, self.door.counts().refusals.read());
     }
 
     fn register_fleet(&self, registry: &mut Registry) {
@@ -187,6 +187,7 @@ impl RedisVitals {
         let lag = self.view.lag();
         let facts = ConstGauge::new(lag.facts_estimated as i64);
         registry.register("hongbao_view_lag_facts", "About how many facts the view has not read", facts);
+        register_feed(registry, &pipeline);
         register_wallet(registry, &pipeline, &self.wallet);
         if let Some(breaker) = &self.breaker {
             breaker.register(registry);

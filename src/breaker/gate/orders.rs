@@ -50,11 +50,14 @@ impl Governor {
         }
         self.adopt(now_ns, &view.state, view.now_ms);
         if !is_current {
+            self.tally.shares_void += 1;
             return None;
         }
+        self.tally.shares += 1;
         let is_same_epoch = view.state.epoch == self.state.epoch;
         if has_permit && is_same_epoch && !self.probe_flying {
             self.permit_until_ns = asked_at_ns.unwrap_or(now_ns) + ttl_ns;
+            self.tally.permits += 1;
         }
         let lost = self.lost_by(&view);
         if lost.is_none() {
@@ -109,6 +112,8 @@ impl Governor {
         if state.epoch != self.state.epoch {
             self.vote.reset();
             self.solo = Solo::default();
+            // One that was not used by now is another epoch's.
+            self.tally.permits_lost += u64::from(self.permit_until_ns > 0 && !self.probe_flying);
             (self.permit_until_ns, self.probe_flying) = (0, false);
             (self.probes_ok, self.probes_bad, self.probe_paused_until_ns) = (0, 0, 0);
             self.rate_limit.restart(now_ns);

@@ -22,6 +22,7 @@ impl Governor {
     pub fn beat(&mut self, now_ns: u64, backlog: u64) -> Report {
         self.note_spent(now_ns);
         self.note_idle(now_ns, backlog);
+        self.note_permit(now_ns);
         let demand = self.demand(backlog);
         let ask = self.holder.ask(now_ns, self.want(demand));
         let counts = self.vote.counts(now_ns / MS);
@@ -45,6 +46,14 @@ impl Governor {
         } else if self.vote.tripped_at_ms().is_some() && now_ns.saturating_sub(self.busy_at_ns) >= IDLE_NS {
             self.vote.reset();
             self.solo = Solo::default();
+        }
+    }
+
+    /// A permit that ran out before anything was tried.
+    fn note_permit(&mut self, now_ns: u64) {
+        if self.permit_until_ns > 0 && now_ns >= self.permit_until_ns && !self.probe_flying {
+            self.permit_until_ns = 0;
+            self.tally.permits_lost += 1;
         }
     }
 

@@ -1,7 +1,7 @@
 //! What an instance's side of the breaker tells whoever looks on: counts of its decisions, and how it stands.
 
 use super::{Governor, Held, Kind, Ticket};
-use crate::shaping::Amount;
+use crate::shaping::{Amount, Moves};
 
 /// Why batches went, and why they did not, as they stand in metrics.
 pub const SENT_KINDS: [&str; 3] = ["paced", "probe", "alone"];
@@ -16,6 +16,12 @@ pub struct Tally {
     pub held: [u64; HELD_KINDS.len()],
     pub probes_ok: u64,
     pub probes_failed: u64,
+    /// Permits to try that this instance was given, and those of them that ran out or were void before it tried.
+    pub permits: u64,
+    pub permits_lost: u64,
+    /// Shares of the budget that the board granted, and answers that came too late to count.
+    pub shares: u64,
+    pub shares_void: u64,
     /// Why nothing went when it was asked last, by [`HELD_KINDS`].
     pub holds: Option<usize>,
 }
@@ -55,6 +61,8 @@ pub struct Status {
     /// What it may use now, of the budget; what the lease gives, and what the adaptive limit leaves of it.
     pub lease: Amount,
     pub allowed: Amount,
+    /// What the adaptive limit is, if it is one, and how it came to it: transfers a second, and calls under way.
+    pub limits: [(Option<u64>, Moves); 2],
     pub under_way: u64,
     pub spent_per_s: u64,
     /// Instances with a lease, this one among them, as the board said last.
@@ -73,6 +81,7 @@ impl Governor {
             tally: self.tally,
             lease: self.holder.amount(now_ns),
             allowed: self.allowed(now_ns),
+            limits: [&self.rate_limit, &self.calls_limit].map(|limit| (limit.value(), limit.moves())),
             under_way: self.under_way,
             spent_per_s: self.spent_per_s,
             fleet: self.holder.fleet(),

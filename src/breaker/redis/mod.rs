@@ -21,6 +21,7 @@ use super::board::{Board, BoardError, Member, Orders, Report, View};
 use super::policy::{NEVER_MS, Settings, State, Terms};
 use super::table::{FORGET_MS, SEEN_AGE_MS_MAX};
 use crate::redis::{Command, Failure, Link, Value, reply};
+use crate::seldom::Seldom;
 use crate::shaping::Amount;
 
 pub const FORMAT: u32 = 1;
@@ -41,12 +42,13 @@ pub struct RedisBoard {
     key: String,
     /// What a board that has no state yet begins with.
     settings: Settings,
+    prune_lines: Seldom,
 }
 
 impl RedisBoard {
     /// `key`: the hash, the same for the whole fleet. `settings` are used where the board has none yet.
     pub fn new(link: Link, key: &str, settings: Settings) -> RedisBoard {
-        RedisBoard { link, key: key.to_owned(), settings }
+        RedisBoard { link, key: key.to_owned(), settings, prune_lines: Seldom::default() }
     }
 
     /// Writes the first state, unless there is one.
@@ -93,8 +95,9 @@ impl RedisBoard {
         Ok(view.map(View::without_the_future))
     }
 
-    /// Forgets instances that were not heard of for long, if they still were not; and those that are dated ahead.
-    fn prune(&mut self, view: &View) -> Result<(), BoardError> {
+    /// Forgets instances that were not heard of for long, if they still were not; and those that are dated ahead. Best effort: what
+    /// was granted stands, and who is not forgotten now is with a later beat.
+    fn prune(&mut self, view: &View) {
         let is_old = |member: &Member| {
             view.now_ms.saturating_sub(member.seen_ms) >= FORGET_MS || member.is_of_the_future(view.now_ms)
         };
@@ -105,10 +108,11 @@ impl RedisBoard {
             script.arg(field).arg(entry::entry(member))
         };
         let commands: Vec<Command> = old.map(prune).collect();
-        for result in self.link.round(&commands) {
-            result.map_err(unreachable)?;
+        let failures: Vec<Failure> = self.link.round(&commands).into_iter().filter_map(Result::err).collect();
+        let Some(failure) = failures.first() else { return };
+        if let Some(count) = self.prune_lines.note(view.now_ms, failures.len() as u64) {
+            tracing::warn!(%failure, count, key = self.key, "instances that are gone stay on the breaker's board");
         }
-        Ok(())
     }
 }
 
@@ -207,7 +211,7 @@ impl Board for RedisBoard {
         }
         let gone = || BoardError::Unreachable("its state was removed meanwhile".to_owned());
         let view = view_of(&self.key, now_ms, flat)?.ok_or_else(gone)?;
-        self.prune(&view)?;
+        self.prune(&view);
         let view = view.without_the_future();
         let granted = Amount { rate_per_s, calls };
         let kept = Amount { rate_per_s: kept_rate_per_s, calls: kept_calls };

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use serde::Deserialize;
 
 use super::super::client::Connection;
-use super::super::estimates;
+use super::super::estimates::Errors;
 use super::super::tally::latencies;
 use super::Run;
 use crate::config::Config;
@@ -29,7 +29,7 @@ pub struct Driven {
     pub burst: (u64, Duration),
     pub durability: String,
     pub settle_us: Histogram<u64>,
-    pub estimates: Option<estimates::Report>,
+    pub estimates: Errors,
 }
 
 /// The part of `GET /readyz` that is needed.
@@ -53,7 +53,7 @@ impl Run {
         let before = crowd.tally.counts().accepted;
         let took = crowd.clone().burst().await?;
         let burst = (crowd.tally.counts().accepted - before, took);
-        let mut driven = Driven { burst, durability, settle_us: latencies(), estimates: None };
+        let mut driven = Driven { burst, durability, settle_us: latencies(), estimates: Errors::default() };
         if self.halt.is_set() {
             return Ok(driven);
         }
@@ -65,8 +65,7 @@ impl Run {
         }
         if !self.halt.is_set() {
             driven.settle_us = crowd.settle_latency().await.context("how long settling took")?;
-            let errors = crowd.estimate_errors().await.context("how far off the estimates were")?;
-            driven.estimates = errors.report();
+            driven.estimates = crowd.estimate_errors().await.context("how far off the estimates were")?;
         }
         Ok(driven)
     }

@@ -3,13 +3,14 @@
 //! What holds: how the breaker stood is what the board remembers of it, to the millisecond of its own clock, and not what a look
 //! happened to see. Absent: taking part.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use super::super::client::Connection;
+use super::super::incident::{Turn, ms};
 use super::super::meter::{Meter, Sample};
-use super::super::outage::{Turn, ms};
 use super::super::screen::Screen;
 use super::Run;
 use super::gauges::Gauges;
@@ -147,6 +148,7 @@ impl Run {
             backlog: sum.accepted.saturating_sub(sum.settled()),
             drain_per_s: sum.drain_per_s,
             breaker: phase,
+            is_brown: self.brownout.as_ref().map(|is_on| is_on.load(Ordering::Relaxed)),
         });
     }
 }

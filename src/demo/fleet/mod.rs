@@ -3,7 +3,7 @@
 //! ```text
 //!            ┌──> i1 ──┐             ┌── a share of the budget each, one breaker
 //!  crowd ────┼──> i2 ──┼──> Redis ───┤
-//!            └──> i3 ──┘  lists,     └──> wallet: down in the middle, counts what reaches it
+//!            └──> i3 ──┘  lists,     └──> wallet: ill in the middle, counts what reaches it
 //!               doors     board
 //!  look ── counters of each, history of the board          proof ── what the wallet counted, and its balances
 //! ```
@@ -29,6 +29,7 @@ use std::fs;
 use std::io::{ErrorKind, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -42,8 +43,10 @@ use self::summary::FleetSummary;
 use super::DemoArgs;
 use super::client::{Connection, Halt};
 use super::crowd::Crowd;
+use super::estimates::Errors;
 use super::home::Home;
-use super::outage::{Progress, Ridden, calls_while_open, ms};
+use super::incident::{Incident, Progress, Ridden, ms};
+use super::outage::calls_while_open;
 use super::redis::DemoRedis;
 use super::run::{Course, listen_for_signals, runtime, secret};
 use super::screen::{self, Screen, Shown};
@@ -68,6 +71,8 @@ struct Run {
     /// All times count from here.
     began: Instant,
     progress: Progress,
+    /// Whether the wallet is browned out now, where it will be.
+    brownout: Option<Arc<AtomicBool>>,
     doing: Cell<&'static str>,
     seen: RefCell<Seen>,
 }
@@ -75,7 +80,7 @@ struct Run {
 /// What a run came to, before anybody judges it.
 struct Done {
     driven: Driven,
-    /// Where the wallet went down on the way.
+    /// What went wrong with the wallet on the way.
     ride: Option<ride::Ride>,
     proof: Proof,
     failure: Option<String>,
@@ -126,6 +131,7 @@ pub fn run(args: &DemoArgs, count: usize, config: &Config, run: String) -> anyho
         halt: halt.clone(),
         began: Instant::now(),
         progress: Progress::default(),
+        brownout: course.incident.as_ref().and_then(Incident::brownout),
         doing: Cell::new("starting"),
         seen: RefCell::new(Seen::new(count)),
     };
@@ -184,8 +190,8 @@ impl Run {
             self.end_on(looked)
         };
         let riding = async {
-            match &course.outage {
-                Some(outage) => self.end_on(self.ride(outage).await.context("the wallet's outage")),
+            match &course.incident {
+                Some(incident) => self.end_on(self.ride(incident).await.context("the wallet's incident")),
                 None => Ok(None),
             }
         };
@@ -202,7 +208,7 @@ impl Run {
                 burst: (0, Duration::ZERO),
                 durability: String::new(),
                 settle_us: latencies(),
-                estimates: None,
+                estimates: Errors::default(),
             }
         });
         let ride = ride.unwrap_or_else(|error| {
@@ -249,6 +255,9 @@ impl Run {
 
         let (seen, budget_per_s) = (self.seen.borrow(), self.plan.wallet_per_s);
         let (sum, ride) = (seen.sum(), done.ride.as_ref());
+        let ridden = ride.map(|ride| self.ridden(ride, &done.proof));
+        let (outage, brownout) =
+            ridden.as_ref().map(|ridden| ridden.reports(&seen.meter, budget_per_s)).unwrap_or_default();
         let mut summary = one::Summary::of(&one::Seen {
             counts: &counts,
             accept_us: &accept_us,
@@ -262,8 +271,9 @@ impl Run {
             interrupted,
             failure: done.failure.clone(),
             elsewhere: Some((sum.settled(), sum.succeeded, sum.failed)),
-            estimates: done.driven.estimates,
-            outage: ride.map(|ride| self.ridden(ride, &done.proof).report(&seen.meter, budget_per_s)),
+            estimates: done.driven.estimates.report(ridden.as_ref().map(Ridden::began_at)),
+            outage,
+            brownout,
         });
         if interrupted {
             summary.pending = sum.accepted.saturating_sub(sum.settled());
@@ -291,12 +301,14 @@ impl Run {
         FleetScene { seen, names: &self.names, plan: self.plan, doing: self.doing.get() }
     }
 
-    /// The outage, with what the wallet counted meanwhile.
+    /// What went wrong, with what the wallet counted meanwhile.
     fn ridden(&self, ride: &ride::Ride, proof: &Proof) -> Ridden {
         let seen = self.seen.borrow();
         let over_ms = ms(seen.meter.last().at);
         Ridden {
+            kind: ride.kind,
             began: ride.began,
+            began_at: ride.began_at,
             ended: ride.ended,
             calls_while_open: calls_while_open(&proof.received, proof.ahead_ms, &seen.turns, over_ms),
             turns: seen.turns.clone(),

@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
+use super::super::incident::{Turn, ms};
 use super::super::meter::Curve;
-use super::super::outage::{Turn, ms};
 use super::super::picture::{
-    CHART, Ink, axis, chart, column_width, grouped, label, painted, seconds, spaces,
+    CHART, Ink, axis, brownout, chart, column_width, grouped, label, painted, seconds, spaces,
 };
 use super::super::screen::Shown;
 use super::super::watch::Plan;
@@ -101,6 +101,7 @@ impl Shown for FleetScene<'_> {
         let left = format!("breaker: {}", self.phase());
         lines.push(label(ink.waiting, &left, "─ closed  █ open  ? half open  ╱ ramp", ink));
         lines.extend(painted(vec![strip(&self.seen.turns, meter.last().at, width)], ink.waiting, ink));
+        lines.extend(brownout(meter, width, ink));
         lines.push(axis(width, ink));
         lines.extend(self.members(ink));
         lines

@@ -1,4 +1,5 @@
-//! The outage before a fleet: the wallet goes down in the middle of the burst, and every instance is asked when it stops.
+//! What goes wrong with the wallet before a fleet, in the middle of the burst; where it goes down, every instance is asked when it
+//! stops.
 //!
 //! What holds: an instance counts as stopped when its `GET /readyz` first says that it sends nothing, so the time told is never
 //! shorter than the true one; the wallet is put right again whatever becomes of the run.
@@ -11,9 +12,11 @@ use anyhow::Context;
 use serde::Deserialize;
 
 use super::super::client::Connection;
-use super::super::outage::{Outage, set};
+use super::super::incident::{Incident, Kind};
 use super::Run;
+use crate::app::now_ms;
 use crate::breaker::Phase;
+use crate::domain::UnixMs;
 
 /// How often every instance is asked from the beginning of the outage until it has stopped.
 const ASK_EVERY: Duration = Duration::from_millis(5);
@@ -21,7 +24,10 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// What happened; times since the run's start.
 pub struct Ride {
+    pub kind: Kind,
     pub began: Duration,
+    /// The same, as the doors tell their times.
+    pub began_at: UnixMs,
     pub ended: Duration,
     /// By instance.
     stopped: Vec<Option<Duration>>,
@@ -42,29 +48,35 @@ struct Ready {
 }
 
 impl Run {
-    /// Makes the outage in its time; none where the run was over before.
-    pub(super) async fn ride(&self, outage: &Outage) -> anyhow::Result<Option<Ride>> {
-        let is_due = || self.progress.burst_at.get().is_some_and(|at| at.elapsed() >= outage.after);
+    /// Makes it in its time; none where the run was over before.
+    pub(super) async fn ride(&self, incident: &Incident) -> anyhow::Result<Option<Ride>> {
+        let is_due = || self.progress.burst_at.get().is_some_and(|at| at.elapsed() >= incident.after);
         while !is_due() {
             if self.is_ending() {
                 return Ok(None);
             }
             tokio::time::sleep(LOOK).await;
         }
-        let mut wallet = Connection::new(outage.wallet, self.halt.clone());
-        let (began, is_over) = (self.began.elapsed(), Cell::new(false));
-        let down = async {
-            let taken_down = set(&mut wallet, true).await;
-            while taken_down.is_ok() && self.began.elapsed() < began + outage.length && !self.is_ending() {
+        let mut wallet = Connection::new(incident.wallet, self.halt.clone());
+        let (began, began_at, is_over) = (self.began.elapsed(), now_ms(), Cell::new(false));
+        let ill = async {
+            let begun = incident.begin(&mut wallet).await;
+            while begun.is_ok() && self.began.elapsed() < began + incident.length && !self.is_ending() {
                 tokio::time::sleep(LOOK).await;
             }
-            let put_right = set(&mut wallet, false).await;
+            let ended = incident.end(&mut wallet).await;
             is_over.set(true);
-            taken_down.and(put_right)
+            begun.and(ended)
         };
-        let (asked, down) = tokio::join!(self.ask_all(&is_over), down);
-        down?;
-        Ok(Some(Ride { began, ended: self.began.elapsed(), stopped: asked }))
+        let asking = async {
+            match incident.kind {
+                Kind::Outage => self.ask_all(&is_over).await,
+                Kind::Brownout { .. } => Vec::new(),
+            }
+        };
+        let (stopped, ill) = tokio::join!(asking, ill);
+        ill?;
+        Ok(Some(Ride { kind: incident.kind, began, began_at, ended: self.began.elapsed(), stopped }))
     }
 
     fn is_ending(&self) -> bool {

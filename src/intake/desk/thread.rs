@@ -21,6 +21,7 @@ use super::{BatchHead, CampaignChange, CampaignStanding, Decision, Refused};
 use crate::domain::{Refusal, Status, UnixMs, WaitReason};
 use crate::intake::embedded::EmbeddedIntake;
 use crate::intake::embedded::identity::{Entries, Held, held_at};
+use crate::intake::refusals::Refusals;
 use crate::intake::{Due, Informed, IntakeError, QueueId, Settled, Shelf};
 use crate::ring::{Bell, Poison};
 
@@ -90,7 +91,8 @@ struct Shared {
     ring_feeder: OnceLock<Box<dyn Fn() + Send + Sync>>,
     drain_per_s: AtomicU64,
     accepted: AtomicU64,
-    refused: AtomicU64,
+    refusals: Refusals,
+    now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
     repeated: AtomicU64,
     outcomes: AtomicU64,
     followed: [AtomicU64; Status::ALL.len()],
@@ -111,7 +113,6 @@ pub struct Desk {
 pub struct DeskCounts {
     pub accepted: u64,
     pub repeated: u64,
-    pub refused: u64,
     pub backlog: u64,
     pub drain_per_s: u64,
 }
@@ -155,7 +156,8 @@ impl Desk {
             is_syncing: Box::new(clerk.journal.syncing_reader()),
             drain_per_s: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            refusals: Refusals::default(),
+            now_ms: now_ms.clone(),
             repeated: AtomicU64::new(0),
             outcomes: AtomicU64::new(0),
             followed: Default::default(),
@@ -210,13 +212,15 @@ impl Desk {
         batch: Option<BatchHead>,
         requests: Vec<Vec<u8>>,
     ) -> Result<Vec<Decision>, Refused> {
-        let bytes: usize = requests.iter().map(Vec::len).sum();
+        let (count, bytes) = (requests.len() as u64, requests.iter().map(Vec::len).sum());
         let before = self.shared.ops_bytes.fetch_add(bytes, Ordering::Relaxed);
         let (answer, decided) = oneshot::channel();
         let fits = before + bytes <= self.shared.ops_bytes_max || before == 0;
         if !fits || !self.send(Op::Submit { batch, requests, bytes, answer }) {
             self.shared.ops_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(busy());
+            let refused = busy();
+            self.shared.refusals.note(&refused, count, (self.shared.now_ms)());
+            return Err(refused);
         }
         decided.await.unwrap_or_else(|_| Err(gone()))
     }
@@ -336,12 +340,16 @@ impl Desk {
         self.parking.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// What was refused, by code.
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.shared.refusals.read()
+    }
+
     pub fn counts(&self) -> DeskCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DeskCounts {
             accepted: read(&self.shared.accepted),
             repeated: read(&self.shared.repeated),
-            refused: read(&self.shared.refused),
             backlog: self.intake.backlog(),
             drain_per_s: read(&self.shared.drain_per_s),
         }
@@ -616,16 +624,19 @@ impl Rounds {
         if let (Some(head), Some(digest)) = (&batch, digest) {
             match self.clerk.check_batch(head, digest) {
                 Ok(known) => is_known = known,
-                Err(refused) => return Box::new(move |_| answer.send(Err(refused)).unwrap_or(())),
+                Err(refused) => {
+                    self.shared.refusals.note(&refused, requests.len() as u64, now);
+                    return Box::new(move |_| answer.send(Err(refused)).unwrap_or(()));
+                }
             }
         }
         let decisions = self.clerk.decide_all(&mut requests, now);
-        let (mut accepted, mut repeated, mut refused) = (0, 0, 0);
+        let (mut accepted, mut repeated) = (0, 0);
         for decision in &decisions {
             match decision {
                 Decision::Accepted { .. } => accepted += 1,
                 Decision::Repeated(_) => repeated += 1,
-                Decision::Refused(_) => refused += 1,
+                Decision::Refused(refused) => self.shared.refusals.note(refused, 1, now),
             }
         }
         if let (Some(head), Some(digest), false) = (&batch, digest, is_known)
@@ -635,7 +646,6 @@ impl Rounds {
         }
         self.shared.accepted.fetch_add(accepted, Ordering::Relaxed);
         self.shared.repeated.fetch_add(repeated, Ordering::Relaxed);
-        self.shared.refused.fetch_add(refused, Ordering::Relaxed);
         Box::new(move |durable| {
             // Without a sync, only refusals can be told for sure.
             let told = if durable || decisions.iter().all(|d| matches!(d, Decision::Refused(_))) {

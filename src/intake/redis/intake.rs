@@ -66,10 +66,12 @@ impl RedisIntake {
         }
     }
 
-    /// How the queues outside the control lane stand, in the order of service: those of the units held here.
-    pub fn look(&self, out: &mut Vec<Seen>) {
+    /// How the queues outside the control lane stand, in the order of service: those of the units held here. How often units
+    /// have changed hands, up to what was seen at least.
+    pub fn look(&self, out: &mut Vec<Seen>) -> u64 {
         let queues = &self.shared.queues;
         queues.look(usize::from(queues.fair_queue_count()), out);
+        self.shared.hands()
     }
 
     /// Units that cannot work now, and why.

@@ -189,7 +189,7 @@ impl Dispatch {
         let now = Instant::now();
         let mut moved = false;
         while let Some((id, reply)) = self.parts.sender.take() {
-            self.parts.remote.note_reply(&reply);
+            self.parts.remote.note_reply(&reply, (self.parts.now_ms)());
             self.calls.answered(id, reply, now, &mut self.done);
             moved = true;
         }

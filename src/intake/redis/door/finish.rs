@@ -89,7 +89,7 @@ impl Clerk {
         if courses.iter().flatten().any(|course| matches!(course, Course::Again(_))) {
             self.note_appended(&pushes, &courses, &pushed);
         }
-        repeats::answer(pushes, courses, &pushed);
+        repeats::answer(pushes, courses, &pushed, &self.counts.refusals, now);
     }
 
     fn is_listed(&self, record: &[u8]) -> bool {
@@ -174,11 +174,11 @@ impl Clerk {
         };
         let lists: Vec<Vec<Option<usize>>> =
             calls.iter().map(|call| call.items.iter().map(list).collect()).collect();
-        let mut counted = [0u64; 3];
+        let (mut counted, refusals) = ([0u64; 2], &self.counts.refusals);
         for call in calls {
             let Call { items, refused, answer, .. } = call;
             if let Some(refused) = refused {
-                counted[2] += items.len() as u64;
+                refusals.note(&refused, items.len() as u64, now);
                 answer.send(Err(refused)).unwrap_or(());
                 continue;
             }
@@ -205,20 +205,17 @@ impl Clerk {
                     (_, Err(refused)) => Finding::Refused(refused.clone()),
                     (Fate::Undecided, Ok(_)) => Finding::Refused(refusal::gone()),
                 };
-                counted[match &finding {
-                    Finding::Accepted { .. } => 0,
-                    Finding::Known { .. } => 1,
-                    Finding::Refused(_) => 2,
-                }] += 1;
+                match &finding {
+                    Finding::Accepted { .. } => counted[0] += 1,
+                    Finding::Known { .. } => counted[1] += 1,
+                    Finding::Refused(refused) => refusals.note(refused, 1, now),
+                }
                 findings.push(finding);
             }
             answer.send(Ok(findings)).unwrap_or(());
         }
-        let counts = &self.counts;
-        for (counter, count) in [&counts.accepted, &counts.repeated, &counts.refused].into_iter().zip(counted)
-        {
-            counter.fetch_add(count, Ordering::Relaxed);
-        }
+        self.counts.accepted.fetch_add(counted[0], Ordering::Relaxed);
+        self.counts.repeated.fetch_add(counted[1], Ordering::Relaxed);
     }
 }
 

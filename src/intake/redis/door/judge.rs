@@ -133,16 +133,28 @@ fn admit(
     accepted: &Since,
     options: &DoorOptions,
 ) -> Result<Fit, Refused> {
-    let queue = QueueId::of(lane, request.campaign, outlook.fair_queue_count);
-    let position = queue.paced_position(outlook.fair_queue_count);
-    let wait_ms = position.map_or(0, |position| outlook.promises.wait_ms(position, accepted.to(position)));
+    let (position, wait_ms) = place(request, lane, outlook, accepted);
     let completion_at = admission::completion(request, now, wait_ms)?;
     let accepted = accepted.all();
-    room(Some(wait_ms), lane == Lane::Control, outlook, accepted, options)?;
+    room(wait_ms, lane, outlook, accepted, options)?;
     if request.not_before > now.saturating_add(wait_ms) && outlook.is_parking_full {
         return Err(admission::backlog_full(ahead(wait_ms, outlook, accepted), 0));
     }
     Ok(Fit { lane, position, estimated_completion_at: completion_at })
+}
+
+/// Where it would stand, if it is paced, and how long that takes.
+fn place(request: &Request<'_>, lane: Lane, outlook: &Outlook, accepted: &Since) -> (Option<usize>, u64) {
+    let queue = QueueId::of(lane, request.campaign, outlook.fair_queue_count);
+    let position = queue.paced_position(outlook.fair_queue_count);
+    let wait_ms = position.map_or(0, |position| outlook.promises.wait_ms(position, accepted.to(position)));
+    (position, wait_ms)
+}
+
+/// Whether one that stands registered may be appended again: where one that comes for the first time would be accepted.
+pub fn room_again(request: &Request<'_>, outlook: &Outlook, options: &DoorOptions) -> Result<(), Refused> {
+    let (_, wait_ms) = place(request, request.lane, outlook, &Since::default());
+    room(wait_ms, request.lane, outlook, 0, options)
 }
 
 fn ahead(wait_ms: u64, outlook: &Outlook, accepted: u64) -> Ahead {
@@ -150,20 +162,19 @@ fn ahead(wait_ms: u64, outlook: &Outlook, accepted: u64) -> Ahead {
     Ahead { wait_ms, whole_ms: outlook.promises.whole_ms(accepted), waiting }
 }
 
-/// Refuses what there is no room for. Without a wait of its own, it goes by that of all.
-pub fn room(
-    wait_ms: Option<u64>,
-    is_control: bool,
+/// Refuses what there is no room for.
+fn room(
+    wait_ms: u64,
+    lane: Lane,
     outlook: &Outlook,
     accepted: u64,
     options: &DoorOptions,
 ) -> Result<(), Refused> {
-    if is_control {
+    if lane == Lane::Control {
         // Funding and cancels help a full Redis to drain.
         let is_over = outlook.control_backlog + accepted >= options.control_backlog_max;
         return if is_over { Err(admission::backlog_full(ahead(0, outlook, accepted), 0)) } else { Ok(()) };
     }
-    let wait_ms = wait_ms.unwrap_or_else(|| outlook.promises.whole_ms(accepted));
     let bounds = Bounds { wait_ms_max: options.wait_ms_max, backlog_max: options.backlog_max };
     if let Some(refused) = admission::overload(ahead(wait_ms, outlook, accepted), bounds) {
         return Err(refused);
@@ -175,7 +186,7 @@ pub fn room(
 mod tests {
     use super::*;
     use crate::domain::{Amount, Currency};
-    use crate::shaping::Promises;
+    use crate::shaping::{Course as ForecastCourse, Forecast, Others, Promises, Seen};
 
     #[test]
     fn admission_by_precedence() {
@@ -233,5 +244,27 @@ mod tests {
         (0..40).for_each(|_| forty.add(None));
         let crowded = admit(&request(0, 0), Lane::Bulk, 1_000, &calm, &forty, &options);
         assert_eq!(crowded.unwrap_err().code, BacklogFull, "what came before in the gathering counts");
+    }
+
+    #[test]
+    fn a_repeat_finds_room_where_a_first_one_would() {
+        let options = DoorOptions { wait_ms_max: 1_000, backlog_max: 1_000, ..DoorOptions::default() };
+        let (amount, currency) = (Amount::new(1).unwrap(), Currency::parse("CNY").unwrap());
+        let request = Request::new(Kind::Disbursement, "s", "r", "c", amount, currency);
+        let request = Request { lane: Lane::Bulk, ..request };
+        let own = usize::from(QueueId::of(Lane::Bulk, "c", 2).fair);
+        // what waits in its own queue and in the other one, at 100 a second; whether there is room
+        for (waiting, other, has_room) in [(5, 150, true), (150, 5, false), (5, 250, false), (90, 5, true)] {
+            let mut seen = [Seen::default(); 4];
+            for (at, waiting) in [(2 + own, waiting), (3 - own, other)] {
+                seen[at] = Seen { come: waiting, waiting, unread: waiting };
+            }
+            let course = ForecastCourse::paced(100);
+            let promises = Forecast::new(2, course).look(1_000, &seen, Others::default(), course);
+            let outlook = Outlook { promises: Arc::new(promises), fair_queue_count: 2, ..Outlook::default() };
+            let first = admit(&request, Lane::Bulk, 1_000, &outlook, &Since::default(), &options);
+            let again = room_again(&request, &outlook, &options);
+            assert_eq!((first.is_ok(), again.is_ok()), (has_room, has_room), "{waiting} and {other}");
+        }
     }
 }

@@ -195,6 +195,7 @@ pub struct KnownBatch {
 pub struct Door {
     waiting: Arc<Waiting>,
     counts: Arc<DoorCounts>,
+    now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
     dedupe: Dedupe,
 }
 
@@ -207,8 +208,9 @@ impl Door {
         requests: Vec<Vec<u8>>,
     ) -> Result<Vec<Finding>, Refused> {
         let (answer, decided) = oneshot::channel();
-        let bytes = requests.iter().map(Vec::len).sum();
-        self.send(Op::Submit(queue::Submit { batch, requests, answer }), bytes)?;
+        let (count, bytes) = (requests.len() as u64, requests.iter().map(Vec::len).sum());
+        let sent = self.send(Op::Submit(queue::Submit { batch, requests, answer }), bytes);
+        sent.inspect_err(|refused| self.counts.refusals.note(refused, count, (self.now_ms)()))?;
         decided.await.unwrap_or_else(|_| Err(refusal::gone()))
     }
 

@@ -13,10 +13,11 @@ use super::push::{Lists, Pushed};
 use super::queue::Push;
 use super::rounds::Clerk;
 use super::{Outlook, Repeat, refusal};
-use crate::domain::{Kind, Lane, Request, UnixMs, record};
+use crate::domain::{Kind, Request, UnixMs, record};
 use crate::intake::desk::Refused;
 use crate::intake::embedded::identity::known_id;
 use crate::intake::redis::identity::{self, REGISTER_COUNT_MAX, id_field};
+use crate::intake::refusals::Refusals;
 use crate::redis::Command;
 
 /// The least time between two appends of one request. On top comes twice what the backlog should take.
@@ -69,8 +70,8 @@ impl Clerk {
         if here.is_some_and(|age_ms| age_ms < lately) || noted.is_some_and(is_late) {
             return Some(None);
         }
-        let is_control = record::lane(&repeat.record) == Lane::Control;
-        match judge::room(None, is_control, outlook, 0, &self.options) {
+        let request = Request::decode(&repeat.record).expect("it was accepted");
+        match judge::room_again(&request, outlook, &self.options) {
             Ok(()) => None,
             Err(_) if here.is_some() || noted.is_some_and(|at| self.lately.believes(at)) => Some(None),
             Err(refused) => unknown(refused),
@@ -101,13 +102,22 @@ impl Clerk {
     }
 }
 
-pub fn answer(pushes: Vec<Push>, courses: Vec<Vec<Course>>, pushed: &Pushed) {
+/// Tells whoever asked, and has those counted that are refused.
+pub fn answer(
+    pushes: Vec<Push>,
+    courses: Vec<Vec<Course>>,
+    pushed: &Pushed,
+    refusals: &Refusals,
+    now: UnixMs,
+) {
     for (push, courses) in pushes.into_iter().zip(courses) {
         let told = courses.into_iter().map(|course| match course {
             Course::Stands => None,
             Course::Refused(refused) => Some(refused),
             Course::Again(list) => pushed.of(list).cloned(),
         });
-        push.answer.send(told.collect()).unwrap_or(());
+        let told: Vec<Option<Refused>> = told.collect();
+        told.iter().flatten().for_each(|refused| refusals.note(refused, 1, now));
+        push.answer.send(told).unwrap_or(());
     }
 }

@@ -15,6 +15,7 @@ use super::{Door, DoorOptions, Outlook};
 use crate::domain::UnixMs;
 use crate::intake::redis::Keys;
 use crate::intake::redis::registry::CampaignRegistry;
+use crate::intake::refusals::Refusals;
 use crate::redis::{Link, LinkError, Target};
 use crate::ring::Poison;
 
@@ -28,15 +29,14 @@ const GATHER_BYTES_MAX: usize = 4 << 20;
 pub struct DoorCounts {
     pub accepted: AtomicU64,
     pub repeated: AtomicU64,
-    pub refused: AtomicU64,
+    pub refusals: Refusals,
     pub rounds: AtomicU64,
 }
 
 impl DoorCounts {
-    /// Accepted, repeated, refused, rounds.
-    pub fn read(&self) -> [u64; 4] {
-        [&self.accepted, &self.repeated, &self.refused, &self.rounds]
-            .map(|count| count.load(Ordering::Relaxed))
+    /// Accepted, repeated, rounds.
+    pub fn read(&self) -> [u64; 3] {
+        [&self.accepted, &self.repeated, &self.rounds].map(|count| count.load(Ordering::Relaxed))
     }
 }
 
@@ -110,7 +110,8 @@ impl Door {
             let handle = std::thread::Builder::new().name(format!("door-{number}")).spawn(run)?;
             threads.handles.push(handle);
         }
-        Ok((Door { waiting, counts, dedupe: options.dedupe }, threads))
+        let now_ms = parts.now_ms.clone();
+        Ok((Door { waiting, counts, now_ms, dedupe: options.dedupe }, threads))
     }
 }
 

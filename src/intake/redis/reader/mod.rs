@@ -194,6 +194,7 @@ impl Reader {
     /// A unit is gained, lost, or gained anew.
     fn begin(&mut self, unit: usize, epoch: Option<u64>) {
         self.clear_trouble(unit);
+        self.shared.change_hands();
         let incarnation = self.held.incarnation().to_owned();
         let owner_key = self.units[unit].owner_key.clone();
         let fence = epoch.map(|epoch| Fence { owner_key, epoch, incarnation });

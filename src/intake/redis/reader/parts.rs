@@ -75,6 +75,8 @@ pub struct Shared {
     /// Elements in Redis, and requests there and here, of the units that are held.
     pub elements: AtomicU64,
     pub requests: AtomicU64,
+    /// How often a unit was gained or lost.
+    hands: AtomicU64,
     troubles: Mutex<BTreeMap<UnitId, String>>,
 }
 
@@ -87,8 +89,17 @@ impl Shared {
             stop: AtomicBool::new(false),
             elements: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            hands: AtomicU64::new(0),
             troubles: Mutex::default(),
         }
+    }
+
+    pub fn hands(&self) -> u64 {
+        self.hands.load(Ordering::Acquire)
+    }
+
+    pub(super) fn change_hands(&self) {
+        self.hands.fetch_add(1, Ordering::Release);
     }
 
     /// There may be something in a list.
