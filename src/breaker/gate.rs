@@ -18,6 +18,7 @@
 //! Absent: clocks, threads, messages, the queue of what waits.
 
 mod course;
+mod haste;
 mod orders;
 mod report;
 mod solo;
@@ -25,6 +26,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use self::haste::Haste;
 use self::orders::BoardClock;
 use self::solo::Solo;
 pub use self::status::{HELD_KINDS, SENT_KINDS, Status, Tally};
@@ -44,7 +46,7 @@ const PROBE_PAUSE_NS: u64 = 1_000 * MS;
 /// A beat that was not answered for so long is asked anew.
 const ASKED_NS_MAX: u64 = 120 * MS;
 /// An instance is to have its backlog of now done within this time, if it had its way.
-const DRAIN_PER_S: u64 = 2;
+const DRAIN_PER_S: u64 = 8;
 /// Alone in its trouble with nothing to try for so long, it takes part again: longer than any pause between two tries.
 const IDLE_NS: u64 = 8_000 * MS;
 /// Alone in its trouble for so long, it says that others should have its shards.
@@ -124,6 +126,7 @@ pub struct Governor {
     spent_per_s: u64,
     beat_at_ns: u64,
     wants_beat: bool,
+    haste: Haste,
     /// When it last had something to try.
     busy_at_ns: u64,
     is_retired: bool,
@@ -163,6 +166,7 @@ impl Governor {
             spent_per_s: 0,
             beat_at_ns: 0,
             wants_beat: true,
+            haste: Haste::default(),
             busy_at_ns: 0,
             is_retired: false,
             tally: Tally::default(),
@@ -278,7 +282,10 @@ impl Governor {
         }
         self.pace.set_rate(Rate::PerS(allowed.rate_per_s));
         let want = want.min(self.batch_max);
-        self.pace.take_step(now_ns, want, STEP_NS).map_err(|until_ns| Held::Paced { until_ns })
+        self.pace.take_step(now_ns, want, STEP_NS).map_err(|until_ns| {
+            self.note_paced(now_ns, until_ns);
+            Held::Paced { until_ns }
+        })
     }
 
     /// Fewer go than were admitted: the rest is given back.
