@@ -14,8 +14,9 @@
 
 /// Judged this often, and no more often than answers come back.
 const INTERVAL_NS: u64 = 100_000_000;
-/// The fastest of so many calls is what latency is judged by, or of those of so long a time.
-const CALLS_MIN: u32 = 3;
+/// The fastest of so many calls is what latency is judged by, or of those of so long a time: of fewer it would be higher,
+/// and an instance that was cut would find itself cut again for having few.
+const CALLS_MIN: u32 = 8;
 const INTERVAL_NS_MAX: u64 = 500_000_000;
 /// Latency above this many floors, and this much more, is a queue.
 const LATENCY_FACTOR: f64 = 2.0;

@@ -1,5 +1,5 @@
 //! When a beat comes before its time, so that a share of the budget moves within one: who has too little asks again soon,
-//! who has more than it should by what the board shows now gives it back at once, and who had asked for little and finds
+//! who has more than it should by what the board shows now gives it back soon, and who had asked for little and finds
 //! more to do says so.
 //!
 //! What holds: only where the budget is spoken for, as else there is enough for all; a few beats for one change, however
@@ -23,10 +23,9 @@ pub struct Haste {
     beats: u32,
 }
 
-/// Whether it is so much less that a beat is worth it.
-fn is_short(has: Amount, of: Amount) -> bool {
-    let short = |has: u64, of: u64| has.saturating_add((of / WORTH_PART).max(1)) < of;
-    short(has.rate_per_s, of.rate_per_s) || short(has.calls, of.calls)
+/// Whether one has so much less than the other that a beat is worth it.
+fn is_short(has: u64, of: u64) -> bool {
+    has.saturating_add((of / WORTH_PART).max(1)) < of
 }
 
 impl Haste {
@@ -43,14 +42,14 @@ impl Governor {
     /// The board has granted so much, and shows what it shows.
     pub(super) fn hurry(&mut self, now_ns: u64, granted: Amount) {
         let Some((share, spare)) = self.fair(now_ns, self.haste.told) else { return };
-        let is_spoken_for = spare.rate_per_s == 0 || spare.calls == 0;
-        if is_spoken_for && is_short(share, granted) {
-            self.wants_beat = true;
-        }
-        let lacks = is_spoken_for && is_short(granted, share);
-        self.haste.beats = if lacks { self.haste.beats + 1 } else { 0 };
-        if lacks && self.haste.beats <= HASTY_BEATS_MAX {
-            self.haste.due_at_ns = Some(now_ns + HASTE_NS);
+        let moves = |granted: u64, share: u64, spare: u64| {
+            spare == 0 && (is_short(granted, share) || is_short(share, granted))
+        };
+        let is_moving = moves(granted.rate_per_s, share.rate_per_s, spare.rate_per_s)
+            || moves(granted.calls, share.calls, spare.calls);
+        self.haste.beats = if is_moving { self.haste.beats + 1 } else { 0 };
+        if is_moving && self.haste.beats <= HASTY_BEATS_MAX {
+            self.haste.due_at_ns = Some(now_ns.max(self.last_beat_ns() + HASTE_NS));
         }
     }
 
