@@ -116,6 +116,7 @@ impl Governor {
         if state.epoch != self.state.epoch {
             self.vote.reset();
             self.solo = Solo::default();
+            self.silence.forget();
             (self.permit_until_ns, self.probe_flying) = (0, false);
             (self.probes_ok, self.probes_bad, self.probe_paused_until_ns) = (0, 0, 0);
             self.rate_limit.restart(now_ns);

@@ -25,6 +25,7 @@ impl Governor {
 
     /// The next report; `backlog`: transfers that wait here.
     pub fn beat(&mut self, now_ns: u64, backlog: u64) -> Report {
+        self.listen(now_ns);
         self.note_spent(now_ns);
         self.note_idle(now_ns, backlog);
         let demand = self.demand(backlog);

@@ -19,8 +19,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// How much of what may be sent is taken out of the queues ahead of it, as time, and at the least: what was taken
 /// stands before whatever comes later, of whichever lane or campaign. A call's worth, and some for the way through the ring:
 /// what that takes longer, the pace has saved up.
-const AHEAD_MS: u64 = 12;
-const AHEAD_MIN: u64 = 1;
+const AHEAD_MS: u64 = 16;
+const AHEAD_MIN: u64 = 2;
 
 /// What a breaker is reached by.
 #[derive(Clone)]
