@@ -6,6 +6,7 @@
 //!
 //! - No more goes than lease and adaptive limit allow together, repeats included, whatever piled up meanwhile.
 //! - While the fleet's breaker is open nothing goes; half open, one batch a permit, and none past the permit's time.
+//! - Calls that nobody answers, one after the other, count as failed long before their deadline ([`silence`]).
 //! - An instance whose own calls fail stops by itself at once. If the fleet goes on without it, something is wrong
 //!   with this instance: it tries one batch at a time, with backoff, and says that others should have its shards. With
 //!   nothing to try it believes after a while that it is well, for nobody else would find out.
@@ -18,18 +19,22 @@
 //! Absent: clocks, threads, messages, the queue of what waits.
 
 mod course;
+mod haste;
 mod orders;
 mod report;
+mod silence;
 mod solo;
 mod status;
 #[cfg(test)]
 mod tests;
 
+use self::haste::Haste;
 use self::orders::BoardClock;
+use self::silence::Silence;
 use self::solo::Solo;
 pub use self::status::{HELD_KINDS, SENT_KINDS, Status, Tally};
 use super::board::View;
-use super::classify::Counts;
+use super::classify::{Class, Counts};
 use super::policy::{Phase, Settings, State, Wish};
 use super::vote::{Vote, VoteRule};
 use crate::shaping::{Amount, Holder, Limit, Measure, Pace, Rate, Sample};
@@ -44,7 +49,7 @@ const PROBE_PAUSE_NS: u64 = 1_000 * MS;
 /// A beat that was not answered for so long is asked anew.
 const ASKED_NS_MAX: u64 = 120 * MS;
 /// An instance is to have its backlog of now done within this time, if it had its way.
-const DRAIN_PER_S: u64 = 2;
+const DRAIN_PER_S: u64 = 8;
 /// Alone in its trouble with nothing to try for so long, it takes part again: longer than any pause between two tries.
 const IDLE_NS: u64 = 8_000 * MS;
 /// Alone in its trouble for so long, it says that others should have its shards.
@@ -104,6 +109,7 @@ pub struct Governor {
     calls_limit: Limit,
     vote: Vote,
     solo: Solo,
+    silence: Silence,
     seen: Option<View>,
     /// Until when what was seen last is gone by, and not what the board shows since it lost or forgot something.
     seen_kept_until_ns: u64,
@@ -124,6 +130,7 @@ pub struct Governor {
     spent_per_s: u64,
     beat_at_ns: u64,
     wants_beat: bool,
+    haste: Haste,
     /// When it last had something to try.
     busy_at_ns: u64,
     is_retired: bool,
@@ -146,6 +153,7 @@ impl Governor {
             calls_limit: Limit::new(Measure::UnderWay, 1),
             vote: Vote::new(rule),
             solo: Solo::default(),
+            silence: Silence::default(),
             seen: None,
             seen_kept_until_ns: 0,
             board_clock: BoardClock::default(),
@@ -163,6 +171,7 @@ impl Governor {
             spent_per_s: 0,
             beat_at_ns: 0,
             wants_beat: true,
+            haste: Haste::default(),
             busy_at_ns: 0,
             is_retired: false,
             tally: Tally::default(),
@@ -229,6 +238,7 @@ impl Governor {
         if self.is_retired {
             return Err(Held::NoShare);
         }
+        self.listen(now_ns);
         let probe_count = self.state.settings.probe_share().min(want);
         let (count, kind) = match self.state.phase {
             Phase::Open { .. } | Phase::HalfOpen if !self.may_act_alone(now_ns) => {
@@ -245,6 +255,9 @@ impl Governor {
         self.under_way += 1;
         self.under_way_peak = self.under_way_peak.max(self.under_way);
         self.spent += count;
+        if kind == Kind::Paced {
+            self.silence.sent(now_ns, count);
+        }
         Ok(Ticket { count, kind, epoch: self.state.epoch, sent_at_ns: now_ns })
     }
 
@@ -278,7 +291,10 @@ impl Governor {
         }
         self.pace.set_rate(Rate::PerS(allowed.rate_per_s));
         let want = want.min(self.batch_max);
-        self.pace.take_step(now_ns, want, STEP_NS).map_err(|until_ns| Held::Paced { until_ns })
+        self.pace.take_step(now_ns, want, STEP_NS).map_err(|until_ns| {
+            self.note_paced(now_ns, until_ns);
+            Held::Paced { until_ns }
+        })
     }
 
     /// Fewer go than were admitted: the rest is given back.
@@ -286,6 +302,7 @@ impl Governor {
         let unused = ticket.count.saturating_sub(count);
         self.pace.give_back(unused);
         self.spent = self.spent.saturating_sub(unused);
+        self.silence.shrunk(ticket.sent_at_ns, unused);
         Ticket { count: ticket.count - unused, ..ticket }
     }
 
@@ -297,7 +314,9 @@ impl Governor {
             return;
         }
         match ticket.kind {
-            Kind::Paced => {}
+            Kind::Paced => {
+                self.silence.ended(ticket.sent_at_ns);
+            }
             Kind::Probe => self.probe_flying = false,
             Kind::Solo => self.solo.withdrawn(),
         }
@@ -324,11 +343,12 @@ impl Governor {
                 };
                 self.rate_limit.record(now_ns, sample);
                 self.calls_limit.record(now_ns, sample);
-                if self.is_held_closed() {
-                    self.vote.note(now_ns / MS, counts);
-                } else if self.vote.record(now_ns / MS, counts) {
-                    self.solo.begin(now_ns);
-                    (self.wants_beat, self.busy_at_ns) = (true, now_ns);
+                let was_counted = self.silence.ended(ticket.sent_at_ns);
+                if counts.timeout == 0 {
+                    self.silence.heard(now_ns, (counts.healthy > 0).then_some(sample.took_ns));
+                }
+                if !was_counted || is_well {
+                    self.vote_on(now_ns, counts);
                 }
             }
             Kind::Solo => {
@@ -337,6 +357,22 @@ impl Governor {
                     self.vote.reset();
                 }
             }
+        }
+    }
+
+    fn vote_on(&mut self, now_ns: u64, counts: &Counts) {
+        if self.is_held_closed() {
+            self.vote.note(now_ns / MS, counts);
+        } else if self.vote.record(now_ns / MS, counts) {
+            self.solo.begin(now_ns);
+            (self.wants_beat, self.busy_at_ns) = (true, now_ns);
+        }
+    }
+
+    /// Calls that nobody answers count as timed out before their deadline.
+    fn listen(&mut self, now_ns: u64) {
+        for transfers in self.silence.look(now_ns) {
+            self.vote_on(now_ns, &Counts::of(Class::Timeout, transfers));
         }
     }
 

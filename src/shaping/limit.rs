@@ -4,7 +4,7 @@
 //! for congestion avoidance"), where many that see the same congestion come to fair shares without talking. As in
 //! TCP Vegas (Brakmo & Peterson 1995) and TIMELY (Mittal et al. 2015), latency well above its floor counts as
 //! congestion: a queue is noticed while it is short, before the wallet has to refuse. It delays every call, so it is the fastest
-//! of a moment that is looked at: what holds up single calls, or loses their replies, is no queue. The step of the increase grows
+//! of a few that is looked at: what holds up single calls, or loses their replies, is no queue, however rare calls are. The step of the increase grows
 //! while nothing is in the way, so that a capacity that came back is found in seconds.
 //!
 //! What holds: at most one decrease a round trip (answers to what was sent before it tell nothing new); no increase
@@ -15,6 +15,10 @@
 
 /// Judged this often, and no more often than answers come back.
 const INTERVAL_NS: u64 = 100_000_000;
+/// The fastest of so many calls is what latency is judged by, or of those of so long a time: of fewer it would be higher,
+/// and an instance that was cut would find itself cut again for having few.
+const CALLS_MIN: u32 = 8;
+const INTERVAL_NS_MAX: u64 = 500_000_000;
 /// Latency above this many floors, and this much more, is a queue.
 const LATENCY_FACTOR: f64 = 2.0;
 const LATENCY_SLACK_NS: f64 = 30_000_000.0;
@@ -89,6 +93,8 @@ pub struct Limit {
     sum: Sample,
     /// The shortest latency in the interval, of calls that were decided or waited for in vain: a refusal is fast.
     latency_ns: Option<u64>,
+    /// How many these were.
+    calls: u32,
     cut_at_ns: u64,
     latency_floors_ns: [u64; 2],
     /// What was achieved at best in the same spans.
@@ -112,6 +118,7 @@ impl Limit {
             started_ns: 0,
             sum: Sample::default(),
             latency_ns: None,
+            calls: 0,
             cut_at_ns: 0,
             latency_floors_ns: [u64::MAX; 2],
             best: [0.0; 2],
@@ -151,6 +158,7 @@ impl Limit {
         }
         if sample.healthy > 0 || sample.timed_out {
             self.latency_ns = Some(self.latency_ns.map_or(sample.took_ns, |least| least.min(sample.took_ns)));
+            self.calls += 1;
         }
         if sample.healthy > 0 {
             self.note_floor(now_ns, sample.took_ns);
@@ -174,18 +182,22 @@ impl Limit {
     }
 
     fn judge(&mut self, now_ns: u64) {
-        let sum = std::mem::take(&mut self.sum);
-        let latency_ns = self.latency_ns.take().unwrap_or(0) as f64;
         let elapsed_ns = now_ns - self.started_ns;
-        self.started_ns = now_ns;
+        let latency_ns = self.latency_ns.unwrap_or(0) as f64;
+        let floor_ns = self.latency_floors_ns[0].min(self.latency_floors_ns[1]) as f64;
+        let queued = latency_ns > LATENCY_FACTOR * floor_ns + LATENCY_SLACK_NS;
+        let is_sparse = self.calls < CALLS_MIN && elapsed_ns < INTERVAL_NS_MAX;
+        if queued && is_sparse && self.sum.overloaded == 0 {
+            return;
+        }
+        let sum = std::mem::take(&mut self.sum);
+        (self.started_ns, self.latency_ns, self.calls) = (now_ns, None, 0);
         let achieved = match self.measure {
             Measure::RatePerS => sum.healthy as f64 * 1e9 / elapsed_ns as f64,
             Measure::UnderWay => sum.under_way as f64,
         };
         let total = (sum.healthy + sum.overloaded + sum.lost).max(1) as f64;
         let refused = sum.overloaded as f64 / total > OVERLOADED_SHARE;
-        let floor_ns = self.latency_floors_ns[0].min(self.latency_floors_ns[1]) as f64;
-        let queued = latency_ns > LATENCY_FACTOR * floor_ns + LATENCY_SLACK_NS;
         // What was refused or lost was tried, too.
         let tried = match self.measure {
             Measure::RatePerS => total * 1e9 / elapsed_ns as f64,
@@ -340,6 +352,29 @@ mod tests {
                 limit.record(ms * MS, sample);
             }
             assert!(sent > 90_000.0, "{lost_in_ten} of ten lost: {sent} sent in ten seconds");
+        }
+    }
+
+    #[test]
+    fn a_call_held_up_now_and_then_is_no_queue_however_rare_calls_are() {
+        // Between two calls, ms; every how many-th is slow; the limit there may be.
+        for (pause_ms, slow_of, is_limited) in
+            [(60, 3, false), (90, 2, false), (240, 3, false), (60, 1, true)]
+        {
+            let mut limit = Limit::new(Measure::RatePerS, 1);
+            for call in 0..10_000 / pause_ms {
+                let is_slow = call > 20 && call % slow_of == 0;
+                let took_ns = if is_slow { 120 * MS } else { 5 * MS };
+                let sample = Sample { took_ns, healthy: 1, under_way: 1, ..Sample::default() };
+                limit.record(call * pause_ms * MS, sample);
+            }
+            let is_seen = limit.value().is_some();
+            assert_eq!(
+                is_seen,
+                is_limited,
+                "every {pause_ms} ms, one of {slow_of} slow: {:?}",
+                limit.value()
+            );
         }
     }
 

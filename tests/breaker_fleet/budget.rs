@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::fleet::{Fleet, bound, is_asked, rate};
 use crate::load::Load;
-use crate::received;
+use crate::received::{self, Received};
 use crate::support::{PATIENCE, await_until, env_number};
 
 #[test]
@@ -30,12 +30,15 @@ fn never_more_than_the_budget_and_all_of_it_whoever_comes_and_goes() {
     let used_min = bound(0.95, 0.6);
     assert!(used >= used_min, "{used:.3} of the budget used\n{}\n{}", calm.picture(), fleet.said());
 
-    // One joins, one leaves, one freezes and wakes, one dies.
-    let began = received::now_ms(fleet.wallet());
+    // One joins, one leaves, one freezes and wakes, one dies: spread over as long a time, where there is time for it.
+    let mut phase = Phase::begin(&fleet, if is_asked() { for_ms } else { 0 });
+    phase.comes(&fleet, 100, "one joins");
     fleet.start_instance(3);
     fleet.await_shared(4);
+    phase.comes(&fleet, 300, "one leaves");
     let leaving = fleet.instances[0].take().expect("it runs");
     let leaves = std::thread::spawn(move || leaving.terminate());
+    phase.comes(&fleet, 450, "one freezes");
     fleet.at(1).signal(Signal::STOP);
     let frozen = Instant::now();
     await_until("it to lose its units", PATIENCE, || {
@@ -43,17 +46,59 @@ fn never_more_than_the_budget_and_all_of_it_whoever_comes_and_goes() {
         is_over.then_some(())
     });
     assert!(leaves.join().unwrap().success());
+    phase.comes(&fleet, 0, "it wakes");
     fleet.at(1).signal(Signal::CONT);
     fleet.await_shared(3);
+    phase.comes(&fleet, 700, "one dies");
     fleet.instances[2].take().expect("it runs").kill();
     await_until("the dead one's lease to be over", PATIENCE, || (fleet.view().fleet() == 2).then_some(()));
     fleet.await_shared(2);
-    let ended = received::now_ms(fleet.wallet());
-    let all = received::await_time(fleet.wallet(), ended + 1_000);
-    let used = all.rate(began, ended) / rate as f64;
-    println!("coming and going: {used:.3} used in {} ms", ended - began);
+    phase.comes(&fleet, 1_000, "the end");
+    let all = received::await_time(fleet.wallet(), received::now_ms(fleet.wallet()) + 1_000);
+    let used = phase.used(&all);
     all.must_keep_the_budget();
     assert!(fleet.changes(0).is_empty(), "the fleet stopped: {:?}", fleet.changes(0));
-    assert!(used >= bound(0.8, 0.6), "{used:.3} used\n{}\n{}", all.picture(), fleet.said());
+    assert!(used >= bound(0.95, 0.6), "{used:.3} used\n{}\n{}", all.picture(), fleet.said());
     fleet.must_agree(load);
+}
+
+/// What happened when, by the wallet's clock.
+struct Phase {
+    for_ms: u64,
+    events: Vec<(u64, &'static str)>,
+}
+
+impl Phase {
+    /// To last so long, or as long as what happens in it takes.
+    fn begin(fleet: &Fleet, for_ms: u64) -> Phase {
+        Phase { for_ms, events: vec![(received::now_ms(fleet.wallet()), "nothing yet")] }
+    }
+
+    fn began_ms(&self) -> u64 {
+        self.events[0].0
+    }
+
+    /// Waits until so many thousandths of it are over, for something to happen then.
+    fn comes(&mut self, fleet: &Fleet, permille: u64, what: &'static str) {
+        let at_ms = self.began_ms() + self.for_ms * permille / 1_000;
+        received::await_time(fleet.wallet(), at_ms);
+        self.events.push((received::now_ms(fleet.wallet()), what));
+    }
+
+    /// The part of the budget that was used in it; tells of what was not, after each event.
+    fn used(&self, all: &Received) -> f64 {
+        for (at_ms, what) in &self.events {
+            let unused = |from_ms: u64, to_ms: u64| 1.0 - all.rate(from_ms, to_ms) / rate() as f64;
+            println!(
+                "{:>6} ms {what}: {:.3} of the budget not used in half a second, {:.3} in two",
+                at_ms - self.began_ms(),
+                unused(*at_ms, at_ms + 500),
+                unused(*at_ms, at_ms + 2_000),
+            );
+        }
+        let ended_ms = self.events.last().expect("the first").0;
+        let used = all.rate(self.began_ms(), ended_ms) / rate() as f64;
+        println!("coming and going: {used:.3} used in {} ms", ended_ms - self.began_ms());
+        used
+    }
 }

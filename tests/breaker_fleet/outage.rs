@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::fleet::{Fleet, bound, is_asked, rate, unix_ms};
@@ -132,6 +133,24 @@ fn all_stop_at_once_when_the_wallet_is_ill_and_come_back_gently() {
     println!("the worst: stopped after {trip_max} ms, recovered after {recovery_max} ms");
     assert!(trip_max <= trip_ms_max(), "stopped after {trip_max} ms");
     assert!(recovery_max <= recovery_ms_max(), "recovered after {recovery_max} ms");
+    fleet.must_agree(load);
+}
+
+#[test]
+fn a_wallet_that_takes_calls_and_answers_none_is_stopped_for_long_before_their_deadline() {
+    let (fleet, load) = prepared(&["stored_value.deadline_ms=5000"]);
+    let began = unix_ms();
+    fleet.wallet().signal(Signal::STOP);
+    let tripped = await_trip(&fleet, began);
+    fleet.wallet().signal(Signal::CONT);
+    let (back, at_wallet) = (unix_ms(), received::now_ms(fleet.wallet()));
+    let trip_ms = tripped - began;
+    println!("stopped {trip_ms} ms after the wallet hung");
+    assert!(trip_ms <= bound(1_000, 3_000), "{trip_ms} ms: {:?}", fleet.changes(0));
+    let recovery_ms = await_recovery(&fleet, at_wallet);
+    must_not_stop_again(&fleet, back);
+    assert!(recovery_ms <= recovery_ms_max(), "recovered after {recovery_ms} ms");
+    received::since(fleet.wallet(), 0).must_keep_the_budget();
     fleet.must_agree(load);
 }
 

@@ -23,6 +23,12 @@ pub(super) struct BoardClock {
 }
 
 impl BoardClock {
+    /// The board's time, `seen_ms` of which was its last answer; of an earlier one nothing is known but that.
+    pub(super) fn at_least_ms(&self, now_ns: u64, seen_ms: u64) -> u64 {
+        let passed_ms = now_ns.saturating_sub(self.answered_ns) / MS;
+        if seen_ms == self.board_ms { seen_ms.saturating_add(passed_ms) } else { seen_ms }
+    }
+
     /// Whether the board's clock has leapt since `before`.
     fn has_leapt(&self, before: &BoardClock) -> bool {
         let (asked, answered) = (self.asked_ns / MS, self.answered_ns / MS);
@@ -64,6 +70,7 @@ impl Governor {
             self.believe(now_ns, view.now_ms);
         }
         self.see(now_ns, asked_at_ns.unwrap_or(now_ns), &view, lost.is_some() || is_other);
+        self.hurry(now_ns, granted);
         let next = lost.or_else(|| decide(&view));
         next.map(|next| (view, next))
     }
@@ -114,6 +121,7 @@ impl Governor {
             self.solo = Solo::default();
             // One that was not used by now is another epoch's.
             self.tally.permits_lost += u64::from(self.permit_until_ns > 0 && !self.probe_flying);
+            self.silence.forget();
             (self.permit_until_ns, self.probe_flying) = (0, false);
             (self.probes_ok, self.probes_bad, self.probe_paused_until_ns) = (0, 0, 0);
             self.rate_limit.restart(now_ns);

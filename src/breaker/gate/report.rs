@@ -14,17 +14,28 @@ impl Governor {
     /// When the next beat is due; at once where something has happened that others should know.
     pub fn beat_at_ns(&self) -> u64 {
         let unanswered = self.holder.asked_at_ns().map_or(0, |at| at + ASKED_NS_MAX);
-        let due = if self.wants_beat { 0 } else { self.beat_at_ns };
+        let hasty = self.haste.due_at_ns().unwrap_or(u64::MAX);
+        let due = if self.wants_beat { 0 } else { self.beat_at_ns.min(hasty) };
         due.max(unanswered)
+    }
+
+    pub(super) fn last_beat_ns(&self) -> u64 {
+        self.beat_at_ns.saturating_sub(self.state.settings.beat_ms * MS)
     }
 
     /// The next report; `backlog`: transfers that wait here.
     pub fn beat(&mut self, now_ns: u64, backlog: u64) -> Report {
+        self.listen(now_ns);
         self.note_spent(now_ns);
         self.note_idle(now_ns, backlog);
         self.note_permit(now_ns);
         let demand = self.demand(backlog);
-        let ask = self.holder.ask(now_ns, self.want(demand));
+        self.haste.told(demand);
+        let want =
+            self.fair(now_ns, demand).map_or(demand.min(self.state.terms().cap()), |(share, spare)| {
+                if self.vote.tripped_at_ms().is_some() { share } else { share.plus(spare) }
+            });
+        let ask = self.holder.ask(now_ns, want);
         let counts = self.vote.counts(now_ns / MS);
         let said = Said {
             epoch: self.state.epoch,
@@ -68,11 +79,13 @@ impl Governor {
     }
 
     fn note_spent(&mut self, now_ns: u64) {
-        let since_ns = self.beat_at_ns.saturating_sub(self.state.settings.beat_ms * MS);
-        let elapsed_ns = now_ns.saturating_sub(since_ns).max(MS);
+        let beat_ns = self.state.settings.beat_ms * MS;
+        let elapsed_ns = now_ns.saturating_sub(self.last_beat_ns()).max(MS);
         let per_s = std::mem::take(&mut self.spent).saturating_mul(1_000 * MS) / elapsed_ns;
-        // Halved with each beat: what was unspent goes back within a few.
-        self.spent_per_s = (self.spent_per_s + per_s).div_ceil(2);
+        // Halved with each whole beat: what was unspent goes back within a few.
+        let (weight, whole) = (u128::from(elapsed_ns.min(beat_ns)), 2 * u128::from(beat_ns));
+        let sum = u128::from(self.spent_per_s) * (whole - weight) + u128::from(per_s) * weight;
+        self.spent_per_s = u64::try_from(sum.div_ceil(whole)).unwrap_or(u64::MAX);
     }
 
     /// What it could use: what it uses and a little more, and what it takes to work off what waits.
@@ -93,18 +106,18 @@ impl Governor {
         Amount { rate_per_s: rate_per_s.max(1), calls }.min(ample)
     }
 
-    /// Its fair share of what may be used, by what the board showed last.
-    fn want(&self, own: Amount) -> Amount {
-        let cap = self.state.terms().cap();
-        let Some(view) = &self.seen else { return own };
+    /// Its fair share of what may be used, by what the board showed last, and its part of what nobody asked for.
+    pub(super) fn fair(&self, now_ns: u64, own: Amount) -> Option<(Amount, Amount)> {
+        let view = self.seen.as_ref()?;
+        let now_ms = self.board_clock.at_least_ms(now_ns, view.now_ms);
         let (mut rates, mut calls, mut at) = (Vec::new(), Vec::new(), None);
         let mut lost = Amount::default();
         for (name, member) in &view.members {
             let is_own = *name == self.instance;
             if is_own {
                 at = Some(rates.len());
-            } else if view.now_ms >= member.lease.until_ms {
-                let is_alive = view.now_ms < member.lease.kept_until_ms;
+            } else if now_ms >= member.lease.until_ms {
+                let is_alive = now_ms < member.lease.kept_until_ms;
                 lost = lost.plus(if is_alive { member.lease.kept } else { Amount::default() });
                 continue;
             }
@@ -112,15 +125,14 @@ impl Governor {
             rates.push(demand.rate_per_s);
             calls.push(demand.calls);
         }
-        let Some(at) = at else { return own.min(cap) };
-        let is_tripped = self.vote.tripped_at_ms().is_some();
-        let (left, turn) = (cap.minus(lost), view.now_ms / 1_000);
+        let at = at?;
+        let (left, turn) = (self.state.terms().cap().minus(lost), view.now_ms / 1_000);
         let share = Amount {
             rate_per_s: fair_share(&rates, at, left.rate_per_s, turn),
             calls: fair_share(&calls, at, left.calls, turn),
         };
         let spare = Amount { rate_per_s: spare(&rates, left.rate_per_s), calls: spare(&calls, left.calls) };
-        if is_tripped { share } else { share.plus(spare) }
+        Some((share, spare))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What may happen to a fleet, and what must hold then. Each situation draws its particulars from a seed.
 
+mod hangs;
 mod odd;
 
 use std::fmt;
@@ -14,7 +15,7 @@ pub struct Situation {
     pub run: fn(u64, Bugs) -> Result<Found, String>,
 }
 
-pub const SITUATIONS: [Situation; 15] = [
+pub const SITUATIONS: [Situation; 17] = [
     Situation { name: "steady", run: steady },
     Situation { name: "churn", run: churn },
     Situation { name: "hidden capacity", run: hidden },
@@ -30,6 +31,8 @@ pub const SITUATIONS: [Situation; 15] = [
     Situation { name: "nothing to try", run: odd::nothing_to_try },
     Situation { name: "network mended", run: odd::network_mended },
     Situation { name: "small budget", run: odd::small_budget },
+    Situation { name: "hangs", run: hangs::hangs },
+    Situation { name: "is slow", run: hangs::is_slow },
 ];
 
 pub fn situation_of(seed: u64) -> &'static Situation {
@@ -83,6 +86,8 @@ fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
+/// Of a call, where a situation is not about it.
+const DEADLINE_MS: u64 = 400;
 /// Of a thousand seeds so many have a large fleet: it costs as much as all others together.
 const LARGE_AMONG: u64 = 10;
 
@@ -107,6 +112,7 @@ fn plan(seed: u64, bugs: Bugs) -> (Dice, Plan) {
         capacity_per_s: rate_per_s as f64 * 1.5,
         settings,
         for_ms: 6_000,
+        deadline_ms: DEADLINE_MS,
         lost_percent: dice.below(3),
         acts: Vec::new(),
         bugs,

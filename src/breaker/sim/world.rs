@@ -17,7 +17,6 @@ use super::wallet::{Health, Taken, Wallet};
 pub type CallId = u64;
 
 pub const TICK_MS: u64 = 5;
-const DEADLINE_MS: u64 = 400;
 /// Far above what any policy lets go at once: what bounds a run whose policy has a bug put back.
 const BATCHES_A_TICK_MAX: usize = 50;
 /// The board's clock is not the instances'.
@@ -86,6 +85,8 @@ pub struct Plan {
     pub settings: Settings,
     pub capacity_per_s: f64,
     pub for_ms: u64,
+    /// Of a call.
+    pub deadline_ms: u64,
     /// Of a hundred messages to and from the board.
     pub lost_percent: u64,
     pub acts: Vec<(u64, Act)>,
@@ -446,7 +447,7 @@ impl World {
             self.calls.insert(id, Call { node: index, ticket });
             let delay = self.dice.between(1, 8);
             self.post(delay, Event::ToWallet(id));
-            self.post(DEADLINE_MS, Event::Deadline(id));
+            self.post(self.plan.deadline_ms, Event::Deadline(id));
         }
     }
 

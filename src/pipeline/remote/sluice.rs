@@ -17,8 +17,9 @@ use crate::stored_value::remote::{Answer, CallError};
 
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// How much of what may be sent is taken out of the queues ahead of it, as time, and at the least: what was taken
-/// stands before whatever comes later, of whichever lane.
-const AHEAD_MS: u64 = 24;
+/// stands before whatever comes later, of whichever lane or campaign. A call's worth, and some for the way through the ring:
+/// what that takes longer, the pace has saved up.
+const AHEAD_MS: u64 = 16;
 const AHEAD_MIN: u64 = 2;
 
 /// What a breaker is reached by.
@@ -64,7 +65,11 @@ impl Sluice {
         let mut governor = lock(&breaker.governor);
         let answer = governor.admit(now_ns, want as u64);
         self.rate_per_s = governor.allowed(now_ns).rate_per_s;
+        let wants_beat = governor.wants_beat();
         drop(governor);
+        if wants_beat {
+            (breaker.on_news)();
+        }
         self.held_until = match answer {
             Ok(_) => None,
             Err(Held::Paced { until_ns } | Held::Alone { until_ns }) => {
