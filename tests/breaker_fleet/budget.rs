@@ -58,7 +58,9 @@ fn never_more_than_the_budget_and_all_of_it_whoever_comes_and_goes() {
     let used = phase.used(&all);
     all.must_keep_the_budget();
     assert!(fleet.changes(0).is_empty(), "the fleet stopped: {:?}", fleet.changes(0));
-    assert!(used >= bound(0.95, 0.6), "{used:.3} used\n{}\n{}", all.picture(), fleet.said());
+    // What one that froze or died had in its hands is given out again once its lease is over; in a few seconds that is much.
+    let used_min = if for_ms >= 60_000 { 0.95 } else { bound(0.9, 0.6) };
+    assert!(used >= used_min, "{used:.3} used\n{}\n{}", all.picture(), fleet.said());
     fleet.must_agree(load);
 }
 
