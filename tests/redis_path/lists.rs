@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use redis::Commands;
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::load::{INTAKE, Load, body, element, push};
@@ -72,7 +73,7 @@ fn drain(world: &mut World, redis: &RedisServer, prefix: &str, count: u64, is_mi
     let before = world.paid(0);
     let mut connection = redis.connect();
     // All are there before the first is read, so that it is not the producer that is measured.
-    world.set_faults(&json!({"pause_s": 3}));
+    world.at(0).signal(Signal::STOP);
     for first in (0..count).step_by(500) {
         let numbers = first..(first + 500).min(count);
         let mut elements: Vec<String> = Vec::new();
@@ -83,7 +84,7 @@ fn drain(world: &mut World, redis: &RedisServer, prefix: &str, count: u64, is_mi
         }
         connection.rpush::<_, _, ()>(INTAKE, elements).unwrap();
     }
-    world.set_faults(&json!({"pause_s": 0}));
+    world.at(0).signal(Signal::CONT);
     let began = Instant::now();
     // As slow as this may a build without optimisation be, on a machine that others use.
     let settle_max = SETTLE_MAX + Duration::from_millis(count / 2);
