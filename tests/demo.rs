@@ -33,6 +33,19 @@ fn number(summary: &Value, key: &str) -> u64 {
     summary[key].as_u64().unwrap_or_else(|| panic!("{key} in {summary}"))
 }
 
+/// A demo that must end well: what it sums up, and what it told meanwhile.
+fn played(arguments: &[&str]) -> (Value, String) {
+    let run = hongbao(arguments);
+    let (said, lines) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{said}\n{lines}");
+    let summary: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(number(&summary, "succeeded"), number(&summary, "accepted"), "{summary}");
+    for nothing in ["lost", "double_paid", "pending", "unknown", "failed"] {
+        assert_eq!(number(&summary, nothing), 0, "{nothing} in {summary}");
+    }
+    (summary, lines.into_owned())
+}
+
 /// What the door told of when a request would be done: it is reported, and near enough for a busy machine.
 fn check_part(part: &Value, count_min: u64, (median_max, p90_max): (f64, f64)) {
     let percent = |key: &str| part[key].as_f64().unwrap_or_else(|| panic!("{key} in {part}"));
@@ -136,16 +149,7 @@ fn an_outage_of_the_wallet_is_ridden_out() {
     let data = temp.path().join("demo");
     let arguments =
         ["demo", "--wallet", "http", "--count", "4000", "--wallet-tps", "800", "--json", "--data"];
-    let run = hongbao(&[&arguments[..], &[data.to_str().unwrap()]].concat());
-    let (said, lines) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success(), "{said}\n{lines}");
-    let summary: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-    // Everything was paid once all the same.
-    assert_eq!(number(&summary, "succeeded"), number(&summary, "accepted"), "{summary}");
-    for nothing in ["lost", "double_paid", "pending", "unknown", "failed"] {
-        assert_eq!(number(&summary, nothing), 0, "{nothing} in {summary}");
-    }
-
+    let (summary, lines) = played(&[&arguments[..], &[data.to_str().unwrap()]].concat());
     // 40 singles and 21 batches. Nobody foresees an outage: what was in line when it began is told apart.
     let estimates = &summary["estimates"];
     check_part(&estimates["others"], 1, (150.0, 400.0));
@@ -176,14 +180,7 @@ fn an_outage_of_the_wallet_is_ridden_out() {
 fn estimates_hold_through_a_brownout_of_the_wallet() {
     let arguments =
         ["demo", "--wallet", "http", "--brownout", "4", "--count", "12000", "--wallet-tps", "700", "--json"];
-    let run = hongbao(&arguments);
-    let (said, lines) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success(), "{said}\n{lines}");
-    let summary: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-    assert_eq!(number(&summary, "succeeded"), number(&summary, "accepted"), "{summary}");
-    for nothing in ["lost", "double_paid", "pending", "unknown", "failed"] {
-        assert_eq!(number(&summary, nothing), 0, "{nothing} in {summary}");
-    }
+    let (summary, lines) = played(&arguments);
     assert!(summary.get("outage").is_none(), "{summary}");
     let brownout = &summary["brownout"];
     let took = number(brownout, "ended_ms") - number(brownout, "began_ms");
