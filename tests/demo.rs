@@ -180,7 +180,7 @@ fn an_outage_of_the_wallet_is_ridden_out() {
 fn estimates_hold_through_a_brownout_of_the_wallet() {
     let arguments =
         ["demo", "--wallet", "http", "--brownout", "4", "--count", "12000", "--wallet-tps", "700", "--json"];
-    let (summary, lines) = played(&arguments);
+    let (summary, _) = played(&arguments);
     assert!(summary.get("outage").is_none(), "{summary}");
     let brownout = &summary["brownout"];
     let took = number(brownout, "ended_ms") - number(brownout, "began_ms");
