@@ -3,6 +3,7 @@
 
 mod batches;
 mod campaigns;
+mod folds;
 mod repeats;
 mod speed;
 #[path = "../support/mod.rs"]
