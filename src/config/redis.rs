@@ -85,12 +85,11 @@ fn of(raw: &Raw, slot_count: usize) -> Result<RedisConfig, ConfigError> {
         Ok(durability) => Ok::<Durability, ConfigError>(durability),
         Err(error) => Err(invalid(key, format!("{error}"))),
     };
-    // What replicas must confirm is checked at the door; the server itself must keep what it is given as by default.
-    let (durability_min, replicas_required) =
-        match durability("intake.redis.durability_min", &redis.durability_min)? {
-            Durability::Replicated(count) => (Durability::FsyncEverySecond, u16::from(count.get())),
-            own => (own, 0),
-        };
+    let durability_min = durability("intake.redis.durability_min", &redis.durability_min)?;
+    let replicas_required = match durability_min {
+        Durability::Replicated(count) => u16::from(count.get()),
+        Durability::Memory | Durability::FsyncEverySecond | Durability::Fsync => 0,
+    };
     within("intake.redis.durability_min", u64::from(replicas_required), 0, 64)?;
     let board_url = if redis.board_url.is_empty() { &redis.url } else { &redis.board_url };
     let assumed = Some(redis.durability_assumed.as_str()).filter(|text| !text.is_empty());
@@ -300,6 +299,12 @@ mod tests {
             with(&[&format!(r#"intake.redis.lists=[{{ name = "a" }}, {{ name = "{name}" }}]"#)]).expect(name);
         }
         assert_eq!((plain.read_ahead_count_max, &plain.board), (65_536, &plain.target));
+        let asked = with(&["intake.redis.durability_min=replicated:2"]).unwrap();
+        assert_eq!(
+            (asked.durability_min.to_string().as_str(), asked.replicas_min, asked.replicas_required),
+            ("replicated:2", 2, 2),
+            "the servers are looked at for it when it starts, and each append asks"
+        );
         let lists =
             with(&[r#"intake.redis.lists=[{ name = "o", client = "shop", order = "lpush" }]"#]).unwrap();
         assert_eq!(lists.units.foreign[0].order, Order::Lpush);

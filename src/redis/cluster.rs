@@ -78,6 +78,11 @@ impl Cluster {
         self.remapped_count
     }
 
+    /// Who has the slot of this key, by the map.
+    pub fn owner(&self, key: &[u8]) -> Option<&Address> {
+        self.map.owner(slot_of(key))
+    }
+
     /// Since when some master that is in the map has not been reached.
     pub fn down_since(&self) -> Option<Instant> {
         let masters = self.map.masters().iter().filter_map(|master| self.nodes.get(master)?.down_since());

@@ -145,7 +145,11 @@ fn identity(facts: &ServerFacts, add: Add<'_>) {
 
 /// Whether it keeps what it is given.
 fn keeping(facts: &ServerFacts, wanted: Durability, assumed: Option<Durability>, add: Add<'_>) {
-    let local = wanted.min(Durability::Fsync);
+    let local = match wanted {
+        // The replicas have it too: the server itself keeps it as by default.
+        Durability::Replicated(_) => Durability::FsyncEverySecond,
+        own => own,
+    };
     let has = durability_of(facts, assumed);
     let may_tell = facts.appendfsync.is_some() && facts.no_appendfsync_on_rewrite.is_some();
     if has < local && !may_tell {
@@ -171,7 +175,6 @@ fn keeping(facts: &ServerFacts, wanted: Durability, assumed: Option<Durability>,
     }
     if let Durability::Replicated(count) = wanted
         && facts.connected_replicas < u32::from(count.get())
-        && may_tell
     {
         let what = format!("it has {} replicas, and {count} are wanted", facts.connected_replicas);
         let command = format!("redis-cli -h <replica> REPLICAOF {}", facts.name.replace(':', " "));

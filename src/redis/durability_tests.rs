@@ -100,6 +100,10 @@ fn findings_name_what_is_wrong_and_what_mends_it() {
     check(&with(|facts| facts.used_memory = 751), Fsync, &[(Warn, "75 %", "CONFIG SET maxmemory 1502")]);
     check(&with(|_| ()), replicated(1), &[(Refuse, "0 replicas, and 1", "REPLICAOF 10.0.0.1 6379")]);
     check(&with(|facts| facts.connected_replicas = 1), replicated(1), &[]);
+    check(&with(|facts| facts.connected_replicas = 1), replicated(2), &[(Refuse, "1 replicas, and 2", "")]);
+    let followed =
+        with(|facts| (facts.appendfsync, facts.connected_replicas) = (Some(AppendFsync::EverySecond), 1));
+    check(&followed, replicated(1), &[]);
     let sentinel = Servers { shape: Shape::Sentinel, ..with(|_| ()) };
     check(&sentinel, Fsync, &[(Warn, "at a failover", "CONFIG SET min-replicas-to-write 1")]);
     let both = with(|facts| (facts.maxmemory, facts.maxmemory_policy) = (0, "volatile-ttl".to_owned()));
@@ -107,6 +111,7 @@ fn findings_name_what_is_wrong_and_what_mends_it() {
     let silent = with(|facts| facts.appendfsync = None);
     check(&silent, Fsync, &[(Refuse, "CONFIG GET is refused", "ACL SETUSER")]);
     assert_eq!(findings(&silent, Fsync, Some(Fsync)), []);
+    assert_eq!(findings(&silent, replicated(1), Some(Fsync)).len(), 1, "INFO tells of replicas all the same");
     let file = single(ServerFacts { name: "/run/redis.sock".to_owned(), maxmemory: 0, ..good("") });
     check(&file, Fsync, &[(Warn, "no bound", "redis-cli -s /run/redis.sock CONFIG SET maxmemory")]);
 }

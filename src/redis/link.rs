@@ -142,6 +142,15 @@ impl Link {
         }
     }
 
+    /// The server that commands about this key go to, by name. In a Cluster as far as is known, before anything was asked not
+    /// at all; another one may be found to have it.
+    pub fn server_of(&self, key: &[u8]) -> Option<String> {
+        match &self.hub {
+            Hub::One(node) => Some(node.name().to_owned()),
+            Hub::Many(cluster) => cluster.owner(key).map(ToString::to_string),
+        }
+    }
+
     /// Since when it has not been reached, or, for a Cluster, some node of it. Known by trying only.
     pub fn down_since(&self) -> Option<Instant> {
         match &self.hub {

@@ -3,6 +3,7 @@
 
 mod batches;
 mod campaigns;
+mod folds;
 mod repeats;
 mod speed;
 #[path = "../support/mod.rs"]
@@ -250,6 +251,10 @@ async fn a_redirected_append_does_not_claim_the_replicas_of_another_server() {
     let id = (0..100).map(|n| format!("r-{n}")).find(|id| shard(id) != shard("before")).unwrap();
     let slot = nodes.slot_of(&world::keys().owner(shard(&id)));
     let from = nodes.owner(slot, 0).unwrap();
+    let (key, mut link) = (world::keys().owner(shard(&id)), world.link());
+    assert_eq!(link.server_of(key.as_bytes()), None, "nothing was asked yet");
+    link.call(hongbao::redis::Command::new("EXISTS", &key)).unwrap();
+    assert_eq!(link.server_of(key.as_bytes()), Some(hosts[from].clone()));
     let migration = nodes.begin_migration(slot, from, (from + 1) % 3);
     assert_eq!(durability(&id).await, "fsync", "what was asked elsewhere is not known to follow");
     while migration.move_keys(100) > 0 {}

@@ -1,10 +1,13 @@
 //! Repeats of what has no outcome yet: told how it stands, and appended again no more often than is needed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use hongbao::domain::Request;
 use hongbao::intake::redis::door::{DoorOptions, Outlook};
 use hongbao::intake::redis::identity;
 
-use crate::world::{World, cancel, keys, pay, submission, word};
+use crate::world::{World, cancel, keys, now_ms, pay, submission, word};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn repeats_of_what_stands_in_a_list_are_not_appended_again() {
@@ -135,4 +138,35 @@ async fn whichever_thread_finds_the_connection_gone_none_believes_what_was_confi
         assert_eq!(told, "repeated QUEUED");
         assert!(world.appended_ids().contains(&id), "{id} is told to wait, and is in no list");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_noted_before_a_connection_was_seen_to_be_gone_is_not_believed() {
+    // A gathering reads the clock when it begins, and may find out much later.
+    let is_early = Arc::new(AtomicBool::new(false));
+    let early = is_early.clone();
+    let clock = Arc::new(move || now_ms() - if early.swap(false, Ordering::SeqCst) { 5_000 } else { 0 });
+    let world = World { clock, ..World::new() };
+    let one = world.instance_with(DoorOptions { thread_count: 1, ..DoorOptions::default() });
+    let two = world.instance();
+    one.campaign("c", 1_000).await;
+    assert_eq!(word(&one.submit(submission(pay("a", 5))).await), "accepted");
+    assert_eq!(word(&two.submit(submission(pay("a", 5))).await), "repeated QUEUED");
+    assert_eq!(world.appended_ids(), ["a", "a"], "the second time it was noted");
+    let shard = keys().units().shard_of(Request::decode(&submission(pay("a", 5)).record).unwrap().key_hash);
+    for queue in keys().queues(shard) {
+        world.server.cli(&["DEL", &keys().list(shard, queue)]);
+    }
+    world.server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    let mut told = String::new();
+    for _ in 0..200 {
+        is_early.store(true, Ordering::SeqCst);
+        told = word(&one.submit(submission(pay("a", 5))).await);
+        if told == "repeated QUEUED" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(told, "repeated QUEUED");
+    assert!(world.appended_ids().contains(&"a".to_owned()), "it is told to wait, and is in no list");
 }

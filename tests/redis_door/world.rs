@@ -123,6 +123,8 @@ pub struct World {
     /// Where instances go in its place, if anywhere.
     pub url: Option<String>,
     pub view: Arc<MapView>,
+    /// What doors go by.
+    pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl World {
@@ -131,7 +133,7 @@ impl World {
     }
 
     pub fn with(setup: Setup) -> World {
-        World { server: RedisServer::start(setup), url: None, view: Arc::default() }
+        World { server: RedisServer::start(setup), url: None, view: Arc::default(), clock: Arc::new(now_ms) }
     }
 
     pub fn target(&self) -> Target {
@@ -163,7 +165,7 @@ impl World {
             registry: registry.clone(),
             outlook: Arc::new(move || seen.lock().unwrap().clone()),
             on_pushed: Arc::new(|| {}),
-            now_ms: Arc::new(now_ms),
+            now_ms: self.clock.clone(),
             poison: hongbao::ring::Poison::default(),
             on_poison: Arc::new(|| {}),
         };

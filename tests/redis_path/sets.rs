@@ -7,7 +7,7 @@ use crate::load::{Load, body};
 use crate::support::redis::cluster::ClusterSet;
 use crate::support::redis::sentinel::{MASTER, SentinelSet};
 use crate::support::redis::{Fsync, RedisServer, Setup};
-use crate::support::{PATIENCE, await_until};
+use crate::support::{self, PATIENCE, await_until};
 use crate::world::World;
 
 const PAUSE: Duration = Duration::from_millis(5);
@@ -78,4 +78,21 @@ fn slots_that_move_and_a_master_that_dies_keep_what_a_replica_had() {
         set.nodes.iter().filter(|node| node.info("role").as_deref() == Some("master")).collect();
     settle(&mut world, load, &masters);
     world.must_agree(&masters);
+}
+
+#[test]
+fn the_start_is_refused_where_replicas_that_must_confirm_do_not_follow() {
+    let server = RedisServer::start(Setup::new(Fsync::EverySecond));
+    let folder = tempfile::tempdir().unwrap();
+    let setup = support::Setup::new(&folder.path().join("data"))
+        .set("intake.kind=redis")
+        .set(&format!("intake.redis.url={}", server.url()))
+        .set("intake.redis.durability_min=replicated:1");
+    let said = setup.try_start().err().expect("nobody follows");
+    assert!(said.err.contains("0 replicas, and 1 are wanted"), "{said:?}");
+    let _replica = RedisServer::start(Setup::new(Fsync::NoFile).replica_of(server.port()));
+    await_until("the replica to follow", PATIENCE, || {
+        (server.cli(&["WAIT", "1", "100"]) == "1").then_some(())
+    });
+    drop(setup.start());
 }

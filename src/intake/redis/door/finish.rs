@@ -32,8 +32,8 @@ impl Clerk {
         (now, outlook): (UnixMs, &Outlook),
     ) {
         let is_registered = self.options.dedupe == Dedupe::Strict;
-        self.know_servers(now);
-        self.ask_for_lists(&pushes, now);
+        self.know_servers();
+        self.ask_for_lists(&pushes);
         let generation = self.lately.generation();
         let (notes, mut commands): (Vec<Note>, Vec<Command>) = self.notes(&calls).into_iter().unzip();
         let mut lists = Lists::new(&self.keys, &self.options);
@@ -49,7 +49,7 @@ impl Clerk {
         if !lists.is_empty() {
             crash::point("accept::before_append");
         }
-        commands.extend(lists.commands());
+        commands.extend(lists.commands(&self.link));
         let redirected = self.link.redirected_count();
         let mut results = self.link.round(&commands);
         let is_redirected = self.link.redirected_count() != redirected;
@@ -58,12 +58,11 @@ impl Clerk {
         }
         let mut pushed = lists.pushed(results.split_off(notes.len()));
         if is_redirected {
-            // The replicas that were asked follow another server than the one that has it.
-            pushed.replicas = None;
+            pushed.forget_replicas();
         }
         pushed.require(self.options.replicas);
         drop(lists);
-        self.know_servers(now);
+        self.know_servers();
         let stands = |list: usize| pushed.of(list).is_none();
         let new = placed.iter().filter(|(_, _, list)| stands(*list));
         self.lately.enter(generation, new.map(|(call, item, _)| calls[*call].items[*item].record.as_slice()));
@@ -77,13 +76,9 @@ impl Clerk {
             calls[call].items[item].fate = Fate::New { list: Some(list) };
         }
         crash::point("accept::before_answer");
-        let guarantee = Guarantee {
-            durability: Some(durability(&outlook.durability, pushed.replicas)),
-            is_duplicate_check_deferred: !is_registered,
-        };
-        let guarantee = |record: &[u8]| Guarantee {
+        let guarantee = |record: &[u8], replicas: Option<u32>| Guarantee {
+            durability: Some(durability(&outlook.durability, replicas)),
             is_duplicate_check_deferred: !is_registered || self.is_listed(record),
-            ..guarantee.clone()
         };
         self.answer(calls, ids, &pushed, now, guarantee);
         if courses.iter().flatten().any(|course| matches!(course, Course::Again(_))) {
@@ -103,24 +98,25 @@ impl Clerk {
         self.changes = self.link.changes();
     }
 
-    /// What was appended is known for as long as the same servers are behind the same connections.
-    fn know_servers(&mut self, now: UnixMs) {
+    /// What was appended is known for as long as the same servers are behind the same connections. What others noted up to
+    /// now may be on the one that is gone.
+    fn know_servers(&mut self) {
         let changes = self.link.changes();
         if std::mem::replace(&mut self.changes, changes) != changes {
-            self.lately.forget(now);
+            self.lately.forget((self.now_ms)());
         }
     }
 
     /// In a Cluster an id was looked up at another node than the one that has the list, and that one may have lost
     /// what it confirmed. Which list a repeat stands in is not known here, so all shards are asked for.
-    fn ask_for_lists(&mut self, pushes: &[Push], now: UnixMs) {
+    fn ask_for_lists(&mut self, pushes: &[Push]) {
         if pushes.is_empty() || self.link.shape() != Shape::Cluster {
             return;
         }
         let has_failed = self.link.round(&self.looks_at_lists()).iter().any(Result::is_err);
-        self.know_servers(now);
+        self.know_servers();
         if has_failed {
-            self.lately.forget(now);
+            self.lately.forget((self.now_ms)());
         }
     }
 
@@ -166,7 +162,7 @@ impl Clerk {
         ids: &Ids,
         pushed: &Pushed,
         now: UnixMs,
-        guarantee: impl Fn(&[u8]) -> Guarantee,
+        guarantee: impl Fn(&[u8], Option<u32>) -> Guarantee,
     ) {
         let list = |item: &super::gather::Item| match item.fate {
             Fate::New { list } => list,
@@ -183,8 +179,9 @@ impl Clerk {
                 continue;
             }
             let mut findings = Vec::with_capacity(items.len());
-            // All requests of a call are one client's.
-            let guarantee = items.first().map(|item| guarantee(&item.record)).unwrap_or_default();
+            // All requests of a call are one client's, and go to one shard.
+            let replicas = items.iter().find_map(list).and_then(|list| pushed.replicas_of(list));
+            let guarantee = items.first().map(|item| guarantee(&item.record, replicas)).unwrap_or_default();
             for item in items {
                 let of_list = |list: Option<usize>| list.and_then(|list| pushed.of(list)).cloned();
                 let finding = match (item.fate, &item.fit) {

@@ -18,6 +18,9 @@ const TICK_MASK: u64 = (1 << TICK_BITS) - 1;
 /// Twelve days go by before a tick comes again.
 const TICK_MS: u64 = 64;
 
+/// Clocks of instances may be apart by so much.
+const CLOCKS_APART_MS: u64 = 1_000;
+
 /// What is known of as long as no connection is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation(u64);
@@ -83,10 +86,11 @@ impl Lately {
         noted_at >= self.since.load(Ordering::Acquire)
     }
 
-    /// A connection was made anew: nothing is known.
+    /// A connection was made anew: nothing is known, and what others noted until now may be lost. `now` is when this was
+    /// noticed.
     pub fn forget(&self, now: UnixMs) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.since.store(now, Ordering::Release);
+        self.since.fetch_max(now.saturating_add(CLOCKS_APART_MS), Ordering::AcqRel);
     }
 }
 
@@ -116,7 +120,9 @@ mod tests {
         assert!(lately.believes(1_000) && !lately.believes(999));
         lately.forget(2_000);
         assert_eq!(known(&lately), 0);
-        assert!(!lately.believes(1_999));
+        // Another thread notices it with a clock read before.
+        lately.forget(1_500);
+        assert!(lately.believes(3_000) && !lately.believes(2_999));
         lately.enter(first, std::iter::once(records[0].as_slice()));
         assert_eq!(known(&lately), 0, "confirmed on a connection that is gone");
         lately.enter(lately.generation(), std::iter::once(records[0].as_slice()));

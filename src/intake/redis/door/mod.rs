@@ -61,7 +61,7 @@ pub enum Dedupe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicas {
     pub count: u32,
-    /// Below the link's response timeout.
+    /// Of all that is waited for at one server, below the link's response timeout.
     pub timeout_ms: u64,
     /// What fewer confirmed is not accepted; with as many, the acceptance says how many they were.
     pub count_min: u32,

@@ -1,8 +1,8 @@
 //! Appending: which list a request goes to, and one RPUSH a list with all that was gathered for it.
 //!
 //! A call goes to one shard whole. A list's elements are frames of many requests, bounded in bytes and number; all of
-//! one list in a go share their fate, because they are one command. Behind them, if replicas are asked for, one WAIT
-//! a shard.
+//! one list in a go share their fate, because they are one command. Behind them, if replicas are asked for, one WAIT,
+//! and in a Cluster one a shard: those that go to one server wait one after the other, and share the time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use crate::intake::QueueId;
 use crate::intake::desk::Refused;
 use crate::intake::redis::element::encode_frame;
 use crate::intake::redis::{Keys, UnitId};
-use crate::redis::{Command, Failure, Value, reply};
+use crate::redis::{Command, Failure, Link, Shape, Value, reply};
 
 struct List<'a> {
     key: String,
+    shard: UnitId,
     records: Vec<&'a [u8]>,
     /// Whether all in it stand registered.
     is_registered: bool,
@@ -33,20 +34,30 @@ pub struct Lists<'a> {
 /// What became of the lists, by number.
 pub struct Pushed {
     results: Vec<Result<(), Refused>>,
-    /// Replicas that confirmed everything; none asked: `None`.
-    pub replicas: Option<u32>,
+    /// Replicas that confirmed each; none asked: `None`.
+    replicas: Vec<Option<u32>>,
 }
 
 impl Pushed {
     /// Nothing is acknowledged that fewer replicas confirmed than must. It is appended: the retry asks again.
     pub fn require(&mut self, asked: Option<Replicas>) {
         let count_min = asked.map_or(0, |replicas| replicas.count_min);
-        let confirmed = self.replicas.unwrap_or(0);
-        if confirmed < count_min {
-            self.results.iter_mut().filter(|result| result.is_ok()).for_each(|result| {
+        for (result, confirmed) in self.results.iter_mut().zip(&self.replicas) {
+            let confirmed = confirmed.unwrap_or(0);
+            if result.is_ok() && confirmed < count_min {
                 *result = Err(refusal::too_few_replicas(confirmed, count_min));
-            });
+            }
         }
+    }
+
+    /// The replicas that were asked follow another server than the one that has some of it.
+    pub fn forget_replicas(&mut self) {
+        self.replicas.fill(None);
+    }
+
+    /// How many replicas confirmed this list.
+    pub fn replicas_of(&self, list: usize) -> Option<u32> {
+        self.replicas[list]
     }
 
     pub fn of(&self, list: usize) -> Option<&Refused> {
@@ -71,7 +82,7 @@ impl<'a> Lists<'a> {
         let lists = &mut self.lists;
         let number = *self.numbers.entry((shard, queue)).or_insert_with(|| {
             let key = self.keys.list(shard, queue);
-            lists.push(List { key, records: Vec::new(), is_registered: true });
+            lists.push(List { key, shard, records: Vec::new(), is_registered: true });
             lists.len() - 1
         });
         let list = &mut self.lists[number];
@@ -80,20 +91,30 @@ impl<'a> Lists<'a> {
         number
     }
 
-    /// One RPUSH a list, then one WAIT a shard.
-    pub fn commands(&self) -> Vec<Command> {
+    /// One RPUSH a list, then the WAITs.
+    pub fn commands(&self, link: &Link) -> Vec<Command> {
         let mut commands: Vec<Command> = self.lists.iter().map(|list| self.rpush(list)).collect();
         if let Some(replicas) = self.options.replicas {
-            let mut shards: Vec<UnitId> = self.numbers.keys().map(|(shard, _)| *shard).collect();
-            shards.sort_unstable();
-            shards.dedup();
-            let wait = |shard: &UnitId| {
-                let command = Command::routed("WAIT", self.keys.owner(*shard));
-                command.arg(replicas.count).arg(replicas.timeout_ms)
+            let mut keys: Vec<String> =
+                self.shards().into_iter().map(|shard| self.keys.owner(shard)).collect();
+            if link.shape() != Shape::Cluster {
+                keys.truncate(1);
+            }
+            let servers: Vec<_> = keys.iter().map(|key| link.server_of(key.as_bytes())).collect();
+            let wait = |(key, timeout_ms): (String, u64)| {
+                Command::routed("WAIT", key).arg(replicas.count).arg(timeout_ms)
             };
-            commands.extend(shards.iter().map(wait));
+            commands.extend(keys.into_iter().zip(timeouts_ms(replicas.timeout_ms, &servers)).map(wait));
         }
         commands
+    }
+
+    /// Each once, in order.
+    fn shards(&self) -> Vec<UnitId> {
+        let mut shards: Vec<UnitId> = self.lists.iter().map(|list| list.shard).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        shards
     }
 
     fn rpush(&self, list: &List<'_>) -> Command {
@@ -127,8 +148,24 @@ impl<'a> Lists<'a> {
             // Appended it is, by its own reply; how many know of it is not known.
             Err(_) => 0,
         });
-        Pushed { results: of_lists, replicas: confirmed.min() }
+        let confirmed: Vec<u32> = confirmed.collect();
+        let shards = self.shards();
+        let replicas_of = |list: &List<'_>| match confirmed.as_slice() {
+            [of_all] => Some(*of_all),
+            of_shards => shards.binary_search(&list.shard).ok().and_then(|at| of_shards.get(at).copied()),
+        };
+        let replicas = self.lists.iter().map(replicas_of).collect();
+        Pushed { results: of_lists, replicas }
     }
+}
+
+/// What each WAIT may take, by the server that it goes to: those at one server take no longer together than one alone. Where
+/// it is not known, it may be the same for all. Never 0, which is for ever.
+fn timeouts_ms(timeout_ms: u64, servers: &[Option<String>]) -> Vec<u64> {
+    let is_known = servers.iter().all(Option::is_some);
+    let beside =
+        |server: &Option<String>| servers.iter().filter(|other| !is_known || *other == server).count() as u64;
+    servers.iter().map(|server| (timeout_ms / beside(server)).max(1)).collect()
 }
 
 /// What an acceptance says of durability: the replicas that confirmed it where any did, else what holds of all.
@@ -144,6 +181,7 @@ mod tests {
     use super::*;
     use crate::domain::{Amount, Currency, Kind, Lane};
     use crate::intake::redis::Units;
+    use crate::redis::Target;
 
     fn request(campaign: &str, lane: Lane) -> Vec<u8> {
         let currency = Currency::parse("CNY").unwrap();
@@ -173,31 +211,73 @@ mod tests {
         assert_eq!(lists.add(2, &real, false), 0, "the same shard");
         assert_eq!(lists.add(2, &bulk, true), 1);
         assert_eq!(lists.add(3, &real, true), 2);
-        let commands = lists.commands();
-        let shown: Vec<String> = commands
-            .iter()
-            .map(|command| {
-                format!("{} {}", String::from_utf8_lossy(command.key()), command.cmd().args_iter().count())
-            })
-            .collect();
-        // name, key and two a frame; behind them a WAIT for either shard
-        let expected =
-            ["{h:2}:realtime.0 5", "{h:2}:bulk.0 3", "{h:3}:realtime.0 3", "{h:2}:owner 3", "{h:3}:owner 3"];
-        assert_eq!(shown, expected);
+        let shown = |url: &str| {
+            let commands = lists.commands(&Link::new(&Target::new(url)).unwrap());
+            let shown = |command: &Command| {
+                let key = String::from_utf8_lossy(command.key()).into_owned();
+                let last = command.cmd().args_iter().last();
+                let Some(redis::Arg::Simple(last)) = last else { panic!("{key}: {last:?}") };
+                match command.cmd().args_iter().count() {
+                    3 if key.ends_with(":owner") => format!("{key} {}", String::from_utf8_lossy(last)),
+                    count => format!("{key} {count}"),
+                }
+            };
+            commands.iter().map(shown).collect::<Vec<String>>()
+        };
+        // name, key and two a frame; behind them what to wait for, and how long
+        let pushes = ["{h:2}:realtime.0 5", "{h:2}:bulk.0 3", "{h:3}:realtime.0 3"];
+        let with = |waits: &[&'static str]| [&pushes[..], waits].concat();
+        assert_eq!(shown("redis://h"), with(&["{h:2}:owner 9"]));
+        assert_eq!(shown("redis+sentinel://h/m"), with(&["{h:2}:owner 9"]));
+        assert_eq!(shown("redis+cluster://h"), with(&["{h:2}:owner 4", "{h:3}:owner 4"]));
         let oom = Failure::Refused { command: String::new(), code: "OOM".to_owned(), detail: String::new() };
-        let results =
-            vec![Ok(Value::Int(3)), Err(oom.clone()), Err(oom), Ok(Value::Int(1)), Ok(Value::Int(2))];
-        let mut pushed = lists.pushed(results);
-        assert!(pushed.of(0).is_none());
-        assert!(pushed.of(1).is_some_and(|refused| refused.accepted_unknown), "it stands registered");
-        assert_eq!(pushed.replicas, Some(1), "the fewest");
-        pushed.require(options.replicas);
-        assert!(pushed.of(0).is_none(), "as many as must");
-        pushed.require(Some(Replicas { count: 2, timeout_ms: 9, count_min: 1 }));
-        assert!(pushed.of(0).is_none(), "it says less");
-        pushed.require(Some(Replicas { count: 2, timeout_ms: 9, count_min: 2 }));
-        assert!(pushed.of(0).is_some_and(|refused| refused.accepted_unknown));
+        let pushed = |waits: &[i64]| {
+            let pushed = [Ok(Value::Int(3)), Err(oom.clone()), Ok(Value::Int(1))];
+            lists.pushed(pushed.into_iter().chain(waits.iter().map(|count| Ok(Value::Int(*count)))).collect())
+        };
+        let required = |waits: &[i64], count_min| {
+            let mut pushed = pushed(waits);
+            pushed.require(Some(Replicas { count: 2, timeout_ms: 9, count_min }));
+            [0, 1, 2].map(|list| pushed.of(list).is_none())
+        };
+        let all = pushed(&[1, 2]);
+        assert!(all.of(0).is_none());
+        assert!(all.of(1).is_some_and(|refused| refused.accepted_unknown), "it stands registered");
+        assert_eq!([0, 1, 2].map(|list| all.replicas_of(list)), [Some(1), Some(1), Some(2)]);
+        // what each server says, how many must; whether each list is accepted
+        let table: [(&[i64], u32, [bool; 3]); 6] = [
+            (&[1, 2], 0, [true, false, true]),
+            (&[1, 2], 1, [true, false, true]),
+            (&[0, 2], 1, [false, false, true]),
+            (&[2, 0], 1, [true, false, false]),
+            (&[2], 2, [true, false, true]),
+            (&[], 1, [false, false, false]),
+        ];
+        for (waits, count_min, expected) in table {
+            assert_eq!(required(waits, count_min), expected, "{waits:?} {count_min}");
+        }
+        let mut elsewhere = pushed(&[2, 2]);
+        elsewhere.forget_replicas();
+        elsewhere.require(Some(Replicas { count: 2, timeout_ms: 9, count_min: 1 }));
+        assert!(elsewhere.of(0).is_some_and(|refused| refused.accepted_unknown));
         let told = |replicas| durability(&Arc::from("fsync"), replicas).to_string();
         assert_eq!([told(None), told(Some(0)), told(Some(2))], ["fsync", "fsync", "replicated:2"]);
+    }
+
+    #[test]
+    fn what_waits_at_one_server_shares_the_time() {
+        let table: [(u64, &[&str], &[u64]); 6] = [
+            (500, &["a"], &[500]),
+            (500, &["a", "b", "c"], &[500, 500, 500]),
+            (500, &["a", "b", "a"], &[250, 500, 250]),
+            (500, &["a", "", "b", "c"], &[125, 125, 125, 125]),
+            (1, &["a", "a"], &[1, 1]),
+            (500, &[], &[]),
+        ];
+        for (timeout_ms, servers, expected) in table {
+            let named: Vec<Option<String>> =
+                servers.iter().map(|name| (!name.is_empty()).then(|| (*name).to_owned())).collect();
+            assert_eq!(timeouts_ms(timeout_ms, &named), expected, "{servers:?}");
+        }
     }
 }

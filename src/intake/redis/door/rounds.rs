@@ -33,6 +33,7 @@ pub struct Clerk {
     /// The link's changes when it was asked last.
     pub changes: u64,
     pub listed: Listed,
+    pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
 }
 
 /// Everything gathered, by what it wants.

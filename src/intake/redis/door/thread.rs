@@ -97,6 +97,7 @@ impl Door {
                 lately: lately.clone(),
                 changes: 0,
                 listed: Listed::new(&parts.keys),
+                now_ms: parts.now_ms.clone(),
             };
             clerk.connect();
             let guard = Guard {
@@ -104,9 +105,8 @@ impl Door {
                 poison: parts.poison.clone(),
                 on_poison: parts.on_poison.clone(),
             };
-            let (outlook, now_ms) = (parts.outlook.clone(), parts.now_ms.clone());
-            let on_pushed = parts.on_pushed.clone();
-            let run = move || run(clerk, &guard, &*outlook, &*now_ms, &*on_pushed);
+            let (outlook, on_pushed) = (parts.outlook.clone(), parts.on_pushed.clone());
+            let run = move || run(clerk, &guard, &*outlook, &*on_pushed);
             let handle = std::thread::Builder::new().name(format!("door-{number}")).spawn(run)?;
             threads.handles.push(handle);
         }
@@ -115,15 +115,10 @@ impl Door {
     }
 }
 
-fn run(
-    mut clerk: Clerk,
-    guard: &Guard,
-    outlook: &dyn Fn() -> Outlook,
-    now_ms: &dyn Fn() -> UnixMs,
-    on_pushed: &dyn Fn(),
-) {
+fn run(mut clerk: Clerk, guard: &Guard, outlook: &dyn Fn() -> Outlook, on_pushed: &dyn Fn()) {
     while let Some(ops) = guard.waiting.take(GATHER_COUNT_MAX, GATHER_BYTES_MAX) {
-        clerk.serve(ops, now_ms(), &outlook());
+        let now = (clerk.now_ms)();
+        clerk.serve(ops, now, &outlook());
         on_pushed();
         clerk.counts.rounds.fetch_add(1, Ordering::Relaxed);
     }

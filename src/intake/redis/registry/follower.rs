@@ -1,7 +1,8 @@
 //! Follows the stream of decisions, appends to it what is decided here, and keeps it short.
 //!
 //! Once it is long, what it came to is appended as one entry, in the same way as a decision, and what is before that is
-//! trimmed: two commands, the second not before the first was read. Whoever was behind goes on from the fold.
+//! trimmed: two commands, the second not before the first was read, and not where it was lost since. Whoever was behind
+//! goes on from the fold. Something small is appended behind it, on which those who poll stand.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -18,6 +19,8 @@ const DECIDE_COUNT_MAX: usize = 64;
 const FIELD: &str = "e";
 /// The stream is folded when it has so many entries more than it needs, and at least as many again as that.
 pub const FOLD_COUNT_MIN: usize = 4_096;
+/// A larger fold would hold up Redis and whoever reads it: the stream stays as long as it is.
+pub const FOLD_BYTES_MAX: usize = 8 << 20;
 
 /// Appends an entry if the stream still has the one that the caller has read to, unless that was deleted (`ARGV[3]`),
 /// and none behind it. One XADD. A full Redis takes it all the same: pausing and closing must work then, too.
@@ -31,6 +34,15 @@ if #rest > (held and 1 or 0) then return redis.error_reply('BEHIND there are ent
 return redis.call('XADD', KEYS[1], '*', 'e', ARGV[2])",
 );
 
+/// Trims what is before a fold. One that was lost since it was read stands for nothing, and the trim would leave nothing. One
+/// XTRIM.
+static TRIM: Script = Script::new(
+    "trim_campaigns",
+    "#!lua flags=allow-oom
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return redis.error_reply('GONE the fold ' .. ARGV[1] .. ' is not there any more') end
+return redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])",
+);
+
 pub struct Follower {
     pub link: Link,
     pub key: String,
@@ -41,6 +53,8 @@ pub struct Follower {
     pub entry_count: usize,
     /// A fold that was read, and before which nothing is needed.
     pub fold: Option<String>,
+    /// Told once.
+    pub is_fold_too_large: bool,
     pub is_loaded: bool,
     pub campaigns: Arc<RwLock<Campaigns>>,
     pub on_release: OnRelease,
@@ -55,7 +69,11 @@ impl Follower {
             error
         })?;
         let is_fold = matches!(entry, Entry::Fold(_));
-        let released = write(&self.campaigns).apply(entry);
+        let released = match &entry {
+            // All of it was read here, one by one.
+            Entry::Fold(fold) if fold.through == self.cursor => Vec::new(),
+            Entry::Campaign(_) | Entry::Funding(_) | Entry::Fold(_) => write(&self.campaigns).apply(entry),
+        };
         if is_fold {
             (self.entry_count, self.fold) = (0, Some(id.clone()));
         } else {
@@ -119,30 +137,73 @@ impl Follower {
         }
     }
 
-    /// Trims what is before the last fold, and makes one when the stream has become long. To be called now and then.
+    /// Trims what is before the last fold, and makes one when the stream has become long. To be called now and then, when
+    /// the stream was just read.
     pub fn keep_short(&mut self) -> Result<(), Failure> {
-        if let Some(fold) = &self.fold {
-            let trim = Command::new("XTRIM", &self.key).arg("MINID").arg(fold);
-            self.link.call(trim)?;
-            self.fold = None;
-        }
-        let needed = read(&self.campaigns).count();
-        if self.entry_count < FOLD_COUNT_MIN.max(needed) + needed || self.is_cursor_deleted {
+        if self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());
         }
-        let fold = Entry::Fold(Box::new(read(&self.campaigns).fold(&self.cursor)));
-        match self.append(&fold.encode()) {
-            // It is read as any other, and then there is something to trim.
-            Ok(_) => Ok(()),
-            // Somebody decided meanwhile, or has made one.
+        if let Some(fold) = &self.fold {
+            let trimmed = self.link.call(Command::script(&TRIM, &[self.key.as_bytes()]).arg(fold));
+            if trimmed.is_ok() || trimmed.as_ref().is_err_and(|failure| failure.is_code("GONE")) {
+                self.fold = None;
+            }
+            trimmed?;
+        }
+        if self.is_cursor_deleted {
+            return Ok(());
+        }
+        let kept = if self.entry_count == 0 && self.cursor != "0-0" {
+            // Whoever made the fold got no further.
+            self.cover(&self.cursor.clone())
+        } else {
+            self.fold()
+        };
+        match kept {
+            // Somebody decided meanwhile, or has done the same.
             Err(failure) if failure.is_code("BEHIND") => Ok(()),
-            Err(failure) => Err(failure),
+            kept => kept,
         }
     }
 
-    /// Appends an entry on top of what was read; its id.
-    fn append(&mut self, json: &[u8]) -> Result<Option<String>, Failure> {
-        let command = Command::script(&DECIDE, &[self.key.as_bytes()]).arg(&self.cursor).arg(json);
+    /// Appends what was read as one entry, where there is enough of it. It is read as any other, and then there is something
+    /// to trim.
+    fn fold(&mut self) -> Result<(), Failure> {
+        let needed = read(&self.campaigns).count();
+        if self.is_fold_too_large || self.entry_count < FOLD_COUNT_MIN.max(needed) + needed {
+            return Ok(());
+        }
+        let fold = Entry::Fold(Box::new(read(&self.campaigns).fold(&self.cursor))).encode();
+        if fold.len() > FOLD_BYTES_MAX {
+            // It does not become less.
+            self.is_fold_too_large = true;
+            tracing::warn!(
+                key = self.key,
+                bytes = fold.len(),
+                bytes_max = FOLD_BYTES_MAX,
+                "the campaigns and their funding are too many for one entry: their stream is read in pages, and not \
+                 shortened any more"
+            );
+            return Ok(());
+        }
+        match self.append(&self.cursor.clone(), &fold)? {
+            Some(id) => self.cover(&id),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends a definition as it stands behind a fold that is the last entry: whoever polls reads the last entry again each
+    /// time, and that is to be a small one.
+    fn cover(&mut self, fold: &str) -> Result<(), Failure> {
+        let registry = read(&self.campaigns).registry();
+        let first = registry.read().unwrap_or_else(PoisonError::into_inner).first().cloned();
+        let Some(campaign) = first else { return Ok(()) };
+        self.append(fold, &Entry::Campaign(Box::new((*campaign).clone())).encode()).map(drop)
+    }
+
+    /// Appends an entry on top of the one that is the last one, as far as is known; its id.
+    fn append(&mut self, last: &str, json: &[u8]) -> Result<Option<String>, Failure> {
+        let command = Command::script(&DECIDE, &[self.key.as_bytes()]).arg(last).arg(json);
         let command = command.arg(u8::from(self.is_cursor_deleted));
         self.link.call(command).and_then(|id| reply::text(DECIDE.name, id))
     }
@@ -184,7 +245,7 @@ impl Follower {
             self.catch_up().map_err(|error| refused_by(&error, is_unknown))?;
             let Some(entry) = decide(&read(&self.campaigns))? else { return Ok(()) };
             let json = entry.encode();
-            let appended = self.append(&json);
+            let appended = self.append(&self.cursor.clone(), &json);
             let is_behind = appended.as_ref().is_err_and(|failure| failure.is_code("BEHIND"));
             match appended {
                 Ok(Some(id)) => return self.take(id, &json).map_err(|error| refused_by(&error, true)),

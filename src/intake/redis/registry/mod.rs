@@ -76,6 +76,7 @@ impl CampaignRegistry {
             is_cursor_deleted: false,
             entry_count: 0,
             fold: None,
+            is_fold_too_large: false,
             is_loaded: false,
             campaigns: campaigns.clone(),
             on_release,
@@ -104,7 +105,7 @@ impl CampaignRegistry {
         self.lock().catch_up()
     }
 
-    /// Keeps the stream short, where that is due.
+    /// Keeps the stream short, where that is due. To be called behind a [`CampaignRegistry::catch_up`] that succeeded.
     pub fn keep_short(&self) -> Result<(), Failure> {
         self.lock().keep_short()
     }

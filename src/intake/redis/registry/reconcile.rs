@@ -117,14 +117,15 @@ impl CampaignRegistry {
                 let mut followed = registry.catch_up().map(drop).map_err(|error| error.to_string());
                 if followed.is_ok() && reconciled_at.elapsed() >= RECONCILE {
                     reconciled_at = Instant::now();
+                    // First, because it goes by what was just read.
+                    if let Err(failure) = registry.keep_short() {
+                        tracing::warn!(%failure, "the campaigns' stream could not be folded or trimmed for now");
+                    }
                     let now = now_ms();
                     let until = now.saturating_sub(FUNDING_OPEN_MS_MAX);
                     let looked = registry.reconcile_some(None, until, &look, &mut turn);
                     followed = looked.map(drop).map_err(|refused| refused.detail);
                     registry.resend(&mut turn, now);
-                    if let Err(failure) = registry.keep_short() {
-                        tracing::warn!(%failure, "the campaigns' stream could not be folded or trimmed for now");
-                    }
                 }
                 match &followed {
                     Err(error) if was_well => tracing::warn!(error, "campaigns are not followed for now"),

@@ -1,0 +1,166 @@
+//! What folds must not do: take decisions with them that nothing else has, or make everybody read them again and again.
+//! The registries here follow nothing by themselves, so that each step is one of the test's.
+
+use std::fmt::Write as _;
+
+use hongbao::domain::{Amount, Campaign, CampaignState};
+use hongbao::gateway::port::CampaignChange;
+use hongbao::intake::redis::campaigns::{Entry, Fold};
+use hongbao::intake::redis::registry::CampaignRegistry;
+
+use crate::world::{World, campaign, keys, now_ms};
+
+fn registry(world: &World) -> CampaignRegistry {
+    let registry = CampaignRegistry::new(world.link(), &keys(), Box::new(|_| {}));
+    registry.catch_up().unwrap();
+    registry
+}
+
+fn put(registry: &CampaignRegistry, id: &str) {
+    let change = CampaignChange::Put(Box::new(campaign(id, 1_000)));
+    registry.change("s", id, &change, now_ms()).unwrap();
+}
+
+fn append(world: &World, entries: impl Iterator<Item = Entry>) {
+    let mut pipe = redis::pipe();
+    for entry in entries {
+        pipe.cmd("XADD").arg(keys().campaigns()).arg("*").arg("e").arg(entry.encode()).ignore();
+    }
+    pipe.exec(&mut world.server.connect()).unwrap();
+}
+
+/// More decisions than a stream may have.
+fn append_history(world: &World, id: &str) {
+    let states = [CampaignState::Paused, CampaignState::Active].into_iter().cycle();
+    let entry = |state| Entry::Campaign(Box::new(Campaign { state, ..campaign(id, 1_000) }));
+    append(world, states.take(6_000).map(entry));
+}
+
+fn length(world: &World) -> usize {
+    redis::cmd("XLEN").arg(keys().campaigns()).query(&mut world.server.connect()).unwrap()
+}
+
+/// What the last entry of the stream is, and its id.
+fn last(world: &World) -> (String, Entry) {
+    type Entries = Vec<(String, Vec<(String, Vec<u8>)>)>;
+    let mut command = redis::cmd("XREVRANGE");
+    command.arg(keys().campaigns()).arg("+").arg("-").arg("COUNT").arg(1);
+    let mut entries: Entries = command.query(&mut world.server.connect()).unwrap();
+    let (id, mut fields) = entries.remove(0);
+    (id, Entry::decode(&fields.remove(0).1).unwrap())
+}
+
+#[test]
+fn a_fold_that_was_lost_trims_nothing() {
+    let world = World::new();
+    let one = registry(&world);
+    put(&one, "c");
+    append_history(&world, "c");
+    one.catch_up().unwrap();
+    let key = keys().campaigns();
+    let mut connection = world.server.connect();
+    let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query(&mut connection).unwrap();
+    one.keep_short().unwrap();
+    one.catch_up().unwrap();
+    let two = registry(&world);
+    // Redis goes back to where there was no fold. The second one has seen so.
+    redis::cmd("RESTORE").arg(&key).arg(0).arg(&dump).arg("REPLACE").exec(&mut connection).unwrap();
+    assert!(two.catch_up().unwrap_err().to_string().contains("has lost its data"));
+    two.keep_short().expect("nothing is tried any more");
+    assert_eq!(length(&world), 6_001);
+    let told = one.keep_short().expect_err("there is nothing to go by").to_string();
+    assert!(told.contains("GONE"), "{told}");
+    assert_eq!(length(&world), 6_001, "nothing is trimmed");
+    assert_eq!(registry(&world).get("s", "c").map(|held| held.state), Some(CampaignState::Active));
+}
+
+#[test]
+fn who_polls_reads_a_fold_once() {
+    let world = World::new();
+    let one = registry(&world);
+    let many = (0..1_000).map(|n| Entry::Campaign(Box::new(campaign(&format!("c-{n}"), 1_000))));
+    append(&world, many);
+    append_history(&world, "c-0");
+    one.catch_up().unwrap();
+    one.keep_short().unwrap();
+    let two = registry(&world);
+    for registry in [&one, &two] {
+        registry.catch_up().unwrap();
+        registry.keep_short().unwrap();
+        registry.catch_up().unwrap();
+    }
+    assert!(length(&world) <= 3, "it is trimmed: {}", length(&world));
+    let sent = || world.server.info("total_net_output_bytes").unwrap().parse::<u64>().unwrap();
+    let before = sent();
+    for _ in 0..50 {
+        assert_eq!(one.catch_up().unwrap() + two.catch_up().unwrap(), 0);
+    }
+    let bytes = sent() - before;
+    assert!(bytes < 100_000, "{bytes} bytes, and the fold of a thousand campaigns alone has more");
+}
+
+#[test]
+fn a_fold_whose_maker_got_no_further_is_covered_by_who_finds_it() {
+    let world = World::new();
+    let (one, two) = (registry(&world), registry(&world));
+    put(&one, "c");
+    put(&one, "d");
+    let (through, _) = last(&world);
+    let campaigns = ["c", "d"].map(|id| (*one.get("s", id).unwrap()).clone()).to_vec();
+    append(&world, std::iter::once(Entry::Fold(Box::new(Fold { through, campaigns, fundings: Vec::new() }))));
+    for registry in [&one, &two] {
+        registry.catch_up().unwrap();
+        registry.keep_short().unwrap();
+        registry.catch_up().unwrap();
+    }
+    assert!(matches!(last(&world).1, Entry::Campaign(same) if *same == *one.get("s", "c").unwrap()));
+    assert_eq!(length(&world), 2, "the fold, and one behind it");
+    for registry in [&one, &two] {
+        registry.keep_short().unwrap();
+        assert_eq!((registry.failure(), registry.catch_up().unwrap()), (None, 0));
+    }
+}
+
+#[test]
+fn a_fold_of_what_was_read_is_not_gone_through() {
+    let world = World::new();
+    let one = registry(&world);
+    put(&one, "c");
+    let (through, _) = last(&world);
+    // One that says something else shows who goes through it.
+    let other = Campaign { budget: Amount::new(7).unwrap(), ..campaign("c", 1_000) };
+    let fold = Fold { through, campaigns: vec![other], fundings: Vec::new() };
+    append(&world, std::iter::once(Entry::Fold(Box::new(fold))));
+    one.catch_up().unwrap();
+    let (fold, _) = last(&world);
+    redis::cmd("XTRIM")
+        .arg(keys().campaigns())
+        .arg("MINID")
+        .arg(fold)
+        .exec(&mut world.server.connect())
+        .unwrap();
+    let budget = |registry: &CampaignRegistry| registry.get("s", "c").unwrap().budget.minor_units();
+    assert_eq!(budget(&one), 1_000, "it was at the entry that the fold goes up to");
+    assert_eq!(budget(&registry(&world)), 7, "who begins reads the fold");
+}
+
+#[test]
+fn what_is_too_much_for_a_fold_stays_as_it_is() {
+    let world = World::new();
+    let one = registry(&world);
+    // Names of two megabytes stand for very many campaigns.
+    let long = |n: usize| {
+        let mut id = "x".repeat(2 << 20);
+        write!(id, "{n}").unwrap();
+        id
+    };
+    append(&world, (0..5).map(|n| Entry::Campaign(Box::new(campaign(&long(n), 1_000)))));
+    append(&world, std::iter::once(Entry::Campaign(Box::new(campaign("c", 1_000)))));
+    append_history(&world, "c");
+    one.catch_up().unwrap();
+    for _ in 0..2 {
+        one.keep_short().unwrap();
+        assert_eq!((one.catch_up().unwrap(), length(&world)), (0, 6_006));
+    }
+    assert_eq!(registry(&world).get("s", "c").map(|held| held.state), Some(CampaignState::Active));
+}
