@@ -15,7 +15,7 @@ pub struct Situation {
     pub run: fn(u64, Bugs) -> Result<Found, String>,
 }
 
-pub const SITUATIONS: [Situation; 17] = [
+pub const SITUATIONS: [Situation; 18] = [
     Situation { name: "steady", run: steady },
     Situation { name: "churn", run: churn },
     Situation { name: "hidden capacity", run: hidden },
@@ -33,6 +33,7 @@ pub const SITUATIONS: [Situation; 17] = [
     Situation { name: "small budget", run: odd::small_budget },
     Situation { name: "hangs", run: hangs::hangs },
     Situation { name: "is slow", run: hangs::is_slow },
+    Situation { name: "is far away", run: hangs::is_far },
 ];
 
 pub fn situation_of(seed: u64) -> &'static Situation {
