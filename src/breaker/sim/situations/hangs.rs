@@ -52,7 +52,7 @@ pub fn is_far(seed: u64, bugs: Bugs) -> Result<Found, String> {
     let (mut dice, mut plan) = plan(seed, bugs);
     let rate = plan.settings.rate_per_s;
     plan.deadline_ms = dice.between(1_500, 5_000);
-    plan.for_ms = 14_000;
+    plan.for_ms = 30_000;
     let from_ms = dice.below(2) * DEATH_MS;
     plan.acts = vec![(from_ms, Act::Latency(dice.between(550, 900)))];
     let world = World::run(seed, plan);
@@ -65,8 +65,8 @@ pub fn is_far(seed: u64, bugs: Bugs) -> Result<Found, String> {
     ensure(matches!(world.table.state.phase, Phase::Closed), || "not closed in the end".to_owned())?;
     let alone = world.nodes.iter().filter(|node| node.governor.status(0).is_alone).count();
     ensure(alone == 0, || format!("{alone} blame the wallet"))?;
-    let used = share(&world.figures.done, 10_000, 14_000, rate as f64);
+    let used = share(&world.figures.done, 26_000, 30_000, rate as f64);
     found.used = Some(used);
-    ensure(used >= 0.3, || format!("only {used:.3} of the budget is used: {changes:?}"))?;
+    ensure(used >= 0.4, || format!("only {used:.3} of the budget is used: {changes:?}"))?;
     Ok(found)
 }
