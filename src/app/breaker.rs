@@ -42,7 +42,8 @@ pub struct Made {
 /// A governor that sends nothing until its thread runs. `instance` names this process and no other.
 pub fn make(config: &Config, instance: &str) -> Made {
     let batch_max = config.remote.batch_count_max as u64;
-    let governor = Governor::new(instance, batch_max, config.breaker.clone());
+    let governor = Governor::new(instance, batch_max, config.breaker.clone())
+        .with_deadline(config.remote.deadline.as_nanos() as u64);
     let waker: Arc<OnceLock<Thread>> = Arc::default();
     let woken = waker.clone();
     let now = Instant::now();

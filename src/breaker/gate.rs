@@ -28,6 +28,9 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use self::haste::Haste;
 use self::orders::BoardClock;
 use self::silence::Silence;
@@ -110,6 +113,8 @@ pub struct Governor {
     vote: Vote,
     solo: Solo,
     silence: Silence,
+    /// When something came back last, by whoever received it.
+    replied_at_ns: Arc<AtomicU64>,
     seen: Option<View>,
     /// Until when what was seen last is gone by, and not what the board shows since it lost or forgot something.
     seen_kept_until_ns: u64,
@@ -154,6 +159,7 @@ impl Governor {
             vote: Vote::new(rule),
             solo: Solo::default(),
             silence: Silence::default(),
+            replied_at_ns: Arc::default(),
             seen: None,
             seen_kept_until_ns: 0,
             board_clock: BoardClock::default(),
@@ -178,6 +184,18 @@ impl Governor {
             #[cfg(test)]
             sabotage: Sabotage::default(),
         }
+    }
+
+    /// A call's deadline, by which it is told how long the wallet may take before anything is known of it.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline_ns: u64) -> Governor {
+        self.silence.set_deadline(deadline_ns);
+        self
+    }
+
+    /// Where to write when something came back: what lies unread is no silence of the wallet.
+    pub fn replied_at_ns(&self) -> Arc<AtomicU64> {
+        self.replied_at_ns.clone()
     }
 
     pub fn state(&self) -> &State {
@@ -327,14 +345,20 @@ impl Governor {
         self.under_way -= 1;
         self.tally.sent[ticket.kind as usize] += 1;
         let is_well = counts.total() > 0 && 2 * counts.unhealthy() < counts.total();
-        if ticket.epoch != self.state.epoch {
+        let took_ns = now_ns.saturating_sub(ticket.sent_at_ns);
+        let decided_after_ns = (counts.healthy > 0).then_some(took_ns);
+        let is_of_now = ticket.epoch == self.state.epoch;
+        if !is_of_now || ticket.kind != Kind::Paced {
+            decided_after_ns.into_iter().for_each(|took_ns| self.silence.learn(took_ns));
+        }
+        if !is_of_now {
             return;
         }
         match ticket.kind {
             Kind::Probe => self.probed(now_ns, is_well, counts.total() > 0),
             Kind::Paced => {
                 let sample = Sample {
-                    took_ns: now_ns - ticket.sent_at_ns,
+                    took_ns,
                     healthy: counts.healthy,
                     overloaded: counts.overload,
                     lost: counts.timeout + counts.unknown,
@@ -343,9 +367,11 @@ impl Governor {
                 };
                 self.rate_limit.record(now_ns, sample);
                 self.calls_limit.record(now_ns, sample);
-                let was_counted = self.silence.ended(ticket.sent_at_ns);
+                let blamed_at_ns = self.silence.ended(ticket.sent_at_ns);
+                let was_counted =
+                    blamed_at_ns.is_some_and(|at_ns| self.vote.is_in_window(at_ns / MS, now_ns / MS));
                 if counts.timeout == 0 {
-                    self.silence.heard(now_ns, (counts.healthy > 0).then_some(sample.took_ns));
+                    self.silence.heard(now_ns, decided_after_ns);
                 }
                 if !was_counted || is_well {
                     self.vote_on(now_ns, counts);
@@ -353,6 +379,9 @@ impl Governor {
             }
             Kind::Solo => {
                 self.busy_at_ns = now_ns;
+                if counts.healthy > 0 {
+                    self.silence.heard(now_ns, None);
+                }
                 if self.solo.ended(now_ns, is_well) {
                     self.vote.reset();
                 }
@@ -371,6 +400,7 @@ impl Governor {
 
     /// Calls that nobody answers count as timed out before their deadline.
     fn listen(&mut self, now_ns: u64) {
+        self.silence.replied(self.replied_at_ns.load(Ordering::Relaxed));
         for transfers in self.silence.look(now_ns) {
             self.vote_on(now_ns, &Counts::of(Class::Timeout, transfers));
         }

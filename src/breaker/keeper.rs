@@ -44,7 +44,20 @@ pub struct Keeper {
 struct Told {
     tally: Tally,
     limits: [Moves; 2],
+    /// The limits of the last line for everybody, or what they have grown to since.
+    limits_high: [Option<u64>; 2],
     share_per_s: u64,
+}
+
+/// Whether a limit appears, vanishes or has halved, of what it was at its highest since that was told.
+fn is_limit_news(high: &mut Option<u64>, now: Option<u64>) -> bool {
+    let is_news = match (*high, now) {
+        (None, None) => false,
+        (Some(high), Some(now)) => 2 * u128::from(now) <= u128::from(high),
+        (None, Some(_)) | (Some(_), None) => true,
+    };
+    *high = if is_news { now } else { (*high).max(now) };
+    is_news
 }
 
 impl Keeper {
@@ -236,18 +249,29 @@ impl Keeper {
         }
         self.told.limits = [*rate, *under_way];
         let Moves { answered, overloaded, latency_ns, floor_ns, .. } = *rate;
-        tracing::info!(
-            down,
-            up,
-            per_s,
-            calls,
-            share_per_s = status.lease.rate_per_s,
-            overloaded,
-            answered,
-            latency_ms = latency_ns / MS,
-            floor_ms = floor_ns / MS,
-            "the adaptive limit moves; it went down last for these answers"
-        );
+        let (latency_ms, floor_ms, share_per_s) = (latency_ns / MS, floor_ns / MS, status.lease.rate_per_s);
+        macro_rules! line {
+            ($level:ident, $text:literal) => {
+                tracing::$level!(
+                    down,
+                    up,
+                    per_s,
+                    calls,
+                    share_per_s,
+                    overloaded,
+                    answered,
+                    latency_ms,
+                    floor_ms,
+                    $text
+                )
+            };
+        }
+        let [rate_high, calls_high] = &mut self.told.limits_high;
+        // Both are to be noted.
+        match is_limit_news(rate_high, *per_s) | is_limit_news(calls_high, *calls) {
+            true => line!(info, "the adaptive limit is another one; it went down last for these answers"),
+            false => line!(debug, "the adaptive limit moves; it went down last for these answers"),
+        }
     }
 
     /// That its share is another one. It is renewed with each beat: for whoever looks closely.
@@ -276,6 +300,27 @@ mod tests {
     use super::super::local::LocalBoard;
     use super::super::policy::{Settings, Wish};
     use super::*;
+
+    #[test]
+    fn a_limit_is_news_when_it_appears_vanishes_or_has_halved() {
+        let steps = [
+            (None, false),
+            (Some(100), true),
+            (Some(60), false),
+            (Some(120), false),
+            (Some(61), false),
+            (Some(60), true),
+            (Some(31), false),
+            (Some(30), true),
+            (Some(200), false),
+            (None, true),
+            (None, false),
+        ];
+        let mut high = None;
+        for (step, (now, expected)) in steps.into_iter().enumerate() {
+            assert_eq!(is_limit_news(&mut high, now), expected, "step {step}: {now:?}");
+        }
+    }
 
     /// A board that can be cut off.
     struct Cut(LocalBoard, Arc<AtomicU64>);

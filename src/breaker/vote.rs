@@ -31,6 +31,12 @@ pub struct VoteRule {
     pub failure_percent: u64,
 }
 
+impl VoteRule {
+    fn bucket_of(&self, at_ms: u64) -> u64 {
+        at_ms / (self.window_ms / BUCKETS).max(1)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     counts: Counts,
@@ -51,7 +57,7 @@ struct Window {
 
 impl Window {
     fn advance(&mut self, now_ms: u64) {
-        let number = now_ms / (self.rule.window_ms / BUCKETS).max(1);
+        let number = self.rule.bucket_of(now_ms);
         for passed in (self.last + 1..=number).take(BUCKETS as usize) {
             self.buckets[(passed % BUCKETS) as usize] = Bucket::default();
         }
@@ -159,6 +165,12 @@ impl Vote {
         if counts.total() > 0 {
             lock(&self.window).add(now_ms, counts);
         }
+    }
+
+    /// Whether what was counted then still counts.
+    pub fn is_in_window(&self, then_ms: u64, now_ms: u64) -> bool {
+        let rule = lock(&self.window).rule;
+        rule.bucket_of(now_ms) < rule.bucket_of(then_ms) + BUCKETS
     }
 
     /// Since when it has been tripped.

@@ -33,7 +33,7 @@ const LINGER_COUNT: u64 = 1_024;
 /// settle the one or two transfers that became free since the last. After a rest a step is there at once.
 const STEP_NS: u64 = 5_000_000;
 
-/// Why the feed held what waits, as it stands in metrics: the pace lets nothing go yet, the ring is full, the wallet has not been
+/// Why the feed held what waits unread, as it stands in metrics: the pace lets nothing go yet, the ring is full, the wallet has not been
 /// sent what was fed, the parking has no room.
 pub const HOLD_KINDS: [&str; 4] = ["pace", "ring", "wallet", "parking"];
 
@@ -207,12 +207,35 @@ impl Feed {
         }
     }
 
+    /// Counts that something waits and why, if something does.
+    fn hold(&self, why: Hold) {
+        let has_unread = || self.queues.iter().any(|queue| self.intake.has_unread(*queue));
+        if !self.ready.is_empty() || has_unread() || self.has_due() {
+            self.counts.hold(why, (self.now_ms)());
+        }
+    }
+
+    fn has_due(&self) -> bool {
+        self.shelf.next_due().is_some_and(|due| due <= (self.now_ms)())
+    }
+
+    /// How many may be fed now, but for the pace.
+    fn room(&self) -> usize {
+        let room_in_ring = self.slot_count.saturating_sub(self.counts.in_ring() as usize);
+        let room_ahead = usize::try_from(self.counts.room_ahead()).unwrap_or(usize::MAX);
+        let room = room_in_ring.min(self.batch_count_max).min(room_ahead);
+        if room == 0 {
+            self.hold(if room_in_ring == 0 { Hold::Ring } else { Hold::Wallet });
+        }
+        room
+    }
+
     /// How many of `want` the pace lets go now; none, and when it will, while a step has not come together.
     fn granted(&mut self, now_ns: u64, want: u64) -> u64 {
         let taken = self.pace.take_step(now_ns, want, STEP_NS);
         self.paced_until_ns = taken.err().unwrap_or(0);
         if taken.is_err() && want > 0 {
-            self.counts.hold(Hold::Pace, (self.now_ms)());
+            self.hold(Hold::Pace);
         }
         taken.unwrap_or(0)
     }
@@ -284,12 +307,7 @@ impl Feeder<Slot> for Feed {
         if self.is_held() && self.ready.is_empty() {
             return false;
         }
-        let room_in_ring = self.slot_count.saturating_sub(self.counts.in_ring() as usize);
-        let room_ahead = usize::try_from(self.counts.room_ahead()).unwrap_or(usize::MAX);
-        let mut room = room_in_ring.min(self.batch_count_max).min(room_ahead);
-        if room == 0 {
-            self.counts.hold(if room_in_ring == 0 { Hold::Ring } else { Hold::Wallet }, (self.now_ms)());
-        }
+        let mut room = self.room();
         if self.suspects.is_isolating() {
             // One part of the blamed batch at a time, alone in the ring.
             let alone = self.counts.in_ring() == 0;
@@ -338,8 +356,7 @@ impl Feeder<Slot> for Feed {
             return false;
         }
         let paced = self.paced_until_ns > self.now_ns();
-        let due = || self.shelf.next_due().is_some_and(|due| due <= (self.now_ms)());
-        !paced && (due() || self.has_open_unread())
+        !paced && (self.has_due() || self.has_open_unread())
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -360,3 +377,7 @@ impl Feeder<Slot> for Feed {
         paced.into_iter().chain(due).chain(linger).min()
     }
 }
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

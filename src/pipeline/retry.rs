@@ -2,6 +2,9 @@
 
 use crate::domain::UnixMs;
 
+/// What was not tried is looked at again at least so often.
+const UNTRIED_MS_MAX: u64 = 60_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     pub first_ms: u64,
@@ -22,11 +25,14 @@ impl Retry {
     }
 
     /// The time at which to look again at a request that was not tried, for others are in its way: about as long as it
-    /// has waited since `from` (zero: not known), up to the cap. So a long queue of such costs few looks each.
-    pub fn untried(self, now: UnixMs, from: UnixMs, place: u64) -> UnixMs {
+    /// has waited since it was accepted (zero: not known) and might go, up to the cap and a minute at most. So a long
+    /// queue of such costs few looks each, and none is forgotten once the way is free.
+    pub fn untried(self, now: UnixMs, accepted_at: UnixMs, not_before: UnixMs, place: u64) -> UnixMs {
+        let from = accepted_at.max(not_before);
         let waited = if from == 0 { 0 } else { now.saturating_sub(from) };
         let waits = waited / self.first_ms.max(1);
-        self.at(now, waits.checked_ilog2().unwrap_or(0), place)
+        let retry = Retry { ms_max: self.ms_max.min(UNTRIED_MS_MAX), ..self };
+        retry.at(now, waits.checked_ilog2().unwrap_or(0), place)
     }
 }
 
@@ -42,11 +48,15 @@ mod tests {
 
     #[test]
     fn what_is_not_tried_waits_as_long_again_as_it_has() {
-        let retry = Retry { first_ms: 1_000, ms_max: 60_000 };
-        for (waited, whole) in [(0, 1_000), (1_500, 1_000), (2_000, 2_000), (9_000, 8_000), (900_000, 60_000)]
-        {
-            let wait = retry.untried(1_000_000 + waited, 1_000_000, 96) - 1_000_000 - waited;
-            assert!((whole * 3 / 4..=whole).contains(&wait), "{waited}: {wait}");
+        let table = [(0, 1_000), (1_500, 1_000), (2_000, 2_000), (9_000, 8_000), (86_400_000, 60_000)];
+        for ((waited, whole), ms_max) in table.into_iter().flat_map(|row| [(row, 60_000), (row, 3_600_000)]) {
+            let retry = Retry { first_ms: 1_000, ms_max };
+            // Accepted then, or a day before and due then.
+            for (accepted_at, not_before) in [(100_000_000, 0), (13_600_000, 100_000_000)] {
+                let now = 100_000_000 + waited;
+                let wait = retry.untried(now, accepted_at, not_before, 96) - now;
+                assert!((whole * 3 / 4..=whole).contains(&wait), "{waited} of {ms_max}: {wait}");
+            }
         }
     }
 

@@ -90,6 +90,7 @@ pub struct Limit {
     value: Option<f64>,
     step: f64,
     started_ns: u64,
+    recorded_at_ns: u64,
     sum: Sample,
     /// The shortest latency in the interval, of calls that were decided or waited for in vain: a refusal is fast.
     latency_ns: Option<u64>,
@@ -116,6 +117,7 @@ impl Limit {
             value: None,
             step: STEP_MIN,
             started_ns: 0,
+            recorded_at_ns: 0,
             sum: Sample::default(),
             latency_ns: None,
             calls: 0,
@@ -152,6 +154,12 @@ impl Limit {
     }
 
     pub fn record(&mut self, now_ns: u64, sample: Sample) {
+        // Time in which nothing was asked for is no measure either: what was gathered before it is of another day.
+        let sent_at_ns = now_ns.saturating_sub(sample.took_ns);
+        if sent_at_ns.saturating_sub(self.recorded_at_ns) > INTERVAL_NS_MAX {
+            (self.sum, self.latency_ns, self.calls) = (Sample::default(), None, 0);
+        }
+        self.recorded_at_ns = self.recorded_at_ns.max(now_ns);
         if self.sum.healthy + self.sum.overloaded + self.sum.lost == 0 {
             // Time in which nothing came back is no measure of what could.
             self.started_ns = self.started_ns.max(now_ns.saturating_sub(INTERVAL_NS));
@@ -209,34 +217,37 @@ impl Limit {
             let is_evident = refused || self.slow_count >= SLOW_COUNT_MIN;
             if is_evident && (now_ns - self.cut_at_ns) as f64 >= latency_ns {
                 self.slow_count = 0;
-                self.moves = Moves {
-                    answered: sum.healthy + sum.overloaded + sum.lost,
-                    overloaded: sum.overloaded,
-                    latency_ns: latency_ns as u64,
-                    floor_ns: floor_ns as u64,
-                    ..self.moves
-                };
-                self.cut(now_ns, (tried, achieved), latency_ns, refused);
+                if self.cut(now_ns, (tried, achieved), latency_ns, refused) {
+                    self.moves = Moves {
+                        down: self.moves.down + 1,
+                        answered: sum.healthy + sum.overloaded + sum.lost,
+                        overloaded: sum.overloaded,
+                        latency_ns: latency_ns as u64,
+                        floor_ns: floor_ns as u64,
+                        ..self.moves
+                    };
+                }
             }
         } else {
             self.grow(now_ns, tried);
         }
     }
 
-    fn cut(&mut self, now_ns: u64, (tried, achieved): (f64, f64), latency_ns: f64, is_refused: bool) {
+    /// Answers whether there is less than there was.
+    fn cut(&mut self, now_ns: u64, (tried, achieved): (f64, f64), latency_ns: f64, is_refused: bool) -> bool {
         let in_vain = !is_refused && latency_ns >= 0.9 * self.latency_at_cut_ns && self.cut_at_ns > 0;
         self.vain_cuts = if in_vain { self.vain_cuts + 1 } else { 0 };
         (self.cut_at_ns, self.latency_at_cut_ns, self.step) = (now_ns, latency_ns, STEP_MIN);
         if self.vain_cuts >= VAIN_CUTS_MAX {
             self.vain_cuts = 0;
             self.latency_floors_ns = [latency_ns as u64, u64::MAX];
-            return;
+            return false;
         }
         let value = self.value.unwrap_or(tried / CUT_ACHIEVED);
         let left = (value * CUT).min(achieved * CUT_ACHIEVED).max(value * CUT_MIN);
         let least = if is_refused { 0.0 } else { self.best[0].max(self.best[1]) * BEST_SHARE_MIN };
-        self.value = Some(left.max(least.min(value)).max(self.floor));
-        self.moves.down += 1;
+        let before = self.value.replace(left.max(least.min(value)).max(self.floor));
+        before.is_none() || self.value < before
     }
 
     fn grow(&mut self, now_ns: u64, tried: f64) {
@@ -408,6 +419,7 @@ mod tests {
     #[test]
     fn refusals_halve_at_most_and_the_floor_stands() {
         let mut limit = Limit::new(Measure::UnderWay, 2);
+        let mut at_floor = Vec::new();
         for step in 1..40 {
             let sample = Sample { overloaded: 5, under_way: 16, ..Sample::default() };
             limit.record(step * 100 * MS, sample);
@@ -416,8 +428,15 @@ mod tests {
                 let Moves { down, up, answered, overloaded, .. } = limit.moves();
                 assert_eq!((down, up, answered, overloaded), (1, 0, 5, 5), "what made it");
             }
+            if limit.value == Some(2.0) {
+                at_floor.push(limit.moves().down);
+            }
         }
         assert_eq!(limit.value(), Some(2));
+        assert!(
+            at_floor.len() > 10 && at_floor[1..].windows(2).all(|pair| pair[0] == pair[1]),
+            "{at_floor:?}"
+        );
     }
 
     #[test]
@@ -440,5 +459,36 @@ mod tests {
             limit.record(tenth * 100 * MS, Sample { took_ns, ..slow(healthy, 4) });
         }
         assert!(limit.value().is_some_and(|value| value >= 125), "{:?}", limit.value());
+    }
+
+    #[test]
+    fn what_came_back_before_a_rest_is_not_spread_over_it() {
+        for rest_ms in [1_000, 30_000] {
+            let mut limit = Limit::new(Measure::RatePerS, 1);
+            let call = |ms: u64, took_ms: u64, healthy: u64| {
+                (ms * MS, Sample { took_ns: took_ms * MS, healthy, under_way: 1, ..Sample::default() })
+            };
+            for ms in (10..1_000).step_by(10) {
+                let (at, sample) = call(ms, 5, 10);
+                limit.record(at, sample);
+            }
+            // A few slow ones, too few to tell; then a rest, and slow ones again.
+            for ms in (1_010..1_060).step_by(10).chain([1_060 + rest_ms, 1_070 + rest_ms]) {
+                let (at, sample) = call(ms, 120, 50);
+                limit.record(at, sample);
+            }
+            assert!(limit.value().is_none_or(|value| value >= 400), "{rest_ms}: {:?}", limit.value());
+        }
+    }
+
+    #[test]
+    fn slow_calls_one_after_the_other_are_seen_though_they_come_back_seldom() {
+        let mut limit = Limit::new(Measure::RatePerS, 1);
+        for call in 0..10 {
+            let took_ns = if call < 2 { 5 * MS } else { 700 * MS };
+            let sample = Sample { took_ns, healthy: 50, under_way: 1, ..Sample::default() };
+            limit.record((1_000 + call * 700) * MS, sample);
+        }
+        assert!(limit.value().is_some());
     }
 }

@@ -1,5 +1,7 @@
 //! One instance against a table of its own: what goes when, and what does not.
 
+mod unanswered;
+
 use super::super::board::{Permit, Report, Said};
 use super::super::classify::Class;
 use super::super::policy::Wish;

@@ -9,7 +9,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use self::situations::{Found, SITUATIONS, situation_of};
+use self::situations::{FAR, Found, SITUATIONS, situation_of};
 use self::world::Bugs;
 
 const SEEDS: u64 = 1_000;
@@ -59,6 +59,18 @@ fn a_fleet_keeps_its_word_whatever_happens() {
         worst.entry(name).or_default().worsen(&found);
     }
     report(&worst);
+}
+
+#[test]
+fn a_wallet_that_is_far_away_is_used() {
+    let mut worst = Found::default();
+    for seed in 0..40 {
+        match (FAR.run)(seed, Bugs::default()) {
+            Ok(found) => worst.worsen(&found),
+            Err(why) => panic!("seed {seed} ({}): {why}", FAR.name),
+        }
+    }
+    report(&BTreeMap::from([(FAR.name, worst)]));
 }
 
 #[test]

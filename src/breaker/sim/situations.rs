@@ -35,6 +35,9 @@ pub const SITUATIONS: [Situation; 17] = [
     Situation { name: "is slow", run: hangs::is_slow },
 ];
 
+/// Not dealt out with the others, which have their seeds.
+pub const FAR: Situation = Situation { name: "is far away", run: hangs::is_far };
+
 pub fn situation_of(seed: u64) -> &'static Situation {
     &SITUATIONS[(seed % SITUATIONS.len() as u64) as usize]
 }

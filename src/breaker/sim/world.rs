@@ -71,6 +71,8 @@ pub enum Act {
     /// Another machine's clock: so many ms ahead of what it was, or behind.
     BoardClock(i64),
     Capacity(f64),
+    /// The wallet takes so many ms longer for each call.
+    Latency(u64),
     Wallet(Health),
     Backlog(usize, u64),
     /// The next so many that are given a permit die with it.
@@ -149,6 +151,7 @@ pub struct World {
     pub table: Table,
     pub nodes: Vec<Node>,
     wallet: Wallet,
+    latency_ms: u64,
     events: BinaryHeap<Reverse<(u64, u64)>>,
     bodies: HashMap<u64, Event>,
     calls: BTreeMap<CallId, Call>,
@@ -167,6 +170,7 @@ impl World {
             table: Table::new(State::new(plan.settings.clone(), BOARD_EPOCH_MS)),
             nodes: Vec::new(),
             wallet: Wallet::new(plan.capacity_per_s),
+            latency_ms: 0,
             events: BinaryHeap::new(),
             bodies: HashMap::new(),
             calls: BTreeMap::new(),
@@ -199,7 +203,8 @@ impl World {
 
     fn join(&mut self) {
         let name = format!("node-{:03}", self.nodes.len());
-        let mut governor = Governor::new(&name, 500, self.plan.settings.clone());
+        let mut governor = Governor::new(&name, 500, self.plan.settings.clone())
+            .with_deadline(self.plan.deadline_ms * 1_000_000);
         governor.sabotage = Sabotage {
             probes_without_permit: self.plan.bugs.half_open_without_permits,
             share_undivided: self.plan.bugs.share_undivided,
@@ -243,6 +248,7 @@ impl World {
             }
             Act::BoardClock(ms) => self.board_ahead_ms += ms,
             Act::Capacity(per_s) => self.wallet.capacity_per_s = per_s,
+            Act::Latency(ms) => self.latency_ms = ms,
             Act::Wallet(health) => self.wallet.set_health(self.now_ms, health),
             Act::Backlog(node, backlog) => self.nodes[node % count].backlog = backlog,
             Act::KillProbers(count) => self.kill_probers = count,
@@ -411,7 +417,7 @@ impl World {
     fn answer(&mut self, id: CallId, class: Class) {
         if let Some(call) = self.calls.get(&id) {
             World::count(&mut self.figures.done, self.now_ms, call.ticket.count);
-            let delay = self.dice.between(1, 5);
+            let delay = self.latency_ms + self.dice.between(1, 5);
             self.post(delay, Event::FromWallet(id, class));
         }
     }

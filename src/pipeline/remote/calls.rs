@@ -451,9 +451,13 @@ impl<T> Calls<T> {
     fn take_answers(&mut self, flight: Flight, answers: Vec<Answer>, now: Instant, done: &mut Vec<Done<T>>) {
         let (mut unknown, mut overloaded) = (Vec::new(), Vec::new());
         let total = answers.len();
-        if let [only] = flight.sequences[..]
+        // A burn or a refusal waits for nobody's account.
+        let is_prompt = flight.errand == Errand::Transfer
             && !flight.is_late
-            && answers.iter().all(|answer| answer.status != TransferStatus::Unknown)
+            && now - flight.sent_at < self.late_after()
+            && answers.iter().all(|answer| is_decided(answer.status));
+        if let [only] = flight.sequences[..]
+            && is_prompt
             && let Some(party) = self.entry(only).map(|entry| entry.party)
         {
             self.note_prompt(party);
@@ -743,6 +747,13 @@ impl<T> Calls<T> {
         self.dice ^= self.dice >> 7;
         self.dice ^= self.dice << 17;
         (self.dice >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+fn is_decided(status: TransferStatus) -> bool {
+    match status {
+        TransferStatus::Unknown | TransferStatus::Failed(PayoutCode::WalletOverloaded) => false,
+        TransferStatus::Succeeded | TransferStatus::Failed(_) => true,
     }
 }
 

@@ -561,3 +561,34 @@ fn a_payee_of_many_requests_is_well_again_after_a_call_that_was_late() {
     assert!(alone > 100, "{alone} calls of the payee alone");
     assert!(handed_back < rounds / 20, "{handed_back} of {rounds} handed back");
 }
+
+#[test]
+fn only_a_transfer_that_was_decided_in_time_speaks_for_a_payee() {
+    let overloaded = TransferStatus::Failed(PayoutCode::WalletOverloaded);
+    let refused = TransferStatus::Failed(PayoutCode::PayeeFrozen);
+    // What is sent, the answer, after how long; whether the payee is slow after three of them.
+    let table = [
+        (Errand::Transfer, TransferStatus::Succeeded, 40, false),
+        (Errand::Transfer, refused, 40, false),
+        (Errand::Transfer, TransferStatus::Unknown, 40, true),
+        (Errand::Transfer, overloaded, 40, true),
+        (Errand::Transfer, TransferStatus::Succeeded, 900, true),
+        (Errand::Burn, TransferStatus::Succeeded, 40, true),
+    ];
+    for (errand, status, took_ms, is_slow) in table {
+        let (mut scene, payee) = (Scene::new(), 7);
+        scene.calls.note_slow(payee, scene.now);
+        for sequence in 0..3 {
+            scene.calls.push(sequence, payee, errand, sequence, scene.now, &mut scene.done);
+            let call = scene.call().expect("it goes alone");
+            assert_eq!(call.sequences.len(), 1);
+            scene.pass(took_ms * MS);
+            let answer = Answer { status, wallet_ref: String::new() };
+            scene.calls.answered(call.id, Ok(vec![answer]), scene.now, &mut scene.done);
+            // What is to be sent again is somebody else's story.
+            scene.calls.again.clear();
+            scene.pass(1_000 * MS);
+        }
+        assert_eq!(scene.calls.is_slow(payee, scene.now), is_slow, "{errand:?} {status:?} {took_ms} ms");
+    }
+}

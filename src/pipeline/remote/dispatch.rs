@@ -280,7 +280,7 @@ impl Dispatch {
         let is_sent = item.may_be_sent || item.is_unknown || finished.sends > 0;
         let mut attempts = item.attempts + finished.attempts;
         let retry_at = if finished.no_answer && finished.sends == 0 {
-            self.parts.retry.untried(now, request.accepted_at, item.place)
+            self.parts.retry.untried(now, request.accepted_at, request.not_before, item.place)
         } else {
             self.parts.retry.at(now, item.attempts, item.place)
         };

@@ -102,7 +102,8 @@ impl Remote {
                 deadline,
                 self.identity.clone(),
                 bells.to_vec(),
-            ),
+            )
+            .with_stamp(self.breaker.as_ref().map(Breaker::reply_stamp)),
             window: window.clone(),
             teller,
             outcomes: parts.outcomes.clone(),

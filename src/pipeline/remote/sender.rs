@@ -9,6 +9,7 @@ use std::time::Duration;
 use crossbeam::queue::ArrayQueue;
 use tokio::runtime::Handle;
 
+use super::sluice::ReplyStamp;
 use crate::ring::Bell;
 use crate::stored_value::TransferBatch;
 use crate::stored_value::remote::{Answer, CallError, RemoteWallet, Reply};
@@ -31,6 +32,7 @@ pub struct Sender {
     identity: Arc<OnceLock<String>>,
     replies: Arc<ArrayQueue<Replied>>,
     bells: Vec<Bell>,
+    stamp: Option<Arc<ReplyStamp>>,
 }
 
 impl Sender {
@@ -44,7 +46,13 @@ impl Sender {
     ) -> Sender {
         // The gate lets twice as many fly when some are late.
         let replies = Arc::new(ArrayQueue::new(4 * calls_max));
-        Sender { wallet, runtime, deadline, identity, replies, bells }
+        Sender { wallet, runtime, deadline, identity, replies, bells, stamp: None }
+    }
+
+    /// Writes there when something came back, from now on.
+    #[must_use]
+    pub fn with_stamp(self, stamp: Option<ReplyStamp>) -> Sender {
+        Sender { stamp: stamp.map(Arc::new), ..self }
     }
 
     /// Begins a call; its reply comes out of [`Sender::take`] under the same id. With `asks_who`, the wallet is asked
@@ -61,6 +69,7 @@ impl Sender {
             }
         };
         let (replies, bells, deadline) = (self.replies.clone(), self.bells.clone(), self.deadline);
+        let stamp = self.stamp.clone();
         let who = asks_who.then(|| (self.wallet.identity(), self.identity.clone()));
         let work = self.runtime.spawn(async move {
             if let Some((asked, known)) = who {
@@ -84,6 +93,9 @@ impl Sender {
                 Ok(result) => result,
                 Err(error) => Err(CallError::Unknown(format!("the adapter failed: {error}"))),
             };
+            if let Some(stamp) = stamp {
+                stamp.note(&result);
+            }
             assert!(replies.push((id, result)).is_ok(), "there is room for every call under way");
             bells.iter().for_each(Bell::ring);
         });

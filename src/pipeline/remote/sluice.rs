@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::breaker::classify::{Counts, of_answer, of_error};
@@ -37,10 +38,28 @@ impl Breaker {
         now.saturating_duration_since(self.since).as_nanos() as u64
     }
 
+    pub fn reply_stamp(&self) -> ReplyStamp {
+        ReplyStamp { since: self.since, at_ns: lock(&self.governor).replied_at_ns() }
+    }
+
     /// How fast the fleet may go from now on.
     pub fn course(&self) -> Course {
         let now_ns = self.ns(Instant::now());
         lock(&self.governor).course(now_ns)
+    }
+}
+
+/// Tells the breaker at once, and without its lock, that something came back from the wallet.
+pub struct ReplyStamp {
+    since: Instant,
+    at_ns: Arc<AtomicU64>,
+}
+
+impl ReplyStamp {
+    pub fn note(&self, reply: &Result<Vec<Answer>, CallError>) {
+        if !matches!(reply, Err(CallError::TimedOut { .. })) {
+            self.at_ns.fetch_max(self.since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        }
     }
 }
 

@@ -45,3 +45,29 @@ pub fn is_slow(seed: u64, bugs: Bugs) -> Result<Found, String> {
     ensure(alone == 0, || format!("{alone} blame the wallet"))?;
     Ok(found)
 }
+
+/// Each call takes most of a second, from the start or from a moment on: it is stopped for once at most, not for long, and
+/// then goes on.
+pub fn is_far(seed: u64, bugs: Bugs) -> Result<Found, String> {
+    let (mut dice, mut plan) = plan(seed, bugs);
+    let rate = plan.settings.rate_per_s;
+    plan.deadline_ms = dice.between(1_500, 5_000);
+    plan.for_ms = 30_000;
+    let from_ms = dice.below(2) * DEATH_MS;
+    plan.acts = vec![(from_ms, Act::Latency(dice.between(550, 900)))];
+    let world = World::run(seed, plan);
+    let mut found = base(&world, rate)?;
+    let changes = &world.figures.changes;
+    let openings = changes.iter().filter(|(_, _, to)| *to == "open").count();
+    ensure(openings <= 1, || format!("stopped {openings} times: {changes:?}"))?;
+    let held = changes.iter().find(|(at, _, to)| *at > from_ms + 5_000 && *to != "closed");
+    ensure(held.is_none(), || format!("stopped for long: {changes:?}"))?;
+    ensure(matches!(world.table.state.phase, Phase::Closed), || "not closed in the end".to_owned())?;
+    let alone = world.nodes.iter().filter(|node| node.governor.status(0).is_alone).count();
+    ensure(alone == 0, || format!("{alone} blame the wallet"))?;
+    // How much of it is the adaptive limit's affair, which takes its time to find out that it is no queue.
+    let used = share(&world.figures.done, 26_000, 30_000, rate as f64);
+    found.used = Some(used);
+    ensure(used >= 0.05, || format!("only {used:.3} of the budget is used: {changes:?}"))?;
+    Ok(found)
+}
