@@ -240,9 +240,9 @@ fn compare(
 
 fn count_status(claim: &Claim, standing: &Standing, check: &mut Check) {
     *check.by_status.entry(standing.status.clone()).or_default() += 1;
-    if standing.amount.is_some_and(|amount| amount != claim.amount) {
+    if let Some(stands_with) = standing.amount.filter(|amount| *amount != claim.amount) {
         check.altered += 1;
-        tell(check, || format!("{} stands with {:?}, not {}", claim.id, standing.amount, claim.amount));
+        tell(check, || format!("{} stands with {stands_with}, not {}", claim.id, claim.amount));
     }
     match standing.status.as_str() {
         "SUCCEEDED" => check.succeeded += 1,

@@ -51,6 +51,17 @@ pub fn objectives(result: &RunResult) -> Vec<Objective> {
             passed: measured >= least,
         });
     }
+    if let Some(search) = &result.scenario.search {
+        let lowest = result.search.iter().map(|step| step.per_s as u64).min().unwrap_or(0);
+        let best = result.summary.capacity_per_s.map(grouped);
+        list.push(Objective {
+            what: "requests a second that meet the limit".to_owned(),
+            limit: format!("99 of 100 promises within {}", ms(search.accept_p99_ms)),
+            passed: best.is_some(),
+            measured: best
+                .unwrap_or_else(|| format!("none; the least that was tried were {}", grouped(lowest))),
+        });
+    }
     let left = result.check.pending;
     list.push(Objective {
         what: "every promise final in the end".to_owned(),
@@ -247,10 +258,20 @@ fn sentences(result: &RunResult) -> Vec<String> {
             }
         ));
     }
-    if let Some(best) = result.summary.capacity_per_s {
-        words.push(format!("The highest rate that met the limit was {} requests a second.", grouped(best)));
-    }
+    words.extend(capacity(result));
     words
+}
+
+/// What a search found, where it did.
+fn capacity(result: &RunResult) -> Option<String> {
+    let best = result.summary.capacity_per_s?;
+    let has_end = result.search.iter().any(|step| !step.passed && step.per_s as u64 > best);
+    let best = grouped(best);
+    Some(if has_end {
+        format!("The highest rate that met the limit was {best} requests a second.")
+    } else {
+        format!("At least {best} requests a second meet the limit: the search ended before one missed.")
+    })
 }
 
 #[cfg(test)]

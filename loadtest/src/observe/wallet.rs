@@ -39,15 +39,15 @@ pub(super) fn observe(post: &Post, address: SocketAddr) {
         let zero_s = post.epoch.elapsed().as_secs_f64() - received.now_ms as f64 / 1e3;
         let is_over = |bucket: &&Bucket| bucket.at_ms + received.bucket_ms <= received.now_ms;
         let new = received.buckets.iter().filter(|bucket| bucket.at_ms >= read_ms).filter(is_over);
-        let bins: Vec<WalletBin> = new
-            .map(|bucket| WalletBin {
-                at_s: zero_s + bucket.at_ms as f64 / 1e3,
-                calls: bucket.calls,
-                transfers: bucket.transfers,
-                executed: bucket.executed,
-                repeated: bucket.repeated,
-            })
-            .collect();
+        let bins = new.map(|bucket| WalletBin {
+            at_s: zero_s + bucket.at_ms as f64 / 1e3,
+            calls: bucket.calls,
+            transfers: bucket.transfers,
+            executed: bucket.executed,
+            repeated: bucket.repeated,
+        });
+        // What a wallet that runs already received before is another run's.
+        let bins: Vec<WalletBin> = bins.filter(|bin| bin.at_s >= 0.0).collect();
         if let Some(last) = received.buckets.iter().rfind(is_over) {
             read_ms = last.at_ms + received.bucket_ms;
         }

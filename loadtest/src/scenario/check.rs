@@ -118,6 +118,12 @@ fn setup(scenario: &Scenario) -> Result<(), String> {
     if let Some(bad) = setup.set.iter().find(|set| !set.contains('=')) {
         return Err(format!("setup.set: {bad:?} is not written as section.key=value"));
     }
+    // Where it listens and what it writes must be where the harness looks.
+    let own = ["data.dir", "gateway.listen", "instance.name"];
+    let key = |set: &String| set.split('=').next().map_or_else(String::new, |key| key.trim().to_owned());
+    if let Some(bad) = setup.set.iter().map(key).find(|key| own.contains(&key.as_str())) {
+        return Err(format!("setup.set: {bad} is the harness's own to set"));
+    }
     if !["always", "everysec", "no"].contains(&setup.redis_appendfsync.as_str()) {
         return Err("setup.redis_appendfsync must be always, everysec or no".to_owned());
     }

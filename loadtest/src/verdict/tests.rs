@@ -80,3 +80,32 @@ fn what_spoils_a_run() {
     result.objectives = objectives(&result);
     assert_eq!(judge(&result, true, &[]).outcome, Outcome::Void);
 }
+
+#[test]
+fn a_search_passes_by_a_rate_that_meets_the_limit_and_says_whether_it_found_an_end() {
+    use crate::result::SearchStep;
+    let step = |per_s: f64, passed: bool| SearchStep {
+        per_s,
+        accepted_per_s: per_s,
+        accept: crate::record::Percentiles::default(),
+        passed,
+        why_not: String::new(),
+    };
+    for (steps, expected, says) in [
+        (vec![step(10.0, true), step(20.0, false)], Outcome::Pass, "The highest rate"),
+        (vec![step(10.0, true), step(20.0, true)], Outcome::Pass, "At least 20 requests"),
+        (vec![step(10.0, false), step(5.0, false)], Outcome::Fail, "the least that was tried were 5"),
+    ] {
+        let mut result = good();
+        result.scenario = crate::scenario::Scenario::load("capacity").unwrap();
+        result.wallet_peak_per_s = None;
+        result.summary.capacity_per_s =
+            steps.iter().filter(|step| step.passed).map(|step| step.per_s as u64).max();
+        result.search = steps;
+        result.objectives = objectives(&result);
+        let verdict = judge(&result, false, &[]);
+        let told = format!("{:?} {:?}", verdict.words, verdict.complaints);
+        assert_eq!(verdict.outcome, expected, "{told}");
+        assert!(told.contains(says), "{told}");
+    }
+}
