@@ -191,7 +191,7 @@ fn inject_panic(id: &str) {
 mod tests {
     use super::*;
     use crate::domain::{Amount, Currency};
-    use crate::pipeline::suspects::{Saved, SuspectError, SuspectStore};
+    use crate::pipeline::suspects::Nowhere;
 
     fn campaign(state: CampaignState) -> Campaign {
         let currency = Currency::parse("CNY").unwrap();
@@ -257,22 +257,6 @@ mod tests {
             let currency = Currency::parse("CNY").unwrap();
             let request = Request::new(kind, "s", "r", "c", Amount::new(1).unwrap(), currency);
             assert_eq!(verdict(&request, Some(&campaign), false, lacks_balance, 100), expected, "{kind:?}");
-        }
-    }
-
-    struct Nowhere;
-
-    impl SuspectStore for Nowhere {
-        fn load(&self) -> Result<Saved, SuspectError> {
-            Ok(Saved::default())
-        }
-
-        fn save(&self, _: &Saved) -> Result<(), SuspectError> {
-            Ok(())
-        }
-
-        fn tidy(&self, _: &[u64], _: u64, _: &[u64]) -> Result<(), SuspectError> {
-            Ok(())
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::intake::IntakeError;
-use crate::pipeline::suspects::{Saved, SuspectError, SuspectStore};
+use crate::pipeline::suspects::Nowhere;
 
 /// Queues with or without something to read, and a shelf on which something is due then.
 struct Queues {
@@ -47,22 +47,6 @@ impl Shelf for Queues {
     }
 
     fn take_due(&self, _: UnixMs, _: usize, _: &mut Vec<Due>) {}
-}
-
-struct Nowhere;
-
-impl SuspectStore for Nowhere {
-    fn load(&self) -> Result<Saved, SuspectError> {
-        Ok(Saved::default())
-    }
-
-    fn save(&self, _: &Saved) -> Result<(), SuspectError> {
-        Ok(())
-    }
-
-    fn tidy(&self, _: &[u64], _: UnixMs, _: &[u64]) -> Result<(), SuspectError> {
-        Ok(())
-    }
 }
 
 fn feed(queues: Queues, transfers_per_s: u64) -> Feed {

@@ -69,6 +69,25 @@ pub trait SuspectStore: Send + Sync + 'static {
     fn tidy(&self, dated: &[u64], now: UnixMs, forgotten: &[u64]) -> Result<(), SuspectError>;
 }
 
+/// Nothing is written down, and nobody is suspected.
+#[cfg(test)]
+pub struct Nowhere;
+
+#[cfg(test)]
+impl SuspectStore for Nowhere {
+    fn load(&self) -> Result<Saved, SuspectError> {
+        Ok(Saved::default())
+    }
+
+    fn save(&self, _: &Saved) -> Result<(), SuspectError> {
+        Ok(())
+    }
+
+    fn tidy(&self, _: &[u64], _: UnixMs, _: &[u64]) -> Result<(), SuspectError> {
+        Ok(())
+    }
+}
+
 pub struct Suspects {
     store: Arc<dyn SuspectStore>,
     /// As of the last loading, and how many they are.

@@ -19,13 +19,11 @@ use crate::intake::embedded::entry::{Batch, FRAME_CONTROL, encode_campaign};
 use crate::intake::embedded::identity::{Entries, Held, batch_key_hash, held_at, known_id};
 use crate::intake::{Intake, IntakeError, QueueId};
 use crate::journal::Journal;
+use crate::journal::index::TOGETHER;
 use crate::shaping::{Course, Forecast, Others, Promises, Seen, Since};
 
 /// Control requests (funding, cancels) that may wait.
 const CONTROL_BACKLOG_MAX: u64 = 100_000;
-
-/// Ids looked up together, so that the desk waits for memory once for all of them.
-const TOGETHER: usize = 64;
 
 pub struct Clerk {
     pub memory: Memory,
@@ -404,15 +402,11 @@ impl Clerk {
                 let (first_place, end) = self.intake.append(part.queue, starts.len() as u32, records)?;
                 crash::point("accept::after_append");
                 self.memory.spans.accepted_all(first_place, &part.campaigns, part.accepted_at);
-                let index = &mut self.memory.index;
-                for together in starts.chunks(TOGETHER) {
-                    let each = together.iter().map(|start| (*start - starts[0]) as usize);
-                    let each = each.map(|at| (at, &records[at..]));
-                    index.touch(each.clone().map(|(_, record)| record::key_hash(record)));
-                    for (at, record) in each.filter(|(_, record)| record::holds_id(record)) {
-                        index.insert(record::key_hash(record), first_place + at as u64);
-                    }
-                }
+                let each = starts.iter().map(|start| (*start - starts[0]) as usize);
+                let named = each.filter(|at| record::holds_id(&records[*at..]));
+                self.memory
+                    .index
+                    .insert_all(named.map(|at| (record::key_hash(&records[at..]), first_place + at as u64)));
                 self.written_end = end;
             }
         }

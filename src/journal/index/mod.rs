@@ -19,6 +19,10 @@ use partition::Partition;
 /// The highest place that can be kept.
 pub const PLACE_MAX: u64 = (PLACE_UNITS - 2) * 8;
 
+/// Keys looked up together, so that waiting for memory is done for all at once. Few enough that what was fetched is
+/// still near when its turn comes, and its pages known to the processor.
+pub const TOGETHER: usize = 64;
+
 const PARTITION_BITS: u32 = 12;
 const TAG_BITS: u32 = 25;
 const PLACE_BITS: u32 = 39;
@@ -66,6 +70,22 @@ impl PlaceIndex {
             self.record(|| Change::insert(hash, place));
         }
         added
+    }
+
+    /// Adds many, each a hash and its place.
+    pub fn insert_all(&mut self, mut entries: impl Iterator<Item = (u64, u64)> + Clone) {
+        loop {
+            let rest = entries.clone();
+            self.touch(rest.take(TOGETHER).map(|(hash, _)| hash));
+            let mut count = 0;
+            for (hash, place) in entries.by_ref().take(TOGETHER) {
+                self.insert(hash, place);
+                count += 1;
+            }
+            if count < TOGETHER {
+                return;
+            }
+        }
     }
 
     /// Moves an entry to another place; `false` where it was not there.

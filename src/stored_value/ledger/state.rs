@@ -12,12 +12,8 @@ use super::entry::{AccountEntry, NO_ACCOUNT, TransferEntry};
 use crate::domain::bytes::{TAG_ACCOUNT, TAG_TRANSFER, entries};
 use crate::domain::code::Class;
 use crate::domain::{PayoutCode, Transfer, TransferKind, TransferStatus};
-use crate::journal::index::PlaceIndex;
+use crate::journal::index::{PlaceIndex, TOGETHER};
 use crate::stored_value::{StoredValueError, TransferBatch};
-
-/// What is looked up together, so that waiting for memory is done for all at once. Few enough that what was fetched is
-/// still near when its turn comes, and its pages known to the processor.
-const TOGETHER: usize = 64;
 
 /// Reads what stands at a place of the journal, into a buffer that is kept.
 pub trait Records {
@@ -141,12 +137,8 @@ impl State {
 
     /// The written batch stands at `place` now: its ids can be found there.
     pub fn placed(&mut self, place: u64) {
-        for together in self.fresh_places.chunks(TOGETHER) {
-            self.ids.touch(together.iter().map(|(key_hash, _)| *key_hash));
-            for (key_hash, at) in together {
-                self.ids.insert(*key_hash, place + u64::from(*at));
-            }
-        }
+        self.ids
+            .insert_all(self.fresh_places.iter().map(|(key_hash, at)| (*key_hash, place + u64::from(*at))));
         self.fresh_places.clear();
         self.fresh.clear();
     }
