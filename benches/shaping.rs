@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use hongbao::breaker::board::Workload;
 use hongbao::breaker::{Governor, Keeper, LocalBoard, Settings};
 use hongbao::domain::TransferStatus;
 use hongbao::pipeline::remote::sluice::{Breaker, Sluice};
@@ -101,7 +102,7 @@ impl Guarded {
         self.now += Duration::from_millis(80);
         let now_ns = (self.now - self.since).as_nanos() as u64;
         self.board_ms.store(1_000_000 + now_ns / 1_000_000, Ordering::Relaxed);
-        self.keeper.step(&|| now_ns, 1_000_000);
+        self.keeper.step(&|| now_ns, Workload::waiting(1_000_000));
     }
 
     /// One call: asked for, sent and answered. False: it was held.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hongbao::breaker::board::{self, Permit, Report, Said};
+use hongbao::breaker::board::{self, Permit, Report, Said, Workload};
 use hongbao::breaker::classify::Counts;
 use hongbao::breaker::policy::Wish;
 use hongbao::breaker::table::Table;
@@ -41,7 +41,9 @@ fn report(dice: &mut u64, epoch: u64, sequence: u64) -> Report {
     let (want, keep, demand) = (amount(700, 12), amount(200, 6), amount(5_000, 50));
     let permit = [Permit::None, Permit::Holds, Permit::Wants][below(dice, 3) as usize];
     let counts = Counts { healthy: below(dice, 50), overload: 1, timeout: 2, unknown: 3 };
-    let said = Said { epoch, demand, counts, is_for_stopping: below(dice, 2) == 1, ..Said::default() };
+    let work = Workload { waiting: below(dice, 1 << 40), done_per_s: below(dice, 9_000) };
+    let is_for_stopping = below(dice, 2) == 1;
+    let said = Said { epoch, demand, counts, is_for_stopping, work, ..Said::default() };
     let instance = format!("instance {}", below(dice, 6));
     Report { instance, ask: Ask { sequence, want, keep }, permit, said }
 }

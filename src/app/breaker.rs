@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use self::orders::OrdersFile;
 pub use self::sight::{Sight, told};
 use super::now_ms;
+use crate::breaker::board::Workload;
 use crate::breaker::keeper::lock;
 use crate::breaker::{Board, Governor, Keeper, LocalBoard, RedisBoard, Settings, board};
 use crate::config::Config;
@@ -64,8 +65,8 @@ pub struct KeeperParts {
     pub board: Box<dyn Board>,
     /// An operator's word for a board that nobody else reaches.
     pub orders: Option<OrdersFile>,
-    /// Requests that wait here, for the next beat.
-    pub backlog: Box<dyn Fn() -> u64 + Send>,
+    /// What there is to do here, for the next beat.
+    pub work: Box<dyn Fn() -> Workload + Send>,
     pub poison: Poison,
     pub on_poison: Arc<dyn Fn() + Send + Sync>,
 }
@@ -80,7 +81,7 @@ pub struct BreakerThread {
 impl BreakerThread {
     pub fn start(made: Made, parts: KeeperParts) -> std::io::Result<BreakerThread> {
         let Made { breaker, instance, waker } = made;
-        let KeeperParts { board, mut orders, backlog, poison, on_poison } = parts;
+        let KeeperParts { board, mut orders, work, poison, on_poison } = parts;
         let lost: Arc<Mutex<Option<String>>> = Arc::default();
         let sight = Sight { breaker: breaker.clone(), lost: lost.clone() };
         let stop = Arc::new(AtomicBool::new(false));
@@ -99,7 +100,7 @@ impl BreakerThread {
                 if let Some(orders) = &mut orders {
                     orders.carry_out();
                 }
-                keeper.step(&now_ns, backlog());
+                keeper.step(&now_ns, work());
                 let mut told = lost.lock().unwrap_or_else(PoisonError::into_inner);
                 if told.as_deref() != keeper.lost() {
                     *told = keeper.lost().map(str::to_owned);

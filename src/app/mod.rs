@@ -30,6 +30,7 @@ use self::checkpoint::{Checkpointer, ManifestOf};
 use self::folder::DataFolder;
 use self::reclaim::Reclaimer;
 use self::wallet::WalletLink;
+use crate::breaker::board::Workload;
 use crate::config::Config;
 use crate::domain::UnixMs;
 use crate::intake::desk::decide::Clerk;
@@ -348,7 +349,7 @@ fn start_breaker(
         board,
         orders: Some(orders),
         // What is parked comes due and wants to be tried like anything else: without it, half open would never end.
-        backlog: Box::new(move || desk.counts().backlog + desk.parking().len() as u64),
+        work: Box::new(move || Workload::waiting(desk.counts().backlog + desk.parking().len() as u64)),
         poison: poison.clone(),
         on_poison: on_poison.clone(),
     };

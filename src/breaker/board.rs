@@ -23,6 +23,20 @@ pub enum Permit {
     Wants,
 }
 
+/// What an instance has to do, and how fast it gets it done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    pub waiting: u64,
+    /// While there is more of it than can be done; 0: not measured yet.
+    pub done_per_s: u64,
+}
+
+impl Workload {
+    pub fn waiting(waiting: u64) -> Workload {
+        Workload { waiting, done_per_s: 0 }
+    }
+}
+
 /// What an instance says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Said {
@@ -38,6 +52,7 @@ pub struct Said {
     pub probes_bad: u64,
     /// Transfers sent, a second.
     pub spent_per_s: u64,
+    pub work: Workload,
 }
 
 /// One beat.

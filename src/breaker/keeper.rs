@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::board::{Board, BoardError};
+use super::board::{Board, BoardError, Workload};
 use super::gate::{Governor, HELD_KINDS, Status, Tally};
 use super::policy::{Change, Phase, State};
 use crate::seldom::Seldom;
@@ -88,8 +88,8 @@ impl Keeper {
     }
 
     /// One beat, whether it is due or not. `now_ns` is asked anew when the answer is there: it may have taken time.
-    pub fn step(&mut self, now_ns: &dyn Fn() -> u64, backlog: u64) {
-        let report = lock(&self.governor).beat(now_ns(), backlog);
+    pub fn step(&mut self, now_ns: &dyn Fn() -> u64, work: Workload) {
+        let report = lock(&self.governor).beat(now_ns(), work);
         match self.board.beat(&report) {
             Ok(orders) => {
                 self.found();
@@ -366,29 +366,29 @@ mod tests {
         let pass = |ms| now_ms.fetch_add(ms, Ordering::Relaxed);
         let phase = || lock(&governor).state().phase;
 
-        keeper.step(&now_ns, 100);
+        keeper.step(&now_ns, Workload::waiting(100));
         while phase() == Phase::Closed {
             pass(10);
             let admitted = lock(&governor).admit(now_ns(), 50);
             if let Ok(ticket) = admitted {
                 lock(&governor).answered(now_ns(), ticket, &Counts::of(Class::Overload, ticket.count));
             }
-            keeper.step(&now_ns, 100);
+            keeper.step(&now_ns, Workload::waiting(100));
             assert!(now_ns() < 1_005_000_000_000, "it never stopped");
         }
         assert_eq!(local.look().expect("local").state, *lock(&governor).state(), "and wrote it");
         board::wish(&mut local, Wish::Close, "ann", "it was a drill").expect("local");
-        keeper.step(&now_ns, 100);
+        keeper.step(&now_ns, Workload::waiting(100));
         assert_eq!(phase(), Phase::Closed);
 
-        keeper.step(&now_ns, 100);
+        keeper.step(&now_ns, Workload::waiting(100));
         is_cut.store(1, Ordering::Relaxed);
         pass(400);
-        keeper.step(&now_ns, 100);
+        keeper.step(&now_ns, Workload::waiting(100));
         assert!(keeper.lost().is_some_and(|reason| reason.contains("cut")));
         assert!(lock(&governor).is_cut_off(now_ns()));
         is_cut.store(0, Ordering::Relaxed);
-        keeper.step(&now_ns, 100);
+        keeper.step(&now_ns, Workload::waiting(100));
         assert!(keeper.lost().is_none());
         keeper.leave();
         assert!(local.look().expect("local").members.is_empty());

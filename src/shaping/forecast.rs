@@ -110,8 +110,23 @@ pub struct Seen {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Others {
     pub waiting: u64,
-    /// What they settle a second, while they have work.
+    /// What they settle a second, those of them that have work and were measured; how many these are, and the rest.
     pub per_s: u64,
+    pub measured: u64,
+    pub unmeasured: u64,
+}
+
+impl Others {
+    /// One more; 0 a second: not measured.
+    pub fn add(&mut self, waiting: u64, per_s: u64) {
+        self.waiting = self.waiting.saturating_add(waiting);
+        if waiting > 0 && per_s > 0 {
+            self.per_s = self.per_s.saturating_add(per_s);
+            self.measured += 1;
+        } else if waiting > 0 {
+            self.unmeasured += 1;
+        }
+    }
 }
 
 /// What may be promised, until it is looked at again.
@@ -262,17 +277,14 @@ impl Forecast {
         self.seen.extend_from_slice(seen);
         self.count_coming(now_ms);
         let before = self.measured_per_s();
-        // What others do while they are held back is no measure; nor is an idle hour.
-        if course.is_free && others.waiting > 0 && others.per_s > 0 {
-            self.others.per_s = others.per_s;
-        }
-        self.others.waiting = others.waiting;
+        // What others do while they are held back is no measure.
+        self.others = if course.is_free { others } else { Others { waiting: others.waiting, ..self.others } };
         if course.is_free && self.measured_per_s() != before {
             self.note_pace(now_ms);
         }
         let outlook = self.outlook();
         let own: u64 = seen.iter().map(|queue| queue.waiting).sum();
-        let all = own as f64 + self.others_waiting(own);
+        let all = own as f64 + others.waiting as f64;
         let whole =
             Promise { wait_ms: course.wait_ms(all + 1.0, outlook), each_ms: 1_000.0 / outlook.usual_per_s };
         let loads = self.seen.iter().zip(&self.coming);
@@ -310,20 +322,23 @@ impl Forecast {
         self.counted_at_ms = now_ms;
     }
 
-    /// Others whose rate nobody knows are as fast for what they have as this instance is for its own, if it has any.
-    fn others_waiting(&self, own: u64) -> f64 {
-        let counts = self.others.per_s > 0 || own == 0;
-        if counts { self.others.waiting as f64 } else { 0.0 }
-    }
-
     /// The pace of all who take from the same lists, now.
     pub fn rate_per_s(&self) -> f64 {
         self.course.within(self.measured_per_s().map(Outlook::steady)).per_s
     }
 
+    /// What this instance does, as far as that was measured.
+    pub fn own_per_s(&self) -> u64 {
+        self.drain.per_s().map_or(0, |per_s| per_s as u64)
+    }
+
+    /// Who was not measured yet is as fast as those who were.
     fn measured_per_s(&self) -> Option<f64> {
-        let others = if self.others.waiting > 0 { self.others.per_s as f64 } else { 0.0 };
-        self.drain.per_s().map(|own| own + others)
+        let own = self.drain.per_s();
+        let known = self.others.measured + u64::from(own.is_some());
+        let all = self.others.measured + self.others.unmeasured + 1;
+        let sum = self.others.per_s as f64 + own.unwrap_or(0.0);
+        (known > 0).then(|| sum * all as f64 / known as f64)
     }
 
     fn outlook(&self) -> Outlook {

@@ -83,7 +83,11 @@ fn the_course_of_the_breaker() {
 #[test]
 fn a_fleet_has_one_line() {
     let course = Course::paced(1_000);
-    let others = |waiting, per_s| Others { waiting, per_s };
+    let others = |waiting, per_s| {
+        let mut others = Others::default();
+        others.add(waiting, per_s);
+        others
+    };
     let measured = |seen: &[Seen], others| {
         let mut forecast = Forecast::new(1, course);
         (0..100).for_each(|tick| forecast.done(tick * 10, 2, 1_000, course));
@@ -101,8 +105,8 @@ fn a_fleet_has_one_line() {
         (399, others(1_600, 800), (2_003, 2_000)),
         // Twice as fast for as much: half the wait.
         (400, others(400, 600), (1_002, 1_001)),
-        // Nobody knows how fast they are.
-        (399, others(1_600, 0), (2_000, 2_000)),
+        // Nobody knows how fast the other one is: as fast as this one.
+        (399, others(1_600, 0), (5_007, 5_000)),
         // Nothing here; a unit of somebody else's may be meant.
         (0, others(1_600, 800), (1_601, 1_601)),
     ];
@@ -113,6 +117,11 @@ fn a_fleet_has_one_line() {
             "row {row}: {wait} {whole}"
         );
     }
+    // One that has only just begun is taken to be as fast as the others.
+    let mut forecast = Forecast::new(1, course);
+    let told = forecast.look(1_000, &waiting(&[0, 400]), others(1_600, 400), course).whole_ms(0);
+    assert!(told.abs_diff(2_500) <= 5, "2,000 at twice 400 a second: {told}");
+
     let mut forecast = Forecast::new(1, course);
     (0..100).for_each(|tick| forecast.done(tick * 10, 2, 1_000, course));
     forecast.look(1_000, &waiting(&[0, 400]), others(1_600, 800), course);

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::app::Clock;
-use crate::intake::redis::anomaly::FleetLoad;
 use crate::intake::{Informed, Settled};
 use crate::shaping::{Course, Forecast, Others, Promises, Seen};
 
@@ -21,8 +20,8 @@ pub struct Sources {
     pub queues: Box<LookAtQueues>,
     /// How fast work may go.
     pub course: Box<dyn Fn() -> Course + Send + Sync>,
-    /// What the live instances have, and this one among them, as the board has it.
-    pub fleet: Box<dyn Fn() -> (FleetLoad, FleetLoad) + Send + Sync>,
+    /// What the other live instances have.
+    pub others: Box<dyn Fn() -> Others + Send + Sync>,
 }
 
 pub struct Hearing {
@@ -90,6 +89,11 @@ impl Hearing {
         self.looking().forecast.rate_per_s() as u64
     }
 
+    /// What this instance does of it, as far as that was measured.
+    pub fn own_per_s(&self) -> u64 {
+        self.looking().forecast.own_per_s()
+    }
+
     /// As of now, or of a few milliseconds ago.
     pub fn outlook(&self) -> Outlook {
         let now = (self.clock)();
@@ -101,19 +105,11 @@ impl Hearing {
                 forecast.change_hands(now);
             }
             let own: u64 = seen.iter().map(|queue| queue.waiting).sum();
-            let others = others((sources.fleet)());
+            let others = (sources.others)();
             let promises = Arc::new(forecast.look(now, seen, others, (sources.course)()));
             *outlook = Outlook { backlog: own.saturating_add(others.waiting), promises };
         }
         outlook.clone()
-    }
-}
-
-/// What the others have, out of what all have and what of it is this instance's.
-fn others((all, own): (FleetLoad, FleetLoad)) -> Others {
-    Others {
-        waiting: all.depth.saturating_sub(own.depth),
-        per_s: all.settled_per_s.saturating_sub(own.settled_per_s),
     }
 }
 
@@ -143,7 +139,8 @@ mod tests {
         let clock = now.clone();
         let hearing = Hearing::new(1, 1_000, Arc::new(move || clock.load(Ordering::Relaxed)));
         assert_eq!(hearing.outlook().promises.whole_ms(0), 0, "nothing is known yet");
-        let load = |depth, settled_per_s| FleetLoad { depth, settled_per_s };
+        let mut others = Others::default();
+        others.add(1_600, 700);
         hearing.hear_from(Sources {
             queues: Box::new(|seen| {
                 let waiting = |waiting| Seen { come: waiting, waiting, unread: waiting };
@@ -152,7 +149,7 @@ mod tests {
                 0
             }),
             course: Box::new(|| Course::paced(1_000)),
-            fleet: Box::new(move || (load(2_000, 900), load(400, 200))),
+            others: Box::new(move || others),
         });
         let row = |status| SettledRow { status, ..row() };
         for _ in 0..100 {

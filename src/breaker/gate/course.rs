@@ -4,14 +4,19 @@
 //! failure, and no less than half of the longest of these: what opens a breaker is seldom over at the first try. Past twice the
 //! longest the outage is taken to last as long again as it did beyond that; so is what an operator opened.
 
+use super::super::board::Workload;
 use super::super::policy::{NEVER_MS, Phase};
 use super::{Governor, MS};
-use crate::shaping::{Course, Ramp};
+use crate::shaping::{Course, Others, Ramp};
 
 /// Beats that half open takes, if the wallet is well.
 const TRIAL_BEATS: u64 = 3;
 /// The time closed doubles up to the longest; by then an outage is about twice as long.
 const DOUBLED: u64 = 2;
+/// What the board showed so long ago says little of now.
+const OLD_MS: u64 = 1_000;
+/// What waits at an instance that is not heard of any more is taken over by others within about so long.
+const TAKEN_OVER_MS: u64 = 3_000;
 
 impl Governor {
     /// How fast the fleet may go from now on.
@@ -48,12 +53,33 @@ impl Governor {
             is_free: self.state.phase == Phase::Closed && self.vote.tripped_at_ms().is_none(),
         }
     }
+
+    /// What the others have to do and how fast they get it done, by the last beat; none: it is not known of late.
+    pub fn others(&self, now_ns: u64) -> Option<Others> {
+        let view = self.seen.as_ref()?;
+        let now_ms = self.board_clock.at_least_ms(now_ns, view.now_ms);
+        if now_ms >= view.now_ms.saturating_add(OLD_MS) {
+            return None;
+        }
+        let mut others = Others::default();
+        for (_, member) in view.members.iter().filter(|(name, _)| **name != self.instance) {
+            let Workload { waiting, done_per_s } = member.said.work;
+            if now_ms < member.lease.until_ms {
+                others.add(waiting, done_per_s);
+            } else if now_ms < member.seen_ms.saturating_add(TAKEN_OVER_MS) {
+                // It is dead or frozen, and what it had is somebody's before long.
+                others.waiting = others.waiting.saturating_add(waiting);
+            }
+        }
+        Some(others)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::policy::Settings;
+    use crate::breaker::policy::{Settings, State};
+    use crate::breaker::table::Table;
 
     #[test]
     fn what_is_decided_of_the_time_to_come() {
@@ -86,5 +112,30 @@ mod tests {
         }
         let closed = governor(Phase::Closed, 0, 0).course(60_000 * MS);
         assert_eq!(closed, Course::paced(1_000));
+    }
+
+    #[test]
+    fn what_others_have_to_do_is_known_from_the_last_beat() {
+        let settings = Settings { rate_per_s: 1_000, ..Settings::default() };
+        let mut table = Table::new(State::new(settings.clone(), 5_000));
+        let mut governor = Governor::new("one", 10, settings.clone());
+        assert_eq!(governor.others(MS), None, "never heard of");
+        // name, what it has, what it does; when it was heard last
+        let peers = [("gone", 900, 9, 1_000), ("dead", 70, 30, 5_005), ("idle", 0, 40, 8_000)];
+        let peers = peers.into_iter().chain([("new", 500, 0, 8_000), ("well", 300, 20, 8_000)]);
+        for (name, waiting, done_per_s, at_ms) in peers {
+            let report = Governor::new(name, 10, settings.clone()).beat(0, Workload { waiting, done_per_s });
+            table.beat(at_ms, &report);
+        }
+        let now_ns = 9_000 * MS;
+        let report = governor.beat(now_ns, Workload { waiting: 10, done_per_s: 1 });
+        let orders = table.beat(8_000, &report);
+        governor.ordered(now_ns, orders);
+        let expected = Others { waiting: 70 + 500 + 300, per_s: 20, measured: 1, unmeasured: 1 };
+        assert_eq!(governor.others(now_ns), Some(expected));
+        // No more than 3 s after it was heard of.
+        let later = governor.others(now_ns + 10 * MS).expect("of late");
+        assert_eq!(later.waiting, expected.waiting - 70);
+        assert_eq!(governor.others(now_ns + 1_000 * MS), None, "the board has not been heard for a second");
     }
 }

@@ -66,6 +66,7 @@ impl Governor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::board::Workload;
     use super::super::super::classify::{Class, Counts};
     use super::super::super::policy::{Settings, State};
     use super::super::super::settings::CALLS_UNBOUNDED;
@@ -107,7 +108,7 @@ mod tests {
                     governor.answered(now_ns, ticket, &Counts::of(Class::Healthy, ticket.count));
                 }
                 if now_ns >= governor.beat_at_ns() {
-                    let report = governor.beat(now_ns, *backlog);
+                    let report = governor.beat(now_ns, Workload::waiting(*backlog));
                     governor.ordered(now_ns, self.table.beat(board_ms, &report));
                     *beats += 1;
                 }

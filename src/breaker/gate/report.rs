@@ -3,7 +3,7 @@
 //! A share of the budget is asked for by everybody's demand as the board showed it last, so that nobody divides it
 //! but the arithmetic. Absent: what is done with the answer ([`super::orders`]).
 
-use super::super::board::{Permit, Report, Said};
+use super::super::board::{Permit, Report, Said, Workload};
 use super::super::policy::Phase;
 use super::solo::Solo;
 use super::{ASKED_NS_MAX, DRAIN_PER_S, Governor, IDLE_NS, MS};
@@ -23,8 +23,9 @@ impl Governor {
         self.beat_at_ns.saturating_sub(self.state.settings.beat_ms * MS)
     }
 
-    /// The next report; `backlog`: transfers that wait here.
-    pub fn beat(&mut self, now_ns: u64, backlog: u64) -> Report {
+    /// The next report.
+    pub fn beat(&mut self, now_ns: u64, work: Workload) -> Report {
+        let backlog = work.waiting;
         self.listen(now_ns);
         self.note_spent(now_ns);
         self.note_idle(now_ns, backlog);
@@ -45,6 +46,7 @@ impl Governor {
             probes_ok: self.probes_ok,
             probes_bad: self.probes_bad,
             spent_per_s: self.spent_per_s,
+            work,
         };
         (self.wants_beat, self.beat_at_ns) = (false, now_ns + self.state.settings.beat_ms * MS);
         Report { instance: self.instance.clone(), ask, permit: self.permit(now_ns, backlog), said }

@@ -2,7 +2,7 @@
 
 mod unanswered;
 
-use super::super::board::{Permit, Report, Said};
+use super::super::board::{Permit, Report, Said, Workload};
 use super::super::classify::Class;
 use super::super::policy::Wish;
 use super::super::table::Table;
@@ -45,7 +45,7 @@ impl Rig {
     fn beat_with(&mut self, backlog: u64) {
         self.now_ms += 10;
         let now_ns = self.now_ns();
-        let report = self.governor.beat(now_ns, backlog);
+        let report = self.governor.beat(now_ns, Workload::waiting(backlog));
         let orders = self.table.beat(self.board_ms(), &report);
         if let Some((seen, next)) = self.governor.ordered(now_ns, orders)
             && self.table.replace(self.board_ms(), &seen, &next)

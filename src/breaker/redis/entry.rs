@@ -1,12 +1,12 @@
 //! What the board stores of an instance: numbers between bars, which Lua takes apart fastest. The first is the format.
 
-use super::super::board::{Member, Said};
+use super::super::board::{Member, Said, Workload};
 use super::super::classify::Counts;
 use super::super::policy::NEVER_MS;
 use super::FORMAT;
 use crate::shaping::{Amount, Lease};
 
-const FIELDS: usize = 22;
+const FIELDS: usize = 24;
 
 /// The part that an instance says of itself.
 pub fn said(said: &Said) -> String {
@@ -23,6 +23,8 @@ pub fn said(said: &Said) -> String {
         said.probes_ok,
         said.probes_bad,
         said.spent_per_s,
+        said.work.waiting,
+        said.work.done_per_s,
     ];
     joined(&numbers)
 }
@@ -61,8 +63,9 @@ pub fn parse(text: &str) -> Option<Member> {
     }
     let [format, sequence, seen_ms, until_ms, kept_until_ms, rest @ ..] = numbers;
     let [rate, calls, kept_rate, kept_calls, permit_until_ms, permit_epoch, said @ ..] = rest;
-    let [epoch, demand_rate, demand_calls, healthy, overload, timeout, unknown, stopping, ok, bad, spent] =
+    let [epoch, demand_rate, demand_calls, healthy, overload, timeout, unknown, stopping, ok, bad, more @ ..] =
         said;
+    let [spent_per_s, waiting, done_per_s] = more;
     let amount = |rate_per_s, calls| Amount { rate_per_s, calls };
     (format == u64::from(FORMAT)).then_some(Member {
         sequence,
@@ -82,7 +85,8 @@ pub fn parse(text: &str) -> Option<Member> {
             is_for_stopping: stopping == 1,
             probes_ok: ok,
             probes_bad: bad,
-            spent_per_s: spent,
+            spent_per_s,
+            work: Workload { waiting, done_per_s },
         },
     })
 }
@@ -98,6 +102,7 @@ mod tests {
         let member = parse(&text).expect("of this format");
         assert_eq!(entry(&member), text);
         assert_eq!((member.sequence, member.said.spent_per_s), (2, 22));
+        assert_eq!(member.said.work, Workload { waiting: 23, done_per_s: 24 });
         assert_eq!(parse(&text.replacen('1', "2", 1)), None, "another format");
         assert_eq!(parse("1|2"), None);
     }

@@ -247,6 +247,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Governor;
+    use super::super::board::Workload;
     use super::super::policy::{NEVER_MS, Phase, decide};
     use super::*;
     use crate::shaping::lease::Ask;
@@ -317,7 +318,7 @@ mod tests {
             }
             let mut governor = Governor::new("a", 100, Settings { rate_per_s: 5, ..Settings::default() });
             for now_ns in [1_000_000, 500_000_000] {
-                let report = governor.beat(now_ns, 10);
+                let report = governor.beat(now_ns, Workload::waiting(10));
                 let Ask { sequence, want, keep } = report.ask;
                 let orders =
                     Orders { sequence, granted: want, kept: keep, has_permit: true, view: view.clone() };

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
-use super::super::board::{Orders, Report, View};
+use super::super::board::{Orders, Report, View, Workload};
 use super::super::classify::{Class, Counts};
 use super::super::gate::{Governor, Kind, Sabotage, Ticket};
 use super::super::policy::{Phase, Settings, State, Wish};
@@ -440,7 +440,7 @@ impl World {
             return;
         }
         if now_ns >= node.governor.beat_at_ns() {
-            let report = node.governor.beat(now_ns, node.backlog);
+            let report = node.governor.beat(now_ns, Workload::waiting(node.backlog));
             self.post_board(index, Event::ToBoard(index, report));
         }
         for _ in 0..BATCHES_A_TICK_MAX {

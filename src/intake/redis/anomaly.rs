@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::shaping::Others;
+
 /// Why this instance owns nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Anomaly {
@@ -112,14 +114,6 @@ pub struct Figures {
     pub lost: u64,
 }
 
-/// What the live instances together have, by the board: as of their last heartbeats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FleetLoad {
-    /// Requests waiting in all units that somebody owns.
-    pub depth: u64,
-    pub settled_per_s: u64,
-}
-
 /// How the owner's thread stands, for all others. Read, never waited for.
 #[derive(Debug, Default)]
 pub struct Standing {
@@ -129,7 +123,7 @@ pub struct Standing {
     member_count: AtomicUsize,
     acquired: AtomicU64,
     lost: AtomicU64,
-    fleet: Mutex<(FleetLoad, FleetLoad)>,
+    others: Mutex<Others>,
 }
 
 impl Standing {
@@ -156,13 +150,13 @@ impl Standing {
         }
     }
 
-    /// What all have, and what of it is this instance's.
-    pub fn fleet(&self) -> (FleetLoad, FleetLoad) {
-        *self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the other live instances have, by the board: as of their last heartbeats.
+    pub fn others(&self) -> Others {
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set_fleet(&self, all: FleetLoad, own: FleetLoad) {
-        *self.fleet.lock().unwrap_or_else(PoisonError::into_inner) = (all, own);
+    pub(super) fn set_others(&self, others: Others) {
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = others;
     }
 
     /// Whether it is another one than before.

@@ -460,6 +460,7 @@ fn guarded(rate_per_s: u64) -> (Scene, impl FnMut(&Scene) -> crate::breaker::Pha
     use std::sync::{Arc, Mutex};
 
     use super::super::sluice::Breaker;
+    use crate::breaker::board::Workload;
     use crate::breaker::{Governor, Keeper, LocalBoard, Settings};
 
     let mut scene = Scene::new();
@@ -476,7 +477,7 @@ fn guarded(rate_per_s: u64) -> (Scene, impl FnMut(&Scene) -> crate::breaker::Pha
     let beat = move |scene: &Scene| {
         let now_ns = (scene.now - since).as_nanos() as u64;
         board_ms.store(1_000_000 + now_ns / 1_000_000, Ordering::Relaxed);
-        keeper.step(&|| now_ns, 1_000);
+        keeper.step(&|| now_ns, Workload::waiting(1_000));
         governor.lock().unwrap().state().phase
     };
     (scene, beat)

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::breaker::classify::{Counts, of_answer, of_error};
 use crate::breaker::gate::{Held, Ticket};
 use crate::breaker::keeper::{Shared, lock};
-use crate::shaping::Course;
+use crate::shaping::{Course, Others};
 use crate::stored_value::remote::{Answer, CallError};
 
 const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -46,6 +46,12 @@ impl Breaker {
     pub fn course(&self) -> Course {
         let now_ns = self.ns(Instant::now());
         lock(&self.governor).course(now_ns)
+    }
+
+    /// What the others of the fleet have to do; none: the board was not heard of late.
+    pub fn others(&self) -> Option<Others> {
+        let now_ns = self.ns(Instant::now());
+        lock(&self.governor).others(now_ns)
     }
 }
 

@@ -97,10 +97,14 @@ impl Builder<'_> {
         let (intake, standing) = (intake.clone(), standing.clone());
         let paced = Course::paced(self.config.desk.transfers_per_s);
         let breaker = breaker.map(|breaker| breaker.sight.breaker.clone());
+        let course_of = breaker.clone();
         hearing.hear_from(Sources {
             queues: Box::new(move |seen| intake.look(seen)),
-            course: Box::new(move || breaker.as_ref().map_or(paced, |breaker| breaker.course())),
-            fleet: Box::new(move || standing.fleet()),
+            course: Box::new(move || course_of.as_ref().map_or(paced, |breaker| breaker.course())),
+            // Who shares a budget says how things stand many times a second.
+            others: Box::new(move || {
+                breaker.as_ref().and_then(|breaker| breaker.others()).unwrap_or_else(|| standing.others())
+            }),
         });
     }
 

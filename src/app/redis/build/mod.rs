@@ -63,7 +63,7 @@ impl Builder<'_> {
         let made = link.as_ref().map(|_| breaker::make(self.config, self.held.incarnation()));
         let wallet = self.wallet(link.as_ref().zip(made.as_ref()), &books)?;
         let pipeline = self.pipeline(&intake, &shelf, &hearing, &registry, &log, &suspects, wallet)?;
-        let breaker = made.map(|made| self.breaker(made, &intake, &pipeline)).transpose()?;
+        let breaker = made.map(|made| self.breaker(made, &intake, &hearing, &pipeline)).transpose()?;
         let ring = pipeline.on_sync();
         news.0.get_or_init(|| Box::new(ring));
         let stopping = Arc::new(AtomicBool::new(false));

@@ -13,6 +13,7 @@ use crate::app::folder::DataFolder;
 use crate::app::redis::hearing::Hearing;
 use crate::app::redis::{News, ViewParts, followers};
 use crate::app::wallet::WalletLink;
+use crate::breaker::board::Workload;
 use crate::config::redis::ViewStore;
 use crate::intake::redis::parked::ParkedShelf;
 use crate::intake::redis::registry::CampaignRegistry;
@@ -155,16 +156,21 @@ impl Builder<'_> {
         &self,
         made: Made,
         intake: &Arc<RedisIntake>,
+        hearing: &Arc<Hearing>,
         pipeline: &Arc<Pipeline>,
     ) -> anyhow::Result<BreakerThread> {
         let settings = &self.config.breaker;
         let mut board = breaker::fleet_board(self.redis, &self.keys, settings)?;
         breaker::agree(&mut *board, settings, &self.config.raw.instance.name);
-        let (depths, counts) = (intake.clone(), pipeline.counts.clone());
+        let (depths, counts, hearing) = (intake.clone(), pipeline.counts.clone(), hearing.clone());
+        let work = move || Workload {
+            waiting: depths.backlog().requests.max(counts.in_ring()),
+            done_per_s: hearing.own_per_s(),
+        };
         let parts = KeeperParts {
             board,
             orders: None,
-            backlog: Box::new(move || depths.backlog().requests.max(counts.in_ring())),
+            work: Box::new(work),
             poison: self.poison.clone(),
             on_poison: self.extras.on_poison.clone(),
         };

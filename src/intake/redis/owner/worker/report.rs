@@ -5,11 +5,12 @@ use std::time::Instant;
 use super::super::Vitals;
 use super::super::observe::{Found, LeaseSight};
 use super::Worker;
-use crate::intake::redis::anomaly::{Anomaly, FleetLoad};
+use crate::intake::redis::anomaly::Anomaly;
 use crate::intake::redis::board::{self, Entry, FORMAT, UnknownFormat};
 use crate::intake::redis::membership::BoardSight;
 use crate::intake::redis::units::UnitId;
 use crate::redis::Failure;
+use crate::shaping::Others;
 
 #[derive(Default)]
 pub(super) struct Said {
@@ -109,16 +110,13 @@ impl Worker {
 
     pub(super) fn tell(&mut self, sight: &BoardSight) {
         let own = self.held.incarnation();
-        let (mut all, mut of_own) = (FleetLoad::default(), FleetLoad::default());
-        for peer in &sight.peers.live {
-            let Ok(Entry { depth, settled_per_s, .. }) = &peer.entry else { continue };
-            all.depth = all.depth.saturating_add(*depth);
-            all.settled_per_s = all.settled_per_s.saturating_add(*settled_per_s);
-            if peer.incarnation == own {
-                of_own = FleetLoad { depth: *depth, settled_per_s: *settled_per_s };
+        let mut load = Others::default();
+        for peer in sight.peers.live.iter().filter(|peer| peer.incarnation != own) {
+            if let Ok(Entry { depth, settled_per_s, .. }) = &peer.entry {
+                load.add(*depth, *settled_per_s);
             }
         }
-        self.standing.set_fleet(all, of_own);
+        self.standing.set_others(load);
         let others = sight.peers.live.iter().filter(|peer| peer.incarnation != own && peer.is_member());
         let members = others.count() + usize::from(self.membership.member_since > 0);
         if self.note_counts(Some(members)) {
