@@ -200,7 +200,7 @@ fn what_is_dated_ahead_of_redis_own_clock_counts_for_nothing_and_goes() {
     let now_ms = redis.look().expect("a first state").now_ms;
     let ahead = now_ms + 3_600_000;
     // All of the budget, and every permit, by a clock that was an hour ahead.
-    let entry = format!("1|9|{ahead}|{0}|{0}|1000|20|1000|20|{0}|1|1|1|1|0|0|0|0|0|0|0|0", ahead + 9_000);
+    let entry = format!("1|9|{ahead}|{0}|{0}|1000|20|1000|20|{0}|1|1|1|1|0|0|0|0|0|0|0|0|0|0", ahead + 9_000);
     server.cli(&["HSET", KEY, "i:dead", &entry]);
     let mut dice = 9;
     let mut report = report(&mut dice, 1, 1);

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use hongbao::app::breaker::orders::Orders;
 use hongbao::app::breaker::told;
-use hongbao::breaker::board::{self, View};
+use hongbao::breaker::board::{self, Said, View, Workload};
 use hongbao::breaker::policy::Wish;
 use hongbao::breaker::{Phase, RedisBoard, State};
 use hongbao::config::Config;
@@ -227,17 +227,20 @@ fn text(view: &View) -> anyhow::Result<String> {
     let instances = view.members.len();
     writeln!(
         text,
-        "\n{:<38}{:>9}{:>9}{:>11}",
+        "\n{:<38}{:>9}{:>9}{:>9}{:>11}{:>14}",
         format!("INSTANCES ({instances})"),
         "SHARE/S",
         "SENT/S",
+        "DONE/S",
+        "WAITING",
         "SEEN"
     )?;
     for (name, member) in &view.members {
         let is_live = view.now_ms < member.lease.until_ms;
         let share = if is_live { member.lease.granted.rate_per_s } else { 0 };
         let seen = format!("{} ms ago", view.now_ms.saturating_sub(member.seen_ms));
-        writeln!(text, "{name:<38}{share:>9}{:>9}{seen:>14}", member.said.spent_per_s)?;
+        let Said { spent_per_s, work: Workload { waiting, done_per_s }, .. } = member.said;
+        writeln!(text, "{name:<38}{share:>9}{spent_per_s:>9}{done_per_s:>9}{waiting:>11}{seen:>14}")?;
     }
     if !view.state.history.is_empty() {
         writeln!(text)?;
@@ -255,6 +258,8 @@ pub fn as_json(view: &View) -> Value {
         let of = json!({
             "share_per_s": if is_live { member.lease.granted.rate_per_s } else { 0 },
             "sent_per_s": member.said.spent_per_s,
+            "done_per_s": member.said.work.done_per_s,
+            "waiting": member.said.work.waiting,
             "seen_at": member.seen_ms,
             "is_for_stopping": member.said.is_for_stopping,
         });
