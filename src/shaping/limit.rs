@@ -146,11 +146,11 @@ impl Limit {
         (floor_ns < u64::MAX).then_some(floor_ns)
     }
 
-    /// Starts over from `value`: after an outage nothing is known, and what was measured in it least of all.
+    /// Starts over: after an outage nothing is known, not even how long a call takes at the least. The few that are first sent
+    /// show it, and a wallet that has come back slower is not held against what it was.
     pub fn restart(&mut self, now_ns: u64) {
         let (measure, floor, moves) = (self.measure, self.floor as u64, self.moves);
-        let latency_floors_ns = self.latency_floors_ns;
-        *self = Limit { moves, started_ns: now_ns, latency_floors_ns, ..Limit::new(measure, floor) };
+        *self = Limit { moves, started_ns: now_ns, ..Limit::new(measure, floor) };
     }
 
     pub fn record(&mut self, now_ns: u64, sample: Sample) {
@@ -338,6 +338,22 @@ mod tests {
             limit.record(ms * MS, sample);
         }
         assert!(limit.value().is_none_or(|value| value >= 60), "{:?}", limit.value());
+    }
+
+    #[test]
+    fn a_wallet_that_came_back_far_slower_is_not_held_against_what_it_was() {
+        let mut limit = Limit::new(Measure::RatePerS, 10);
+        let calls = |limit: &mut Limit, from_ms: u64, took_ms: u64| {
+            for ms in (from_ms..from_ms + 5_000).step_by(10) {
+                let sample = Sample { took_ns: took_ms * MS, healthy: 10, under_way: 1, ..Sample::default() };
+                limit.record(ms * MS, sample);
+            }
+        };
+        calls(&mut limit, 0, 5);
+        limit.restart(5_000 * MS);
+        assert_eq!(limit.latency_floor_ns(), None);
+        calls(&mut limit, 5_800, 800);
+        assert_eq!((limit.value(), limit.latency_floor_ns()), (None, Some(800 * MS)));
     }
 
     #[test]

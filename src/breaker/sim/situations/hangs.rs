@@ -65,9 +65,9 @@ pub fn is_far(seed: u64, bugs: Bugs) -> Result<Found, String> {
     ensure(matches!(world.table.state.phase, Phase::Closed), || "not closed in the end".to_owned())?;
     let alone = world.nodes.iter().filter(|node| node.governor.status(0).is_alone).count();
     ensure(alone == 0, || format!("{alone} blame the wallet"))?;
-    // How much of it is the adaptive limit's affair, which takes its time to find out that it is no queue.
-    let used = share(&world.figures.done, 26_000, 30_000, rate as f64);
+    // As many calls as may be under way bear less than the budget.
+    let used = share(&world.figures.done, from_ms + 8_000, 30_000, rate as f64);
     found.used = Some(used);
-    ensure(used >= 0.05, || format!("only {used:.3} of the budget is used: {changes:?}"))?;
+    ensure(used >= 0.3, || format!("only {used:.3} of the budget is used: {changes:?}"))?;
     Ok(found)
 }
