@@ -1,11 +1,12 @@
 //! The adaptive limit below the lease: finds a capacity that nobody configured, and follows it.
 //!
-//! Additive increase, multiplicative decrease (Chiu & Jain 1989, "Analysis of the increase and decrease algorithms
-//! for congestion avoidance"), where many that see the same congestion come to fair shares without talking. As in
-//! TCP Vegas (Brakmo & Peterson 1995) and TIMELY (Mittal et al. 2015), latency well above its floor counts as
-//! congestion: a queue is noticed while it is short, before the wallet has to refuse. It delays every call, so it is the fastest
-//! of a few that is looked at: what holds up single calls, or loses their replies, is no queue, however rare calls are. The step of the increase grows
-//! while nothing is in the way, so that a capacity that came back is found in seconds.
+//! Increase by steps, decrease by a factor (Chiu & Jain 1989, "Analysis of the increase and decrease algorithms for congestion
+//! avoidance"). The step is a part of what there is and grows while nothing is in the way, so that a capacity that came back is
+//! found in seconds; it would leave many that see the same congestion as unequal as it found them, so that who hears that it is
+//! behind the others takes larger ones ([`Limit::set_behind`]). As in TCP Vegas (Brakmo & Peterson 1995) and TIMELY (Mittal et
+//! al. 2015), latency well above its floor counts as congestion: a queue is noticed while it is short, before the wallet has to
+//! refuse. It delays every call, so it is the fastest of a few that is looked at: what holds up single calls, or loses their
+//! replies, is no queue, however rare calls are.
 //!
 //! What holds: at most one decrease a round trip (answers to what was sent before it tell nothing new); no increase
 //! past what is used; never below the floor; latency counts once enough transfers have shown it, and not below a part of what went
@@ -32,6 +33,10 @@ const CUT_MIN: f64 = 0.5;
 const STEP_MIN: f64 = 0.02;
 const STEP_MAX: f64 = 0.2;
 const STEP_GROWTH: f64 = 1.12;
+/// Who is behind others makes up for so much of it in an interval, and of no more than this: growing by parts of what each has
+/// would leave them as unequal as the first decrease made them.
+const CATCH_UP: f64 = 0.5;
+const BEHIND_MAX: f64 = 2.0;
 /// The part of the limit that must be in use for it to grow.
 const USED_SHARE: f64 = 0.7;
 /// Without any congestion for so long, there is no limit.
@@ -105,6 +110,7 @@ pub struct Limit {
     slow_count: u64,
     latency_at_cut_ns: f64,
     vain_cuts: u32,
+    behind: f64,
 }
 
 impl Limit {
@@ -128,6 +134,7 @@ impl Limit {
             slow_count: 0,
             latency_at_cut_ns: 0.0,
             vain_cuts: 0,
+            behind: 0.0,
         }
     }
 
@@ -151,6 +158,11 @@ impl Limit {
     pub fn restart(&mut self, now_ns: u64) {
         let (measure, floor, moves) = (self.measure, self.floor as u64, self.moves);
         *self = Limit { moves, started_ns: now_ns, ..Limit::new(measure, floor) };
+    }
+
+    /// By which part of what is used here others who are limited by the same wallet use more; until it is said anew.
+    pub fn set_behind(&mut self, behind: f64) {
+        self.behind = behind;
     }
 
     pub fn record(&mut self, now_ns: u64, sample: Sample) {
@@ -258,7 +270,8 @@ impl Limit {
             self.moves.up += 1;
         } else if tried >= USED_SHARE * value.floor() {
             self.step = (self.step * STEP_GROWTH).min(STEP_MAX);
-            self.value = Some(value + (value * self.step).max(self.least_step()));
+            let step = self.step.max(self.behind.clamp(0.0, BEHIND_MAX) * CATCH_UP);
+            self.value = Some(value + (value * step).max(self.least_step()));
             self.moves.up += 1;
         }
     }
@@ -338,6 +351,23 @@ mod tests {
             limit.record(ms * MS, sample);
         }
         assert!(limit.value().is_none_or(|value| value >= 60), "{:?}", limit.value());
+    }
+
+    #[test]
+    fn who_is_behind_catches_up_as_long_as_nothing_is_in_the_way() {
+        let grown = |behind: f64| {
+            let mut limit = Limit::new(Measure::RatePerS, 1);
+            limit.record(100 * MS, Sample { overloaded: 100, under_way: 1, ..Sample::default() });
+            let before = limit.value().expect("cut");
+            limit.set_behind(behind);
+            let sample = Sample { took_ns: MS, healthy: before / 10, under_way: 1, ..Sample::default() };
+            limit.record(200 * MS, sample);
+            limit.value().expect("limited") as f64 / before as f64
+        };
+        for (behind, expected) in [(-1.0, 1.02), (0.0, 1.02), (0.4, 1.2), (2.0, 2.0), (1e9, 2.0)] {
+            let told = grown(behind);
+            assert!((told - expected).abs() < 0.01, "{behind}: {told}");
+        }
     }
 
     #[test]

@@ -32,6 +32,9 @@ impl Governor {
         self.note_permit(now_ns);
         let demand = self.demand(backlog);
         self.haste.told(demand);
+        let behind = self.behind(now_ns, work);
+        self.rate_limit.set_behind(behind);
+        self.calls_limit.set_behind(behind);
         let want =
             self.fair(now_ns, demand).map_or(demand.min(self.state.terms().cap()), |(share, spare)| {
                 if self.vote.tripped_at_ms().is_some() { share } else { share.plus(spare) }
@@ -88,6 +91,23 @@ impl Governor {
         let (weight, whole) = (u128::from(elapsed_ns.min(beat_ns)), 2 * u128::from(beat_ns));
         let sum = u128::from(self.spent_per_s) * (whole - weight) + u128::from(per_s) * weight;
         self.spent_per_s = u64::try_from(sum.div_ceil(whole)).unwrap_or(u64::MAX);
+    }
+
+    /// By which part of what it sends it would have to send more to send what is its part of what all do, by the lengths of their
+    /// lines: who has little does not need as much, and who has more than most gets it no later than they.
+    pub(super) fn behind(&self, now_ns: u64, work: Workload) -> f64 {
+        let Some(view) = &self.seen else { return 0.0 };
+        let now_ms = self.board_clock.at_least_ms(now_ns, view.now_ms);
+        let others = view.members.iter().filter(|(name, member)| {
+            **name != self.instance && now_ms < member.lease.until_ms && member.said.work.waiting > 0
+        });
+        let (mut waiting, mut spent) = (work.waiting as f64, self.spent_per_s as f64);
+        for (_, member) in others {
+            waiting += member.said.work.waiting as f64;
+            spent += member.said.spent_per_s as f64;
+        }
+        let part = spent * work.waiting as f64 / waiting.max(1.0);
+        part / self.spent_per_s.max(1) as f64 - 1.0
     }
 
     /// What it could use: what it uses and a little more, and what it takes to work off what waits.

@@ -236,6 +236,36 @@ fn well(rig: &mut Rig, sequence: u64) {
 }
 
 #[test]
+fn who_sends_less_than_its_part_by_what_waits_is_behind() {
+    // own: waiting, sent a second; the other one's; by which part it would have to send more
+    let table = [
+        ((100, 500), (100, 1_500), 1.0),
+        ((100, 1_500), (100, 500), -1.0 / 3.0),
+        ((100, 500), (300, 1_500), 0.0),
+        ((0, 500), (300, 1_500), -1.0),
+        // What it sends without a line is no measure.
+        ((100, 500), (0, 9_000), 0.0),
+        ((100, 0), (100, 400), 199.0),
+    ];
+    for (row, (own, other, expected)) in table.into_iter().enumerate() {
+        let mut rig = Rig::new();
+        let work = Workload::waiting(other.0);
+        let said = Said { spent_per_s: other.1, work, ..Said::default() };
+        let ask =
+            crate::shaping::lease::Ask { sequence: 1, want: Amount::default(), keep: Amount::default() };
+        let report = Report { instance: "two".to_owned(), ask, permit: Permit::None, said };
+        rig.table.beat(rig.board_ms(), &report);
+        rig.beat();
+        rig.governor.spent_per_s = own.1;
+        let told = rig.governor.behind(rig.now_ns(), Workload::waiting(own.0));
+        assert!((told - expected).abs() < 1e-9, "row {row}: {told}");
+        // Whoever is gone is no measure.
+        let told = rig.governor.behind(rig.now_ns() + 10_000 * MS, Workload::waiting(1));
+        assert_eq!(told, if own.1 > 0 { 0.0 } else { -1.0 }, "row {row}");
+    }
+}
+
+#[test]
 fn stopped_alone_with_nothing_to_try_it_takes_part_again_after_a_while() {
     for (backlog, expected) in [(0, false), (5, true)] {
         let mut rig = stopped_alone();

@@ -53,16 +53,20 @@ pub struct Found {
     strays: u64,
     recovery_ms: u64,
     overloaded: f64,
+    /// What the instance that got least done, of the mean.
+    least: Option<f64>,
+}
+
+fn lesser(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.zip(b).map(|(a, b)| a.min(b)).or(a).or(b)
 }
 
 impl Found {
     pub fn worsen(&mut self, other: &Found) {
         self.runs += other.runs;
         self.peak = self.peak.max(other.peak);
-        self.used = match (self.used, other.used) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        self.used = lesser(self.used, other.used);
+        self.least = lesser(self.least, other.least);
         self.trip_ms = self.trip_ms.max(other.trip_ms);
         self.spread_ms = self.spread_ms.max(other.spread_ms);
         self.strays += other.strays;
@@ -76,6 +80,9 @@ impl fmt::Display for Found {
         write!(f, "{} runs; worst: peak {:.3} of the budget", self.runs, self.peak)?;
         if let Some(used) = self.used {
             write!(f, ", used {used:.3}")?;
+        }
+        if let Some(least) = self.least {
+            write!(f, ", least done of the mean {least:.3}")?;
         }
         write!(
             f,
@@ -137,6 +144,14 @@ fn share(bins: &[u64], from_ms: u64, to_ms: u64, rate: f64) -> f64 {
     let end = bins.len().min((to_ms / 100) as usize);
     let sum: u64 = bins[end.min((from_ms / 100) as usize)..end].iter().sum();
     sum as f64 / (rate * (to_ms - from_ms) as f64 / 1e3)
+}
+
+/// What the instance that got least done got done, of what one did on average.
+fn least(world: &World, from_ms: u64, to_ms: u64) -> f64 {
+    let of = |bins: &Vec<u64>| share(bins, from_ms, to_ms, 1.0);
+    let all: Vec<f64> = world.figures.done_by.iter().map(of).collect();
+    let sum: f64 = all.iter().sum();
+    all.iter().copied().fold(f64::MAX, f64::min) * all.len() as f64 / sum
 }
 
 fn base(world: &World, rate: u64) -> Result<Found, String> {
@@ -220,10 +235,13 @@ fn hidden(seed: u64, bugs: Bugs) -> Result<Found, String> {
         found.overloaded = found.overloaded.max(share(&world.figures.overloaded, from, to, 1.0) / arrived);
         let used = share(&world.figures.done, to - 3_000, to, capacity.min(rate as f64));
         found.used = Some(found.used.unwrap_or(1.0).min(used));
+        found.least = lesser(found.least, Some(least(&world, to - 3_000, to)));
     }
     let (used, overloaded) = (found.used.unwrap_or(0.0), found.overloaded);
     ensure(overloaded < 0.02, || format!("{overloaded:.4} refused for overload"))?;
     ensure(used >= 0.85, || format!("only {used:.3} of the capacity is used"))?;
+    let least = found.least.unwrap_or(0.0);
+    ensure(least >= 0.75, || format!("one got {least:.3} of what they get on average"))?;
     Ok(found)
 }
 

@@ -129,6 +129,8 @@ pub struct Node {
 pub struct Figures {
     pub arrived: Vec<u64>,
     pub done: Vec<u64>,
+    /// The same of each instance.
+    pub done_by: Vec<Vec<u64>>,
     pub overloaded: Vec<u64>,
     /// When the fleet's state changed, and to what.
     pub changes: Vec<(u64, &'static str, &'static str)>,
@@ -202,6 +204,7 @@ impl World {
     }
 
     fn join(&mut self) {
+        self.figures.done_by.push(Vec::new());
         let name = format!("node-{:03}", self.nodes.len());
         let mut governor = Governor::new(&name, 500, self.plan.settings.clone())
             .with_deadline(self.plan.deadline_ms * 1_000_000);
@@ -417,6 +420,7 @@ impl World {
     fn answer(&mut self, id: CallId, class: Class) {
         if let Some(call) = self.calls.get(&id) {
             World::count(&mut self.figures.done, self.now_ms, call.ticket.count);
+            World::count(&mut self.figures.done_by[call.node], self.now_ms, call.ticket.count);
             let delay = self.latency_ms + self.dice.between(1, 5);
             self.post(delay, Event::FromWallet(id, class));
         }
