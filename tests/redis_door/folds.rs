@@ -1,4 +1,5 @@
-//! What folds must not do: take decisions with them that nothing else has, or make everybody read them again and again.
+//! What folds must not do: take decisions with them that nothing else has, hide that some were lost, or make everybody
+//! read them again and again.
 //! The registries here follow nothing by themselves, so that each step is one of the test's.
 
 use std::fmt::Write as _;
@@ -36,6 +37,26 @@ fn append_history(world: &World, id: &str) {
     append(world, states.take(6_000).map(entry));
 }
 
+/// What the registry's thread does now and then, in its order; twice, so that what is made is trimmed by.
+fn keep_short(registry: &CampaignRegistry) {
+    for _ in 0..2 {
+        registry.catch_up().unwrap();
+        registry.keep_short().unwrap();
+    }
+}
+
+/// The stream as it is.
+fn dump(world: &World) -> Vec<u8> {
+    redis::cmd("DUMP").arg(keys().campaigns()).query(&mut world.server.connect()).unwrap()
+}
+
+/// Redis goes back to what it was.
+fn restore(world: &World, dump: &[u8]) {
+    let mut command = redis::cmd("RESTORE");
+    command.arg(keys().campaigns()).arg(0).arg(dump).arg("REPLACE");
+    command.exec(&mut world.server.connect()).unwrap();
+}
+
 fn length(world: &World) -> usize {
     redis::cmd("XLEN").arg(keys().campaigns()).query(&mut world.server.connect()).unwrap()
 }
@@ -57,14 +78,15 @@ fn a_fold_that_was_lost_trims_nothing() {
     put(&one, "c");
     append_history(&world, "c");
     one.catch_up().unwrap();
-    let key = keys().campaigns();
-    let mut connection = world.server.connect();
-    let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query(&mut connection).unwrap();
+    let before = dump(&world);
+    one.keep_short().unwrap();
+    append_history(&world, "c");
+    one.catch_up().unwrap();
     one.keep_short().unwrap();
     one.catch_up().unwrap();
     let two = registry(&world);
     // Redis goes back to where there was no fold. The second one has seen so.
-    redis::cmd("RESTORE").arg(&key).arg(0).arg(&dump).arg("REPLACE").exec(&mut connection).unwrap();
+    restore(&world, &before);
     assert!(two.catch_up().unwrap_err().to_string().contains("has lost its data"));
     two.keep_short().expect("nothing is tried any more");
     assert_eq!(length(&world), 6_001);
@@ -75,21 +97,61 @@ fn a_fold_that_was_lost_trims_nothing() {
 }
 
 #[test]
+fn what_was_lost_before_a_fold_is_told_by_who_had_read_it() {
+    let world = World::new();
+    let (one, two) = (registry(&world), registry(&world));
+    put(&one, "c");
+    two.catch_up().unwrap();
+    let before = dump(&world);
+    // The last that one reads before it is cut off had not reached the server that takes over. Two never saw it.
+    put(&one, "d");
+    restore(&world, &before);
+    append_history(&world, "c");
+    keep_short(&two);
+    let (Some(told), None) = (one.catch_up().err(), two.failure()) else { panic!("the loss is hidden") };
+    assert!(told.to_string().contains("has lost its data"), "{told}");
+    assert!(one.failure().is_some());
+}
+
+#[test]
+fn who_was_cut_off_for_a_fold_goes_on_and_who_was_for_two_says_so() {
+    let world = World::new();
+    let [one, short, long] = [(); 3].map(|()| registry(&world));
+    put(&one, "c");
+    for registry in [&short, &long] {
+        registry.catch_up().unwrap();
+    }
+    // The second fold trims what is before the first.
+    for kept in [1 + 6_000 + 2, 2 + 6_000 + 2] {
+        append_history(&world, "c");
+        keep_short(&one);
+        assert_eq!(length(&world), kept);
+        // It finds what it read last every time: the first decision, and then one that is before the second fold only.
+        short.catch_up().unwrap();
+        assert_eq!(short.get("s", "c"), one.get("s", "c"));
+    }
+    let told = long.catch_up().unwrap_err().to_string();
+    assert!(told.contains("was cut off") && told.contains("Restart this instance"), "{told}");
+    let change = CampaignChange::Put(Box::new(campaign("d", 1_000)));
+    assert!(long.change("s", "d", &change, now_ms()).is_err(), "it decides nothing");
+    assert_eq!(long.failure(), Some(told));
+}
+
+#[test]
 fn who_polls_reads_a_fold_once() {
     let world = World::new();
     let one = registry(&world);
     let many = (0..1_000).map(|n| Entry::Campaign(Box::new(campaign(&format!("c-{n}"), 1_000))));
     append(&world, many);
     append_history(&world, "c-0");
-    one.catch_up().unwrap();
-    one.keep_short().unwrap();
+    keep_short(&one);
     let two = registry(&world);
+    append_history(&world, "c-0");
     for registry in [&one, &two] {
-        registry.catch_up().unwrap();
-        registry.keep_short().unwrap();
+        keep_short(registry);
         registry.catch_up().unwrap();
     }
-    assert!(length(&world) <= 3, "it is trimmed: {}", length(&world));
+    assert!(length(&world) < 6_010, "it is trimmed: {}", length(&world));
     let sent = || world.server.info("total_net_output_bytes").unwrap().parse::<u64>().unwrap();
     let before = sent();
     for _ in 0..50 {
@@ -114,7 +176,7 @@ fn a_fold_whose_maker_got_no_further_is_covered_by_who_finds_it() {
         registry.catch_up().unwrap();
     }
     assert!(matches!(last(&world).1, Entry::Campaign(same) if *same == *one.get("s", "c").unwrap()));
-    assert_eq!(length(&world), 2, "the fold, and one behind it");
+    assert_eq!(length(&world), 4, "the fold, and one behind it");
     for registry in [&one, &two] {
         registry.keep_short().unwrap();
         assert_eq!((registry.failure(), registry.catch_up().unwrap()), (None, 0));
