@@ -13,9 +13,8 @@ use super::{Dedupe, Finding, Outlook, refusal};
 use crate::crash;
 use crate::domain::{Request, UnixMs};
 use crate::intake::desk::Guarantee;
-use crate::intake::redis::UnitId;
 use crate::intake::redis::identity::{KnownId, WITHDRAW, decode_head, encode_head, items_field};
-use crate::redis::{Command, Failure, Shape, Value};
+use crate::redis::{Command, Failure, Value};
 
 /// A command about a batch: whose it is, and whether the call rests on it.
 struct Note {
@@ -34,7 +33,7 @@ impl Clerk {
         let is_registered = self.options.dedupe == Dedupe::Strict;
         self.know_servers();
         self.ask_for_lists(&pushes);
-        let generation = self.lately.generation();
+        let began = self.lately.moment();
         let (notes, mut commands): (Vec<Note>, Vec<Command>) = self.notes(&calls).into_iter().unzip();
         let mut lists = Lists::new(&self.keys, &self.options);
         let mut placed = Vec::new();
@@ -65,10 +64,15 @@ impl Clerk {
         self.know_servers();
         let stands = |list: usize| pushed.of(list).is_none();
         let new = placed.iter().filter(|(_, _, list)| stands(*list));
-        self.lately.enter(generation, new.map(|(call, item, _)| calls[*call].items[*item].record.as_slice()));
+        let new = new
+            .map(|(call, item, list)| (pushed.shard_of(*list), calls[*call].items[*item].record.as_slice()));
+        self.lately.enter(began, new);
         let again = pushes.iter().zip(&courses).flat_map(|(push, courses)| push.repeats.iter().zip(courses));
-        let again = again.filter(|(_, course)| matches!(course, Course::Again(list) if stands(*list)));
-        self.lately.enter(generation, again.map(|(repeat, _)| repeat.record.as_slice()));
+        let again = again.filter_map(|(repeat, course)| match course {
+            Course::Again(list) if stands(*list) => Some((pushed.shard_of(*list), repeat.record.as_slice())),
+            Course::Again(_) | Course::Stands | Course::Refused(_) => None,
+        });
+        self.lately.enter(began, again);
         for (note, result) in notes.into_iter().zip(results) {
             read_note(&mut calls, &note, result);
         }
@@ -89,41 +93,6 @@ impl Clerk {
 
     fn is_listed(&self, record: &[u8]) -> bool {
         Request::decode(record).is_ok_and(|request| self.listed.is_listed(request.client))
-    }
-
-    /// Connects before anything is served, as far as that is possible now: a connection that is made later may be to a
-    /// server that lost what the other threads know of.
-    pub fn connect(&mut self) {
-        self.link.round(&self.looks_at_lists());
-        self.changes = self.link.changes();
-    }
-
-    /// What was appended is known for as long as the same servers are behind the same connections. What others noted up to
-    /// now may be on the one that is gone.
-    fn know_servers(&mut self) {
-        let changes = self.link.changes();
-        if std::mem::replace(&mut self.changes, changes) != changes {
-            self.lately.forget((self.now_ms)());
-        }
-    }
-
-    /// In a Cluster an id was looked up at another node than the one that has the list, and that one may have lost
-    /// what it confirmed. Which list a repeat stands in is not known here, so all shards are asked for.
-    fn ask_for_lists(&mut self, pushes: &[Push]) {
-        if pushes.is_empty() || self.link.shape() != Shape::Cluster {
-            return;
-        }
-        let has_failed = self.link.round(&self.looks_at_lists()).iter().any(Result::is_err);
-        self.know_servers();
-        if has_failed {
-            self.lately.forget((self.now_ms)());
-        }
-    }
-
-    /// A question for every node that has a shard.
-    fn looks_at_lists(&self) -> Vec<Command> {
-        let shards = (0..self.keys.units().shard_count).map(UnitId);
-        shards.map(|shard| Command::new("EXISTS", self.keys.owner(shard))).collect()
     }
 
     /// What is written down about the batches: their items, or that nothing came of them.

@@ -12,6 +12,7 @@ use super::judge::{Book, judge};
 use super::lately::Lately;
 use super::listed::Listed;
 use super::queue::{Look, LookBatch, Op, Push, Submit};
+use super::servers::Servers;
 use super::{Dedupe, DoorCounts, DoorOptions, Outlook, place_hash, refusal};
 use crate::domain::{Refusal, Request, UnixMs, record};
 use crate::intake::desk::{Refused, rules};
@@ -30,8 +31,8 @@ pub struct Clerk {
     pub counts: Arc<DoorCounts>,
     /// Of all threads.
     pub lately: Arc<Lately>,
-    /// The link's changes when it was asked last.
-    pub changes: u64,
+    /// How the link stood when it was looked at last.
+    pub servers: Servers,
     pub listed: Listed,
     pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
 }
