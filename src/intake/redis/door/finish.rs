@@ -13,8 +13,9 @@ use super::{Dedupe, Finding, Outlook, refusal};
 use crate::crash;
 use crate::domain::{Request, UnixMs};
 use crate::intake::desk::Guarantee;
+use crate::intake::redis::UnitId;
 use crate::intake::redis::identity::{KnownId, WITHDRAW, decode_head, encode_head, items_field};
-use crate::redis::{Command, Failure, Value};
+use crate::redis::{Command, Failure, Shape, Value};
 
 /// A command about a batch: whose it is, and whether the call rests on it.
 struct Note {
@@ -93,6 +94,37 @@ impl Clerk {
 
     fn is_listed(&self, record: &[u8]) -> bool {
         Request::decode(record).is_ok_and(|request| self.listed.is_listed(request.client))
+    }
+
+    /// Connects before anything is served, as far as that is possible now: a connection that is made later may be to a
+    /// server that lost what the other threads know of.
+    pub fn connect(&mut self) {
+        self.link.round(&self.servers.questions());
+        self.servers.changed(&self.link);
+    }
+
+    /// What was appended is known for as long as the same servers are behind the same connections. What others noted up to
+    /// now may be on the one that is gone.
+    fn know_servers(&mut self) {
+        for shard in self.servers.changed(&self.link) {
+            self.lately.forget(shard, (self.now_ms)());
+        }
+    }
+
+    /// In a Cluster an id was looked up at another node than the one that has the list, and that one may have lost
+    /// what it confirmed. Which list a repeat stands in is not known before, so all shards are asked for. A node that does not
+    /// answer says nothing of the others: were their notes given up as well, each repeat would be appended anew for as long
+    /// as it is away.
+    fn ask_for_lists(&mut self, pushes: &[Push]) {
+        if pushes.is_empty() || self.link.shape() != Shape::Cluster {
+            return;
+        }
+        let results = self.link.round(&self.servers.questions());
+        self.know_servers();
+        let failed = (0..).map(UnitId).zip(results).filter(|(_, result)| result.is_err());
+        for (shard, _) in failed {
+            self.lately.forget(shard, (self.now_ms)());
+        }
     }
 
     /// What is written down about the batches: their items, or that nothing came of them.

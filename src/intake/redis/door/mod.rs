@@ -32,7 +32,6 @@ mod queue;
 mod refusal;
 mod repeats;
 mod rounds;
-mod servers;
 mod thread;
 
 use std::sync::Arc;

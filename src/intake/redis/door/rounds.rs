@@ -12,13 +12,13 @@ use super::judge::{Book, judge};
 use super::lately::Lately;
 use super::listed::Listed;
 use super::queue::{Look, LookBatch, Op, Push, Submit};
-use super::servers::Servers;
 use super::{Dedupe, DoorCounts, DoorOptions, Outlook, place_hash, refusal};
 use crate::domain::{Refusal, Request, UnixMs, record};
 use crate::intake::desk::{Refused, rules};
 use crate::intake::redis::Keys;
 use crate::intake::redis::identity::{self, KnownId, REGISTER_COUNT_MAX, id_field};
 use crate::intake::redis::keys::ID_BUCKETS;
+use crate::intake::redis::servers::Servers;
 use crate::redis::{Command, Failure, Link, Value};
 use crate::shaping::Since;
 
@@ -31,7 +31,7 @@ pub struct Clerk {
     pub counts: Arc<DoorCounts>,
     /// Of all threads.
     pub lately: Arc<Lately>,
-    /// How the link stood when it was looked at last.
+    /// Behind the shards.
     pub servers: Servers,
     pub listed: Listed,
     pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,

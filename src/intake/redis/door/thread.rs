@@ -11,11 +11,11 @@ use super::lately::Lately;
 use super::listed::Listed;
 use super::queue::Waiting;
 use super::rounds::Clerk;
-use super::servers::Servers;
 use super::{Door, DoorOptions, Outlook};
 use crate::domain::UnixMs;
 use crate::intake::redis::Keys;
 use crate::intake::redis::registry::CampaignRegistry;
+use crate::intake::redis::servers::Servers;
 use crate::intake::refusals::Refusals;
 use crate::redis::{Link, LinkError, Target};
 use crate::ring::Poison;
@@ -96,7 +96,7 @@ impl Door {
                 book: Book::new(parts.registry.clone()),
                 counts: counts.clone(),
                 lately: lately.clone(),
-                servers: Servers::default(),
+                servers: Servers::new(&parts.keys, usize::from(parts.keys.units().shard_count)),
                 listed: Listed::new(&parts.keys),
                 now_ms: parts.now_ms.clone(),
             };
