@@ -146,8 +146,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Trims what is before the last fold but one, and makes one when the stream has become long. To be called now and then, when
-    /// the stream was just read.
+    /// Trims what is before the last fold but one, and makes one when the stream has become long. To be called now and
+    /// then, when the stream was just read.
     pub fn keep_short(&mut self) -> Result<(), Failure> {
         if self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());

@@ -36,8 +36,9 @@ pub enum RegistryError {
     )]
     Lost { key: String, cursor: String },
     #[error(
-        "this instance was cut off from {key} while thousands of decisions about campaigns were made: {cursor}, the last one that \
-         it read, is trimmed, and whether Redis has lost others since cannot be told any more. Restart this instance"
+        "this instance was cut off from {key} while thousands of decisions about campaigns were made: {cursor}, the last \
+         one that it read, is trimmed, and whether Redis has lost others since cannot be told any more. Restart this \
+         instance"
     )]
     Overtaken { key: String, cursor: String },
 }
