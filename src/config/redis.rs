@@ -6,6 +6,7 @@ use super::ConfigError;
 use super::limits::{invalid, within};
 use super::raw::{IntakeRedisList, Raw};
 use crate::domain::ids;
+use crate::intake::redis::units::SHARD_COUNT_MAX;
 use crate::intake::redis::{ForeignList, Order, Units, keys};
 use crate::redis::{Durability, Link, Target};
 
@@ -167,7 +168,7 @@ fn check(raw: &Raw) -> Result<(), ConfigError> {
         let reason = "the Redis intake needs a wallet that can take an id out of use";
         return Err(invalid("stored_value.burn", reason));
     }
-    within("intake.redis.shards", u64::from(redis.shards), 1, 1_024)?;
+    within("intake.redis.shards", u64::from(redis.shards), 1, u64::from(SHARD_COUNT_MAX))?;
     within("intake.redis.replicas_min", u64::from(redis.replicas_min), 0, 64)?;
     within("intake.redis.connect_timeout_ms", redis.connect_timeout_ms, 10, 60_000)?;
     within("intake.redis.response_timeout_ms", redis.response_timeout_ms, 10, 60_000)?;

@@ -83,6 +83,11 @@ impl Cluster {
         self.map.owner(slot_of(key))
     }
 
+    /// The connection to who has the slot of this key, if there is one.
+    pub fn connection(&self, key: &[u8]) -> Option<u64> {
+        self.nodes.get(self.owner(key)?)?.connection()
+    }
+
     /// Since when some master that is in the map has not been reached.
     pub fn down_since(&self) -> Option<Instant> {
         let masters = self.map.masters().iter().filter_map(|master| self.nodes.get(master)?.down_since());

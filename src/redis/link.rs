@@ -151,6 +151,15 @@ impl Link {
         }
     }
 
+    /// The connection over which commands about this key go, if there is one: a number that is another for each, so that
+    /// another server is behind the key only where this differs.
+    pub fn connection_of(&self, key: &[u8]) -> Option<u64> {
+        match &self.hub {
+            Hub::One(node) => node.connection(),
+            Hub::Many(cluster) => cluster.connection(key),
+        }
+    }
+
     /// Since when it has not been reached, or, for a Cluster, some node of it. Known by trying only.
     pub fn down_since(&self) -> Option<Instant> {
         match &self.hub {

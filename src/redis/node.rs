@@ -28,6 +28,8 @@ pub(super) struct Node {
     /// Who it is, or how it is looked for.
     name: String,
     wire: Option<Wire>,
+    /// The number of that connection among all of the link.
+    connection: u64,
     backoff: Backoff,
     failed: String,
 }
@@ -38,7 +40,7 @@ impl Node {
             Way::Known(address) => address.to_string(),
             Way::Asked(sentinels) => sentinels.name(),
         };
-        Node { way, name, wire: None, backoff: Backoff::default(), failed: String::new() }
+        Node { way, name, wire: None, connection: 0, backoff: Backoff::default(), failed: String::new() }
     }
 
     pub fn at(address: Address) -> Node {
@@ -51,6 +53,11 @@ impl Node {
 
     pub fn is_connected(&self) -> bool {
         self.wire.is_some()
+    }
+
+    /// Which connection it is spoken to over, if there is one; each has another number.
+    pub fn connection(&self) -> Option<u64> {
+        self.wire.as_ref().map(|_| self.connection)
     }
 
     pub fn down_since(&self) -> Option<Instant> {
@@ -87,7 +94,8 @@ impl Node {
         match connected {
             Ok(wire) => {
                 self.wire = Some(wire);
-                access.connects.set(access.connects.get() + 1);
+                self.connection = access.connects.get() + 1;
+                access.connects.set(self.connection);
                 self.backoff.succeeded();
                 Ok(())
             }

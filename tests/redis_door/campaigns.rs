@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hongbao::domain::{Campaign, CampaignState, Kind, Refusal, Request, Status, WaitReason};
 use hongbao::gateway::port::{Accepting, CampaignChange, Looking};
-use hongbao::intake::redis::campaigns::{Entry, Funding, Step};
+use hongbao::intake::redis::campaigns::Funding;
 use hongbao::intake::redis::registry::CampaignRegistry;
 use hongbao::intake::redis::sweep::{SweepOptions, Sweeper};
 use hongbao::intake::redis::{Held, UnitId};
@@ -258,66 +258,6 @@ async fn ids_of_a_closed_campaign_are_forgotten_after_their_retention() {
     let found = one.office.find("s".to_owned(), vec!["i-1".to_owned(), "kept".to_owned()]).await.unwrap();
     assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
     assert_eq!(word(&one.submit(submission(pay("i-1", 5))).await), "campaign_closed");
-    world.server.await_synced();
-    assert!(!world.server.has_multi_in_aof());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_history_is_folded_and_trimmed_and_nobody_loses_a_decision() {
-    let world = World::new();
-    let one = world.instance();
-    // One that stands still meanwhile, and is far behind afterwards.
-    let sleeping = CampaignRegistry::new(world.link(), &keys(), Box::new(|_| {}));
-    for id in ["c", "d"] {
-        one.campaign(id, 1_000).await;
-    }
-    let funding = |id: &str, amount| {
-        let record = fund(Kind::Fund, id, amount).record;
-        Funding::of(&Request::decode(&record).unwrap(), now_ms()).unwrap()
-    };
-    assert_eq!(one.registry.reserve(&funding("f-1", 40)), Ok(true));
-    one.registry.conclude("s", "f-1", Step::Done).unwrap();
-    sleeping.catch_up().unwrap();
-    let key = keys().campaigns();
-    let mut connection = world.server.connect();
-    let length =
-        |connection: &mut redis::Connection| redis::cmd("XLEN").arg(&key).query::<usize>(connection).unwrap();
-    // Paused and resumed for months.
-    let definition =
-        |state| Campaign { state, ..one.registry.get("s", "d").map(|held| (*held).clone()).unwrap() };
-    let [paused, active] = [CampaignState::Paused, CampaignState::Active]
-        .map(|state| Entry::Campaign(Box::new(definition(state))).encode());
-    for _ in 0..6 {
-        let mut pipe = redis::pipe();
-        for n in 0..1_000 {
-            pipe.cmd("XADD")
-                .arg(&key)
-                .arg("*")
-                .arg("e")
-                .arg(if n % 2 == 0 { &paused } else { &active })
-                .ignore();
-        }
-        pipe.exec(&mut connection).unwrap();
-    }
-    await_until("it to be folded and trimmed", PATIENCE, || (length(&mut connection) < 10).then_some(()));
-    one.change("d", CampaignChange::Pause).await.unwrap();
-    sleeping.catch_up().unwrap();
-    assert_eq!(sleeping.failure(), None, "what it had read is in the fold");
-    let late = world.instance();
-    for registry in [&one.registry, &sleeping, &late.registry] {
-        let shared = registry.registry().read().unwrap();
-        let names: Vec<_> = shared.iter().map(|held| (held.id.clone(), held.state)).collect();
-        let expected = [("c", CampaignState::Active), ("d", CampaignState::Paused)];
-        assert_eq!(names, expected.map(|(id, state)| (id.to_owned(), state)));
-        assert_eq!(registry.committed("s", "c"), 40);
-    }
-    let reserve = |id, amount| late.registry.reserve(&funding(id, amount)).map_err(|refused| told(&refused));
-    assert_eq!(reserve("f-1", 40), Ok(false), "it was done");
-    assert_eq!(reserve("f-2", 961), Err("budget_exhausted".to_owned()), "exact as before");
-    // What is lost behind a fold is noticed as ever.
-    sleeping.catch_up().unwrap();
-    redis::cmd("DEL").arg(&key).exec(&mut connection).unwrap();
-    assert!(sleeping.catch_up().unwrap_err().to_string().contains("has lost its data"));
     world.server.await_synced();
     assert!(!world.server.has_multi_in_aof());
 }

@@ -3,6 +3,7 @@
 
 mod batches;
 mod campaigns;
+mod cluster;
 mod folds;
 mod repeats;
 mod speed;
@@ -17,7 +18,6 @@ use hongbao::domain::{Lane, Request, Status};
 use hongbao::gateway::port::{Accepting, Looking, Verdict};
 use hongbao::intake::redis::door::{DoorOptions, Replicas};
 
-use support::redis::cluster::ClusterSet;
 use support::redis::{Fsync, RedisServer, Setup};
 use world::{World, cancel, owner_mode, pay, state, submission, word};
 
@@ -238,89 +238,4 @@ async fn where_replicas_must_confirm_nothing_is_accepted_without_them() {
     let guarantee = confirmed.expect("it was confirmed");
     assert_eq!(guarantee.durability.as_deref(), Some("replicated:1"));
     assert_eq!(word(&one.submit(submission(pay("alone", 5))).await), "repeated QUEUED", "the retry");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_redirected_append_does_not_claim_the_replicas_of_another_server() {
-    let nodes = ClusterSet::start(&Setup::new(Fsync::NoFile), 3, true);
-    let hosts: Vec<String> = nodes.nodes[..3].iter().map(|node| node.address().to_string()).collect();
-    let url = format!("redis+cluster://{}", hosts.join(","));
-    let world = World { url: Some(url), ..World::new() };
-    let replicas = Some(Replicas { count: 1, timeout_ms: 500, count_min: 0 });
-    let options = DoorOptions { replicas, thread_count: 1, ..DoorOptions::default() };
-    let one = world.instance_with(options);
-    one.campaign("c", 1_000).await;
-    let durability = async |id: &str| {
-        let Verdict::Accepted { guarantee, .. } = one.submit(submission(pay(id, 5))).await else {
-            panic!("{id}")
-        };
-        guarantee.durability.unwrap().to_string()
-    };
-    support::await_until("the replicas to follow", support::PATIENCE, || {
-        nodes.nodes[..3].iter().all(|node| node.cli(&["WAIT", "1", "100"]) == "1").then_some(())
-    });
-    assert_eq!(durability("before").await, "replicated:1");
-    // The list of another id goes to a slot that is on its way; it is empty, so that the append is asked for elsewhere.
-    let shard = |id: &str| {
-        let record = submission(pay(id, 5)).record;
-        world::keys().units().shard_of(Request::decode(&record).unwrap().key_hash)
-    };
-    let id = (0..100).map(|n| format!("r-{n}")).find(|id| shard(id) != shard("before")).unwrap();
-    let slot = nodes.slot_of(&world::keys().owner(shard(&id)));
-    let from = nodes.owner(slot, 0).unwrap();
-    let (key, mut link) = (world::keys().owner(shard(&id)), world.link());
-    assert_eq!(link.server_of(key.as_bytes()), None, "nothing was asked yet");
-    link.call(hongbao::redis::Command::new("EXISTS", &key)).unwrap();
-    assert_eq!(link.server_of(key.as_bytes()), Some(hosts[from].clone()));
-    let migration = nodes.begin_migration(slot, from, (from + 1) % 3);
-    assert_eq!(durability(&id).await, "fsync", "what was asked elsewhere is not known to follow");
-    while migration.move_keys(100) > 0 {}
-    migration.finish();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_node_of_a_list_lost_is_appended_again_though_the_node_of_its_id_did_not() {
-    let mut nodes = ClusterSet::start(&Setup::new(Fsync::NoFile), 3, true);
-    let hosts: Vec<String> = nodes.nodes[..3].iter().map(|node| node.address().to_string()).collect();
-    let world = World { url: Some(format!("redis+cluster://{}", hosts.join(","))), ..World::new() };
-    let one = world.instance();
-    one.campaign("c", 1_000).await;
-    // A call goes to the shard of its first request whole, so that ids of it stand elsewhere than their list.
-    let keys = world::keys();
-    let shard =
-        |id: &str| keys.units().shard_of(Request::decode(&submission(pay(id, 5)).record).unwrap().key_hash);
-    let node = |id: &str| nodes.owner(nodes.slot_of(&keys.owner(shard(id))), 0).unwrap();
-    // The node that may lose something has the campaigns not, so that they are followed on.
-    let first = (0..)
-        .map(|n| format!("r-{n}"))
-        .find(|id| node(id) != nodes.owner(nodes.slot_of(&keys.campaigns()), 0).unwrap())
-        .unwrap();
-    let other = (0..).map(|n| format!("o-{n}")).find(|id| node(id) != node(&first)).unwrap();
-    let told = one.office_submit(vec![submission(pay(&first, 5)), submission(pay(&other, 5))]).await;
-    assert_eq!(told, ["accepted", "accepted"]);
-    assert_eq!(word(&one.submit(submission(pay(&other, 5))).await), "repeated QUEUED");
-    let appended = |world: &World| world.appended_ids().iter().filter(|id| **id == other).count();
-    assert_eq!(appended(&world), 1, "it is known to stand in its list");
-    let (dead, lists) = (node(&first), keys.queues(shard(&first)));
-    let slot = nodes.slot_of(&keys.owner(shard(&first)));
-    nodes.kill_master(dead);
-    let promoted = nodes.await_other_owner(slot, dead);
-    // What had not reached the replica.
-    for queue in lists {
-        nodes.nodes[promoted].cli(&["DEL", &keys.list(shard(&first), queue)]);
-    }
-    assert_eq!(appended(&world), 0, "it is lost");
-    let mut told = String::new();
-    for _ in 0..200 {
-        told = word(&one.submit(submission(pay(&other, 5))).await);
-        if told == "repeated QUEUED" {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    assert_eq!(
-        (told.as_str(), appended(&world)),
-        ("repeated QUEUED", 1),
-        "whoever is told that it waits has it in a list"
-    );
 }

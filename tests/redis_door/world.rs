@@ -15,7 +15,7 @@ use hongbao::intake::redis::campaigns::Release;
 use hongbao::intake::redis::door::{Dedupe, Door, DoorOptions, DoorParts, DoorThreads, Outlook};
 use hongbao::intake::redis::element::frame;
 use hongbao::intake::redis::registry::{CampaignRegistry, RegistryThread};
-use hongbao::intake::redis::{Keys, Units};
+use hongbao::intake::redis::{Keys, UnitId, Units};
 use hongbao::outcome::OutcomeView;
 use hongbao::outcome::view::{BatchRow, ListRows, PageRows, Progress, StandingRow, TallyRow, ViewError};
 use hongbao::redis::{Link, Target};
@@ -180,19 +180,22 @@ impl World {
 
     /// Every request in every list, as often as it stands there.
     pub fn appended(&self) -> Vec<Bytes> {
+        (0..SHARDS).flat_map(|shard| self.appended_to(UnitId(shard))).collect()
+    }
+
+    /// The same of one shard.
+    pub fn appended_to(&self, shard: UnitId) -> Vec<Bytes> {
         let (keys, mut link, mut found) = (keys(), self.link(), Vec::new());
-        for shard in (0..SHARDS).map(hongbao::intake::redis::UnitId) {
-            for queue in keys.queues(shard) {
-                let range = hongbao::redis::Command::new("LRANGE", keys.list(shard, queue)).arg(0).arg(-1);
-                let elements = hongbao::redis::reply::array("LRANGE", link.call(range).unwrap()).unwrap();
-                for element in elements {
-                    let element = hongbao::redis::reply::bytes("LRANGE", element).unwrap().unwrap();
-                    let mut out = Vec::new();
-                    frame::decode(&Bytes::from(element), FAIR_QUEUES, &mut out).unwrap();
-                    for decoded in out {
-                        assert_eq!(decoded.queue, queue, "it stands in its own queue");
-                        found.push(decoded.record);
-                    }
+        for queue in keys.queues(shard) {
+            let range = hongbao::redis::Command::new("LRANGE", keys.list(shard, queue)).arg(0).arg(-1);
+            let elements = hongbao::redis::reply::array("LRANGE", link.call(range).unwrap()).unwrap();
+            for element in elements {
+                let element = hongbao::redis::reply::bytes("LRANGE", element).unwrap().unwrap();
+                let mut out = Vec::new();
+                frame::decode(&Bytes::from(element), FAIR_QUEUES, &mut out).unwrap();
+                for decoded in out {
+                    assert_eq!(decoded.queue, queue, "it stands in its own queue");
+                    found.push(decoded.record);
                 }
             }
         }

@@ -7,6 +7,8 @@ use hongbao::intake::redis::{Anomaly, Order, ReaderOptions, UnitId};
 
 use crate::rig::*;
 use crate::support::proxy::FaultProxy;
+use crate::support::redis::cluster::ClusterSet;
+use crate::support::redis::{Fsync, Setup};
 use crate::support::{Dice, PATIENCE, await_until, env_number, seed};
 
 /// Cuts, lost replies and stalls while requests flow: whatever was not acknowledged stands in Redis at any time, and
@@ -259,4 +261,41 @@ fn a_unit_whose_outcomes_cannot_be_recorded_stands_still_and_no_other() {
     server.cli(&["DEL", &keys.outcomes(UnitId(1))]);
     till.run_until_acked(2, 0);
     await_until("the troubles to be over", PATIENCE, || instance.intake.troubles().is_empty().then_some(()));
+}
+
+#[test]
+fn a_node_that_comes_back_leaves_what_others_have_as_it_is() {
+    let set = ClusterSet::start(&Setup::new(Fsync::NoFile), 3, false);
+    let node = |list: &str| &set.nodes[set.owner(set.slot_of(list), 0).expect("an owner")];
+    let names: Vec<String> = (0..100).map(|n| format!("list-{n}")).collect();
+    let well = names.iter().find(|name| node(name).port() != node(&names[0]).port()).expect("another node");
+    let lists = [names[0].as_str(), well.as_str()];
+    let keys = keys(1, &lists.map(|name| (name, Order::Rpush)));
+    let url = format!("redis+cluster://{}", set.nodes[0].address());
+    let instance = Instance::start(&url, &keys, "one");
+    for (unit, list) in (1..).zip(lists) {
+        instance.own(node(list), unit, 1);
+    }
+    let mut till = Till::new(&instance);
+    let mut count = 0;
+    let mut send = |till: &mut Till, list: &str, prefix: &str| {
+        push(node(list), "RPUSH", list, (0..10).map(|n| format!("{prefix}-{n}")));
+        instance.intake.wake();
+        count += 10;
+        till.run_until_acked(count, 0);
+        till.taken.iter().filter(|(id, may_be_sent)| id.starts_with(prefix) && *may_be_sent).count()
+    };
+    for list in lists {
+        send(&mut till, list, &format!("first-{list}"));
+    }
+    // A slow machine breaks connections of its own now and then.
+    let mut inherited = Vec::new();
+    for round in 0..5 {
+        node(lists[0]).cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+        // At the latest by the second it was seen to be another connection.
+        let doubted = [0, 1].map(|n| send(&mut till, lists[0], &format!("back-{round}-{n}-")));
+        assert!(doubted.iter().sum::<usize>() >= 10, "what may have been sent before is told: {doubted:?}");
+        inherited.push(send(&mut till, lists[1], &format!("well-{round}-")));
+    }
+    assert!(inherited.contains(&0), "nobody had those of the node that was well: {inherited:?}");
 }

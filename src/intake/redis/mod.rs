@@ -30,6 +30,7 @@ pub mod registry;
 pub mod results;
 pub mod results_room;
 pub mod seal;
+pub mod servers;
 pub mod share;
 pub mod sizes;
 pub mod sweep;

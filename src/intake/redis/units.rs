@@ -6,6 +6,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitId(pub u16);
 
+/// Shards that there may be.
+pub const SHARD_COUNT_MAX: u16 = 1 << 10;
+
 /// At which end producers push, and so which end is the oldest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {

@@ -24,7 +24,7 @@ use crate::gateway::port::{
     Verdict,
 };
 use crate::intake::embedded::identity::known_id;
-use crate::intake::redis::door::{Door, Finding, Repeat, place_hash};
+use crate::intake::redis::door::{Door, Finding, Repeat};
 use crate::intake::redis::identity::KnownId;
 use crate::intake::redis::registry::CampaignRegistry;
 use crate::outcome::OutcomeView;
@@ -85,12 +85,11 @@ impl RedisOffice {
     ) -> Result<Vec<Verdict>, Refused> {
         self.check_open()?;
         let records: Vec<Vec<u8>> = submissions.into_iter().map(Submission::into_record).collect();
-        let place = place_hash(head.as_ref(), records.first().map_or(0, |bytes| record::key_hash(bytes)));
         let findings = self.door.submit(head, records).await?;
-        self.verdicts(findings, place).await
+        self.verdicts(findings).await
     }
 
-    async fn verdicts(&self, findings: Vec<Finding>, place: u64) -> Result<Vec<Verdict>, Refused> {
+    async fn verdicts(&self, findings: Vec<Finding>) -> Result<Vec<Verdict>, Refused> {
         let mut rows = self.rows_of(&findings).await?.into_iter();
         let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(findings.len());
         let (mut again, mut waiting) = (Vec::new(), Vec::new());
@@ -121,7 +120,7 @@ impl RedisOffice {
             }
         }
         if !again.is_empty() {
-            let pushed = self.door.push_again(place, again).await?;
+            let pushed = self.door.push_again(again).await?;
             for ((at, verdict), refused) in waiting.into_iter().zip(pushed) {
                 verdicts[at] = Some(refused.map_or(*verdict, Verdict::Refused));
             }

@@ -34,7 +34,7 @@ impl Clerk {
         let is_registered = self.options.dedupe == Dedupe::Strict;
         self.know_servers();
         self.ask_for_lists(&pushes);
-        let generation = self.lately.generation();
+        let began = self.lately.moment();
         let (notes, mut commands): (Vec<Note>, Vec<Command>) = self.notes(&calls).into_iter().unzip();
         let mut lists = Lists::new(&self.keys, &self.options);
         let mut placed = Vec::new();
@@ -65,10 +65,15 @@ impl Clerk {
         self.know_servers();
         let stands = |list: usize| pushed.of(list).is_none();
         let new = placed.iter().filter(|(_, _, list)| stands(*list));
-        self.lately.enter(generation, new.map(|(call, item, _)| calls[*call].items[*item].record.as_slice()));
+        let new = new
+            .map(|(call, item, list)| (pushed.shard_of(*list), calls[*call].items[*item].record.as_slice()));
+        self.lately.enter(began, new);
         let again = pushes.iter().zip(&courses).flat_map(|(push, courses)| push.repeats.iter().zip(courses));
-        let again = again.filter(|(_, course)| matches!(course, Course::Again(list) if stands(*list)));
-        self.lately.enter(generation, again.map(|(repeat, _)| repeat.record.as_slice()));
+        let again = again.filter_map(|(repeat, course)| match course {
+            Course::Again(list) if stands(*list) => Some((pushed.shard_of(*list), repeat.record.as_slice())),
+            Course::Again(_) | Course::Stands | Course::Refused(_) => None,
+        });
+        self.lately.enter(began, again);
         for (note, result) in notes.into_iter().zip(results) {
             read_note(&mut calls, &note, result);
         }
@@ -94,36 +99,32 @@ impl Clerk {
     /// Connects before anything is served, as far as that is possible now: a connection that is made later may be to a
     /// server that lost what the other threads know of.
     pub fn connect(&mut self) {
-        self.link.round(&self.looks_at_lists());
-        self.changes = self.link.changes();
+        self.link.round(&self.servers.questions());
+        self.servers.changed(&self.link);
     }
 
     /// What was appended is known for as long as the same servers are behind the same connections. What others noted up to
     /// now may be on the one that is gone.
     fn know_servers(&mut self) {
-        let changes = self.link.changes();
-        if std::mem::replace(&mut self.changes, changes) != changes {
-            self.lately.forget((self.now_ms)());
+        for shard in self.servers.changed(&self.link) {
+            self.lately.forget(shard, (self.now_ms)());
         }
     }
 
     /// In a Cluster an id was looked up at another node than the one that has the list, and that one may have lost
-    /// what it confirmed. Which list a repeat stands in is not known here, so all shards are asked for.
+    /// what it confirmed. Which list a repeat stands in is not known before, so all shards are asked for. A node that does not
+    /// answer says nothing of the others: were their notes given up as well, each repeat would be appended anew for as long
+    /// as it is away.
     fn ask_for_lists(&mut self, pushes: &[Push]) {
         if pushes.is_empty() || self.link.shape() != Shape::Cluster {
             return;
         }
-        let has_failed = self.link.round(&self.looks_at_lists()).iter().any(Result::is_err);
+        let results = self.link.round(&self.servers.questions());
         self.know_servers();
-        if has_failed {
-            self.lately.forget((self.now_ms)());
+        let failed = (0..).map(UnitId).zip(results).filter(|(_, result)| result.is_err());
+        for (shard, _) in failed {
+            self.lately.forget(shard, (self.now_ms)());
         }
-    }
-
-    /// A question for every node that has a shard.
-    fn looks_at_lists(&self) -> Vec<Command> {
-        let shards = (0..self.keys.units().shard_count).map(UnitId);
-        shards.map(|shard| Command::new("EXISTS", self.keys.owner(shard))).collect()
     }
 
     /// What is written down about the batches: their items, or that nothing came of them.

@@ -214,16 +214,12 @@ impl Door {
         decided.await.unwrap_or_else(|_| Err(refusal::gone()))
     }
 
-    /// Appends requests whose ids are known, all to the shard of `place_hash`, unless they were lately. One answer
+    /// Appends requests whose ids are known, each to the shard that knows its id, unless they were lately. One answer
     /// each: `None` where it stands in a list.
-    pub async fn push_again(
-        &self,
-        place_hash: u64,
-        repeats: Vec<Repeat>,
-    ) -> Result<Vec<Option<Refused>>, Refused> {
+    pub async fn push_again(&self, repeats: Vec<Repeat>) -> Result<Vec<Option<Refused>>, Refused> {
         let (answer, pushed) = oneshot::channel();
         let bytes = repeats.iter().map(|repeat| repeat.record.len()).sum();
-        self.send(Op::Push(queue::Push { place_hash, repeats, answer }), bytes)?;
+        self.send(Op::Push(queue::Push { repeats, answer }), bytes)?;
         pushed.await.map_err(|_| refusal::gone())
     }
 
@@ -264,6 +260,6 @@ impl Door {
 }
 
 /// What decides the shard of a call: all its requests go to one.
-pub fn place_hash(batch: Option<&BatchHead>, first_key_hash: u64) -> u64 {
+fn place_hash(batch: Option<&BatchHead>, first_key_hash: u64) -> u64 {
     batch.map_or(first_key_hash, |head| batch_key_hash(&head.client, &head.id))
 }

@@ -34,6 +34,7 @@ pub struct Lists<'a> {
 /// What became of the lists, by number.
 pub struct Pushed {
     results: Vec<Result<(), Refused>>,
+    shards: Vec<UnitId>,
     /// Replicas that confirmed each; none asked: `None`.
     replicas: Vec<Option<u32>>,
 }
@@ -58,6 +59,10 @@ impl Pushed {
     /// How many replicas confirmed this list.
     pub fn replicas_of(&self, list: usize) -> Option<u32> {
         self.replicas[list]
+    }
+
+    pub fn shard_of(&self, list: usize) -> UnitId {
+        self.shards[list]
     }
 
     pub fn of(&self, list: usize) -> Option<&Refused> {
@@ -155,7 +160,8 @@ impl<'a> Lists<'a> {
             of_shards => shards.binary_search(&list.shard).ok().and_then(|at| of_shards.get(at).copied()),
         };
         let replicas = self.lists.iter().map(replicas_of).collect();
-        Pushed { results: of_lists, replicas }
+        let shards = self.lists.iter().map(|list| list.shard).collect();
+        Pushed { results: of_lists, shards, replicas }
     }
 }
 

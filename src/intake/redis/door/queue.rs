@@ -21,7 +21,6 @@ pub struct Submit {
 }
 
 pub struct Push {
-    pub place_hash: u64,
     pub repeats: Vec<Repeat>,
     pub answer: Answer<Vec<Option<Refused>>>,
 }

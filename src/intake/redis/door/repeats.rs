@@ -3,8 +3,8 @@
 //! Redelivery is harmless to money and not to the pace: each append of a paid request is one more question to the
 //! wallet. So a repeat of what is known to stand in a list is told how it stands, and appended again only when it should
 //! have been settled long since. Where nothing is known, because another instance took it in or a door died between
-//! registering and appending, it is appended; its id then says so to all. What holds: nobody is told that a request
-//! waits who cannot be sure that it stands in a list.
+//! registering and appending, it is appended, to the shard that knows its id; and the id then says so to all, who know by
+//! that which shard is meant. What holds: nobody is told that a request waits who cannot be sure that it stands in a list.
 
 use std::collections::HashMap;
 
@@ -42,17 +42,16 @@ impl Clerk {
         outlook: &Outlook,
     ) -> Vec<Vec<Course>> {
         let mut again: HashMap<&[u8], usize> = HashMap::new();
-        let mut course = |place_hash: u64, repeat: &'p Repeat| {
+        let mut course = |repeat: &'p Repeat| {
             if let Some(refused) = self.stands(repeat, now, outlook) {
                 return refused.map_or(Course::Stands, Course::Refused);
             }
             let identity = record::identity(&repeat.record);
+            let place_hash = record::key_hash(&repeat.record);
             let list = again.entry(identity).or_insert_with(|| lists.add(place_hash, &repeat.record, true));
             Course::Again(*list)
         };
-        let of_push = |push: &'p Push| {
-            push.repeats.iter().map(|repeat| course(push.place_hash, repeat)).collect::<Vec<Course>>()
-        };
+        let of_push = |push: &'p Push| push.repeats.iter().map(&mut course).collect::<Vec<Course>>();
         pushes.iter().map(of_push).collect()
     }
 
@@ -64,16 +63,17 @@ impl Clerk {
             return unknown(refusal::closed(reason));
         }
         let here = self.lately.age_ms(&repeat.record);
-        let noted = repeat.appended_again_at;
+        // Whoever noted it has appended it there.
+        let shard = self.keys.units().shard_of(record::key_hash(&repeat.record));
+        let noted = repeat.appended_again_at.filter(|at| self.lately.believes(shard, *at));
         let lately = AGAIN_MS_MIN.saturating_add(outlook.promises.whole_ms(0).saturating_mul(2));
-        let is_late = |at: UnixMs| self.lately.believes(at) && now.abs_diff(at) < lately;
-        if here.is_some_and(|age_ms| age_ms < lately) || noted.is_some_and(is_late) {
+        if here.is_some_and(|age_ms| age_ms < lately) || noted.is_some_and(|at| now.abs_diff(at) < lately) {
             return Some(None);
         }
         let request = Request::decode(&repeat.record).expect("it was accepted");
         match judge::room_again(&request, outlook, &self.options) {
             Ok(()) => None,
-            Err(_) if here.is_some() || noted.is_some_and(|at| self.lately.believes(at)) => Some(None),
+            Err(_) if here.is_some() || noted.is_some() => Some(None),
             Err(refused) => unknown(refused),
         }
     }

@@ -18,6 +18,7 @@ use crate::intake::desk::{Refused, rules};
 use crate::intake::redis::Keys;
 use crate::intake::redis::identity::{self, KnownId, REGISTER_COUNT_MAX, id_field};
 use crate::intake::redis::keys::ID_BUCKETS;
+use crate::intake::redis::servers::Servers;
 use crate::redis::{Command, Failure, Link, Value};
 use crate::shaping::Since;
 
@@ -30,8 +31,8 @@ pub struct Clerk {
     pub counts: Arc<DoorCounts>,
     /// Of all threads.
     pub lately: Arc<Lately>,
-    /// The link's changes when it was asked last.
-    pub changes: u64,
+    /// Behind the shards.
+    pub servers: Servers,
     pub listed: Listed,
     pub now_ms: Arc<dyn Fn() -> UnixMs + Send + Sync>,
 }

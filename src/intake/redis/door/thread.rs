@@ -15,6 +15,7 @@ use super::{Door, DoorOptions, Outlook};
 use crate::domain::UnixMs;
 use crate::intake::redis::Keys;
 use crate::intake::redis::registry::CampaignRegistry;
+use crate::intake::redis::servers::Servers;
 use crate::intake::refusals::Refusals;
 use crate::redis::{Link, LinkError, Target};
 use crate::ring::Poison;
@@ -85,7 +86,7 @@ impl Door {
         }
         let waiting = Arc::new(Waiting::new(options.ops_max, options.ops_bytes_max));
         let counts = Arc::new(DoorCounts::default());
-        let lately = Arc::new(Lately::new((parts.now_ms)()));
+        let lately = Arc::new(Lately::new((parts.now_ms)(), parts.keys.units().shard_count));
         let mut threads = DoorThreads { waiting: waiting.clone(), handles: Vec::new() };
         for number in 0..options.thread_count.max(1) {
             let mut clerk = Clerk {
@@ -95,7 +96,7 @@ impl Door {
                 book: Book::new(parts.registry.clone()),
                 counts: counts.clone(),
                 lately: lately.clone(),
-                changes: 0,
+                servers: Servers::new(&parts.keys, usize::from(parts.keys.units().shard_count)),
                 listed: Listed::new(&parts.keys),
                 now_ms: parts.now_ms.clone(),
             };

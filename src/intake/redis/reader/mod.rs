@@ -29,6 +29,7 @@ use super::held::Held;
 use super::keys::Keys;
 use super::queues::{Entry, Ticket};
 use super::seal::Fence;
+use super::servers::Servers;
 use super::window::{Mismatch, Weight};
 use crate::redis::{Failure, Link};
 use crate::ring::Listener;
@@ -57,8 +58,8 @@ pub struct Reader {
     interval: Duration,
     /// Redis could not be reached in the last round.
     is_cut_off: bool,
-    /// How often other servers may have come to stand behind the lists when their lengths were doubted last.
-    changes: u64,
+    /// Behind the lists, when their lengths were doubted last.
+    servers: Servers,
     done: Vec<Ticket>,
     contents: Contents,
     /// Read in this round, by queue.
@@ -75,6 +76,7 @@ impl Reader {
         shared: Arc<Shared>,
     ) -> Reader {
         let (units, lists) = state::of(&keys);
+        let servers = Servers::new(&keys, keys.units().len());
         let max = Weight { requests: options.requests_max, bytes: options.bytes_max };
         let now = Instant::now();
         Reader {
@@ -94,7 +96,7 @@ impl Reader {
             next_depth: now,
             interval: POLL_FIRST,
             is_cut_off: false,
-            changes: 0,
+            servers,
             done: Vec::new(),
             contents: Contents::default(),
         }
@@ -142,10 +144,12 @@ impl Reader {
     /// Behind a new connection may be a server that restarted, and brought back what was trimmed last; so may a replica
     /// that took a master's place.
     fn doubt_if_reconnected(&mut self) {
-        let changes = self.link.changes();
-        let before = std::mem::replace(&mut self.changes, changes);
-        if before != 0 && before != changes {
-            self.lists.iter_mut().for_each(|list| list.window.restored());
+        let was_connected = self.servers.was_connected();
+        for unit in self.servers.changed(&self.link) {
+            if was_connected {
+                let lists = self.units[usize::from(unit.0)].lists.clone();
+                self.lists[lists].iter_mut().for_each(|list| list.window.restored());
+            }
         }
     }
 

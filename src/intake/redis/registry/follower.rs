@@ -1,8 +1,10 @@
 //! Follows the stream of decisions, appends to it what is decided here, and keeps it short.
 //!
-//! Once it is long, what it came to is appended as one entry, in the same way as a decision, and what is before that is
-//! trimmed: two commands, the second not before the first was read, and not where it was lost since. Whoever was behind
-//! goes on from the fold. Something small is appended behind it, on which those who poll stand.
+//! Once it is long, what it came to is appended as one entry, a fold, in the same way as a decision, and what is before
+//! the fold before that is trimmed: two commands, the second not before the first was read, and not where what it
+//! goes by was lost since. So the entries behind the last fold but one are there, one by one, and whoever comes back finds
+//! the one that it read last among them, or knows that it is lost: a fold cannot say so, because those who made it may
+//! never have seen what is lost. Something small is appended behind a fold, on which those who poll stand.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -51,8 +53,10 @@ pub struct Follower {
     pub is_cursor_deleted: bool,
     /// Entries read behind the last fold.
     pub entry_count: usize,
-    /// A fold that was read, and before which nothing is needed.
+    /// The last fold that was read.
     pub fold: Option<String>,
+    /// The one before it: what is before that is to be trimmed.
+    pub fold_before: Option<String>,
     /// Told once.
     pub is_fold_too_large: bool,
     pub is_loaded: bool,
@@ -75,7 +79,8 @@ impl Follower {
             Entry::Campaign(_) | Entry::Funding(_) | Entry::Fold(_) => write(&self.campaigns).apply(entry),
         };
         if is_fold {
-            (self.entry_count, self.fold) = (0, Some(id.clone()));
+            self.entry_count = 0;
+            self.fold_before = self.fold.replace(id.clone());
         } else {
             self.entry_count += 1;
         }
@@ -92,7 +97,7 @@ impl Follower {
         let reason = error.to_string();
         if failure.as_ref().is_none_or(|held| !held.is_final && held.reason != reason) {
             tracing::error!(%error, "the campaigns of the fleet cannot be followed");
-            let is_final = matches!(error, RegistryError::Lost { .. });
+            let is_final = matches!(error, RegistryError::Lost { .. } | RegistryError::Overtaken { .. });
             *failure = Some(Failing { reason, is_final });
         }
     }
@@ -105,8 +110,20 @@ impl Follower {
         }
     }
 
-    /// The last entry that was read is not there: somebody deleted it, or Redis has lost the end of the stream.
-    fn check_deleted(&mut self) -> Result<(), RegistryError> {
+    /// The last entry that was read is not there: a fold has it, or somebody deleted it, or Redis has lost the end of the
+    /// stream. `first`: what stands behind it now.
+    fn check_missing(&mut self, first: Option<&(String, Vec<u8>)>) -> Result<(), RegistryError> {
+        if let Some(Ok(Entry::Fold(fold))) = first.map(|(_, json)| Entry::decode(json)) {
+            if fold.through == self.cursor {
+                return Ok(());
+            }
+            if id_of(&fold.through) > id_of(&self.cursor) {
+                let overtaken =
+                    RegistryError::Overtaken { key: self.key.clone(), cursor: self.cursor.clone() };
+                self.fail(&overtaken);
+                return Err(overtaken);
+            }
+        }
         let info = Command::routed("XINFO", &self.key).arg("STREAM").arg(&self.key);
         let deleted = match self.link.call(info) {
             Ok(info) => last_deleted(info)?,
@@ -129,24 +146,16 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether what was read up to here is in this entry, so that it may have been trimmed.
-    fn is_folded_in(&self, first: Option<&(String, Vec<u8>)>) -> bool {
-        match first.map(|(_, json)| Entry::decode(json)) {
-            Some(Ok(Entry::Fold(fold))) => id_of(&fold.through) >= id_of(&self.cursor),
-            Some(Ok(Entry::Campaign(_) | Entry::Funding(_)) | Err(_)) | None => false,
-        }
-    }
-
-    /// Trims what is before the last fold, and makes one when the stream has become long. To be called now and then, when
-    /// the stream was just read.
+    /// Trims what is before the last fold but one, and makes one when the stream has become long. To be called now and
+    /// then, when the stream was just read.
     pub fn keep_short(&mut self) -> Result<(), Failure> {
         if self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());
         }
-        if let Some(fold) = &self.fold {
+        if let Some(fold) = &self.fold_before {
             let trimmed = self.link.call(Command::script(&TRIM, &[self.key.as_bytes()]).arg(fold));
             if trimmed.is_ok() || trimmed.as_ref().is_err_and(|failure| failure.is_code("GONE")) {
-                self.fold = None;
+                self.fold_before = None;
             }
             trimmed?;
         }
@@ -220,8 +229,8 @@ impl Follower {
             let mut page = page.into_iter().map(read_entry).collect::<Result<Vec<_>, Failure>>()?;
             if page.first().is_some_and(|(id, _)| *id == self.cursor) {
                 page.remove(0);
-            } else if self.cursor != "0-0" && !self.is_cursor_deleted && !self.is_folded_in(page.first()) {
-                self.check_deleted()?;
+            } else if self.cursor != "0-0" && !self.is_cursor_deleted {
+                self.check_missing(page.first())?;
             }
             count += page.len();
             for (id, json) in page {

@@ -35,6 +35,12 @@ pub enum RegistryError {
          its data, then restart this instance"
     )]
     Lost { key: String, cursor: String },
+    #[error(
+        "this instance was cut off from {key} while thousands of decisions about campaigns were made: {cursor}, the last \
+         one that it read, is trimmed, and whether Redis has lost others since cannot be told any more. Restart this \
+         instance"
+    )]
+    Overtaken { key: String, cursor: String },
 }
 
 /// How requests that move funds stand, by client and ids; `None` if it cannot be told now.
@@ -76,6 +82,7 @@ impl CampaignRegistry {
             is_cursor_deleted: false,
             entry_count: 0,
             fold: None,
+            fold_before: None,
             is_fold_too_large: false,
             is_loaded: false,
             campaigns: campaigns.clone(),
