@@ -10,6 +10,7 @@
 //! promised its users is checked like any other promise: paid once, with that amount, and nothing else from that account.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -129,8 +130,8 @@ impl<'a> Crowd<'a> {
     }
 
     /// Makes the packets that all of them can have a share of.
-    pub fn prepare(&self) -> anyhow::Result<()> {
-        let (mut caller, shares) = (self.caller(), self.settings.packet_shares);
+    pub fn prepare(&self, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+        let (mut caller, shares) = (self.caller().heeding(stop), self.settings.packet_shares);
         let body = format!(r#"{{"total":{},"count":{shares}}}"#, u64::from(shares) * FAIR_SHARE);
         for first in (0..self.due_s.len()).step_by(shares as usize) {
             caller

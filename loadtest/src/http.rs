@@ -5,11 +5,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Head and body of an answer at the most; ours are far smaller.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 const HEADERS_MAX: usize = 64;
+/// A caller that can be stopped looks so often whether it is.
+const STOP_LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -17,6 +21,8 @@ pub enum HttpError {
     Url { url: String },
     #[error("{what} at {address}: {error}")]
     Io { what: &'static str, address: SocketAddr, error: std::io::Error },
+    #[error("{what} at {address} was given up: the run was stopped")]
+    Stopped { what: &'static str, address: SocketAddr },
     #[error("{address} answered what is not HTTP: {detail}")]
     Garbled { address: SocketAddr, detail: String },
     #[error("{what} was answered {status}: {body}")]
@@ -125,12 +131,18 @@ pub struct Caller {
     pub address: SocketAddr,
     authorization: Option<String>,
     timeout: Duration,
+    stop: Option<Arc<AtomicBool>>,
     stream: Option<TcpStream>,
 }
 
 impl Caller {
     pub fn new(address: SocketAddr, authorization: Option<String>, timeout: Duration) -> Caller {
-        Caller { address, authorization, timeout, stream: None }
+        Caller { address, authorization, timeout, stop: None, stream: None }
+    }
+
+    /// Gives a call up as soon as this is set.
+    pub fn heeding(self, stop: &Arc<AtomicBool>) -> Caller {
+        Caller { stop: Some(stop.clone()), ..self }
     }
 
     /// Calls once; a connection that had been idle and is closed is opened again.
@@ -174,6 +186,10 @@ impl Caller {
         let address = self.address;
         let io = |what| move |error| HttpError::Io { what, address, error };
         let deadline = Instant::now() + self.timeout;
+        let is_stopped = || self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+        if is_stopped() {
+            return Err(HttpError::Stopped { what: "connecting", address });
+        }
         if self.stream.is_none() {
             let stream = TcpStream::connect_timeout(&address, self.timeout).map_err(io("connecting"))?;
             stream.set_nodelay(true).map_err(io("connecting"))?;
@@ -198,7 +214,11 @@ impl Caller {
                     std::io::Error::new(ErrorKind::TimedOut, format!("no answer in {:?}", self.timeout));
                 return Err(io("waiting for the answer")(error));
             }
-            stream.set_read_timeout(Some(left)).map_err(io("receiving"))?;
+            if is_stopped() {
+                return Err(HttpError::Stopped { what: "waiting for the answer", address });
+            }
+            let look = if self.stop.is_some() { left.min(STOP_LOOK) } else { left };
+            stream.set_read_timeout(Some(look)).map_err(io("receiving"))?;
             match stream.read(&mut piece) {
                 Ok(0) => {
                     let error =

@@ -154,6 +154,81 @@ fn a_run_that_is_refused_leaves_nothing_and_takes_nothing_away() {
 }
 
 #[test]
+fn a_start_that_hongbao_refuses_leaves_the_earlier_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "about = \"x\"\narrivals = { shape = \"constant\", per_s = 1, for_s = 1 }\n\
+                setup = { set = [\"breaker.windw_ms=200\"] }\n";
+    let (scenario, out) = (write(folder.path(), "x.toml", text), folder.path().join("out"));
+    fs::create_dir_all(out.join("data-0")).unwrap();
+    let earlier = ["result.json", "report.html", "acks.txt", "data-0/kept"];
+    earlier.iter().for_each(|name| fs::write(out.join(name), "earlier").unwrap());
+    let said = run(&["run", &scenario, "--out", &out.display().to_string()]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    for words in ["window_ms", "setup.set", "instance-0.log", "are as they were"] {
+        assert!(said.err.contains(words), "{words}: {said:?}");
+    }
+    for name in earlier {
+        assert_eq!(fs::read_to_string(out.join(name)).ok().as_deref(), Some("earlier"), "{name}");
+    }
+    assert!(!out.join("data-wallet").exists(), "of servers that had no load");
+}
+
+/// An instance that says that it is ready, and then nothing any more.
+fn falls_silent() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let is_ready =
+                std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+            silent.push((stream, is_ready));
+        }
+    });
+    url
+}
+
+#[test]
+fn a_run_that_is_stopped_before_the_load_ends_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let never_ready = write(folder.path(), "hongbao", "#!/bin/sh\nexec sleep 600\n");
+    fs::set_permissions(&never_ready, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let silent = falls_silent();
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("result.json"), "earlier").unwrap();
+    for (signal, more) in [(Signal::TERM, vec![]), (Signal::INT, vec!["--target", silent.as_str()])] {
+        let mut command = harness();
+        command
+            .env("HONGBAO_BIN", &never_ready)
+            .args(["run", "smoke", "--json", "--out"])
+            .arg(&out)
+            .args(&more);
+        let mut harness = Guard(command.spawn().unwrap());
+        let is_under_way = || out.join("earlier-run/result.json").exists().then_some(());
+        await_until("the earlier result to be set aside", is_under_way);
+        let pid = harness.0.id();
+        let started = match more.is_empty() {
+            true => {
+                await_until("a wallet to be started", || Some(children_of(pid)).filter(|all| all.len() == 1))
+            }
+            false => Vec::new(),
+        };
+        let stopped = Instant::now();
+        kill_process(Pid::from_child(&harness.0), signal).unwrap();
+        let status = await_until("the run to end", || harness.0.try_wait().unwrap());
+        // What it waits for takes half a minute at least.
+        assert!(stopped.elapsed() < Duration::from_secs(15), "{signal:?}: {:?}", stopped.elapsed());
+        assert_eq!(status.code(), Some(2), "{signal:?}");
+        await_end_of(&started);
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut harness.0.stderr.take().unwrap(), &mut said).unwrap();
+        assert!(said.contains("before the load began"), "{signal:?}: {said}");
+        assert_eq!(fs::read_to_string(out.join("result.json")).unwrap(), "earlier", "{signal:?}");
+    }
+}
+
+#[test]
 fn the_wallet_of_somebody_else_is_left_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name).display().to_string();

@@ -10,6 +10,7 @@
 mod folder;
 mod interrupt;
 mod load;
+mod prepare;
 mod search;
 
 use std::path::{Path, PathBuf};
@@ -19,10 +20,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 
-pub use interrupt::on_interrupt;
+pub use folder::clear;
 
 use self::folder::{Folder, remove_data};
 use self::load::{Loaded, Rig};
+use self::prepare::{Prepared, prepare};
 use crate::check::{self, Books, Sources};
 use crate::claims::{self, Crowd};
 use crate::environment;
@@ -34,9 +36,8 @@ use crate::result::{Check, Micros, RunResult, Summary, Witness};
 use crate::scenario::{Door, Scenario, WalletKind};
 use crate::screen::{Scene, Screen};
 use crate::series;
-use crate::target::{Access, CALL_TIMEOUT, Target};
+use crate::target::{Access, Target, TargetError};
 use crate::traffic::Traffic;
-use crate::treasury;
 use crate::verdict;
 
 /// Between the first look at the processes and the first call.
@@ -69,27 +70,25 @@ fn new_run() -> String {
 }
 
 /// Runs the scenario and writes the result's files; the verdict is in the result. A run that is refused leaves what was
-/// there before as it was.
-pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> anyhow::Result<RunResult> {
-    let external = external(options)?;
+/// there before as it was. SIGINT and SIGTERM end it: at once as long as nothing is made, then in order.
+pub fn run(options: &Options) -> anyhow::Result<RunResult> {
+    let external = prepare::external(options)?;
     if external.is_none() {
         Target::programs(&options.scenario)?;
     }
+    let stop = Arc::new(AtomicBool::new(false));
+    interrupt::on_interrupt(stop.clone())?;
     let folder = Folder::make(&options.out)?;
-    let target = Arc::new(match external {
-        Some(target) => target,
-        None => {
-            folder.forget_last()?;
-            Target::start(&options.scenario, &options.out)?
+    let (result, mended) = match run_in(options, external, &stop) {
+        Ok(done) => done,
+        Err(error) => {
+            return Err(match folder.give_up() {
+                Some(words) => anyhow::anyhow!("{error:#}; {words}"),
+                None => error,
+            });
         }
-    });
-    let result = run_at(options, stop, &target, &folder);
-    // Where there was a check, nothing is left of the faults already.
-    let mended = if target.is_external() { target.mend_wallet() } else { Ok(()) };
-    target.servers.iter().rev().for_each(|server| server.stop());
-    let result = result?;
-    result.save(&options.out)?;
-    folder.keep();
+    };
+    folder.keep()?;
     let report = options.out.join("report.html");
     std::fs::write(&report, report::of_run(&result))
         .with_context(|| format!("writing {}", report.display()))?;
@@ -100,58 +99,27 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> anyhow::Result<RunResul
     Ok(result)
 }
 
-/// What is there already, if that is to be loaded, and answers.
-fn external(options: &Options) -> anyhow::Result<Option<Target>> {
-    if options.targets.is_empty() {
-        return Ok(None);
-    }
-    let target = Target::external(&options.targets, options.wallet.as_deref(), options.access.clone())?
-        .with_redis(options.redis.as_deref())?;
-    for (address, url) in target.instances.iter().zip(&options.targets) {
-        target.caller(*address).call("GET", "/readyz", b"").with_context(|| format!("--target {url}"))?;
-    }
-    if let (Some(address), Some(url)) = (target.wallet, &options.wallet) {
-        target.caller(address).call("GET", "/received", b"").with_context(|| format!("--wallet {url}"))?;
-    }
-    if let (Some(address), Some(url)) = (target.redis, &options.redis) {
-        let connected = std::net::TcpStream::connect_timeout(&address, CALL_TIMEOUT);
-        connected.with_context(|| format!("--redis {url}: connecting"))?;
-    }
-    Ok(Some(target))
-}
-
-fn durability(target: &Target) -> anyhow::Result<String> {
-    let address = *target.instances.first().context("there is no instance")?;
-    let ready = target
-        .caller(address)
-        .call("GET", "/readyz", b"")
-        .context("asking the instance whether it is ready")?;
-    let ready: serde_json::Value = serde_json::from_slice(&ready.body).unwrap_or_default();
-    Ok(ready["durability"].as_str().unwrap_or("not told").to_owned())
-}
-
-fn run_at(
+/// From nothing to a result that is saved, and whether a wallet that is somebody else's is as it was.
+fn run_in(
     options: &Options,
+    external: Option<Target>,
     stop: &Arc<AtomicBool>,
-    target: &Arc<Target>,
-    folder: &Folder,
-) -> anyhow::Result<RunResult> {
-    let scenario = &options.scenario;
-    let run = new_run();
-    let mut result = RunResult::blank(scenario.clone(), &run);
-    result.part = format!("{}/{}", options.part.0 + 1, options.part.1);
-    result.environment = environment::describe(target, &options.out, &durability(target)?);
-    let traffic = Arc::new(Traffic::new(&run, scenario.seed, &scenario.load));
-    let requests = scenario.arrivals.arrivals().map_err(anyhow::Error::msg)?.total();
-    let steps = scenario.search.as_ref().map_or(1.0, |search| f64::from(search.steps_max) * 20.0);
-    let mut caller = target.caller(target.instances[0]);
-    let funded = treasury::open(&mut caller, &traffic, requests * steps, scenario.load.amount_max)
-        .context("making and funding the campaigns")?;
+) -> anyhow::Result<(RunResult, Result<(), TargetError>)> {
+    let prepared = prepare(options, external, stop)?;
+    let target = prepared.target.clone();
+    let result = run_at(options, stop, prepared);
+    // Where there was a check, nothing is left of the faults already.
+    let mended = if target.is_external() { target.mend_wallet() } else { Ok(()) };
+    target.servers.iter().rev().for_each(|server| server.stop());
+    let result = result?;
+    result.save(&options.out)?;
+    Ok((result, mended))
+}
+
+fn run_at(options: &Options, stop: &Arc<AtomicBool>, prepared: Prepared) -> anyhow::Result<RunResult> {
+    let Prepared { target, run, traffic, funded, mut result } = prepared;
+    let (scenario, target) = (&options.scenario, &target);
     let is_stopped = || stop.load(Ordering::Relaxed);
-    anyhow::ensure!(!is_stopped(), "it was interrupted before the load began: nothing was measured");
-    if target.is_external() {
-        folder.forget_last()?;
-    }
 
     let epoch = Instant::now();
     result.epoch_unix_ms = environment::unix_ms();
@@ -161,7 +129,7 @@ fn run_at(
     let crowd = match (&scenario.claims, target.backend) {
         (Some(settings), Some(backend)) => {
             let crowd = Crowd::new(backend, &run, scenario, settings).map_err(anyhow::Error::msg)?;
-            crowd.prepare()?;
+            crowd.prepare(stop)?;
             Some(crowd)
         }
         // That it is left out is told with what was not checked.

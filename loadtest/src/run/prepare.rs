@@ -1,0 +1,93 @@
+//! What comes before the load: what is there already is looked at, what is to be there is started, and the campaigns
+//! are given their money.
+//!
+//! What holds: whatever makes a run impossible is found here, and said before the first call of the load; told to stop,
+//! everything here ends at once. Absent: the folder, and what becomes of an earlier result ([`super::folder`]).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+
+use super::{Options, new_run};
+use crate::environment;
+use crate::http::Caller;
+use crate::result::RunResult;
+use crate::target::{CALL_TIMEOUT, Target};
+use crate::traffic::Traffic;
+use crate::treasury;
+
+/// All that a load needs, with nothing measured yet.
+pub(super) struct Prepared {
+    pub target: Arc<Target>,
+    pub run: String,
+    pub traffic: Arc<Traffic>,
+    /// Of each campaign, in minor units.
+    pub funded: u64,
+    pub result: RunResult,
+}
+
+/// What is there already, if that is to be loaded, and answers.
+pub(super) fn external(options: &Options) -> anyhow::Result<Option<Target>> {
+    if options.targets.is_empty() {
+        return Ok(None);
+    }
+    let target = Target::external(&options.targets, options.wallet.as_deref(), options.access.clone())?
+        .with_redis(options.redis.as_deref())?;
+    for (address, url) in target.instances.iter().zip(&options.targets) {
+        target.caller(*address).call("GET", "/readyz", b"").with_context(|| format!("--target {url}"))?;
+    }
+    if let (Some(address), Some(url)) = (target.wallet, &options.wallet) {
+        target.caller(address).call("GET", "/received", b"").with_context(|| format!("--wallet {url}"))?;
+    }
+    if let (Some(address), Some(url)) = (target.redis, &options.redis) {
+        let connected = std::net::TcpStream::connect_timeout(&address, CALL_TIMEOUT);
+        connected.with_context(|| format!("--redis {url}: connecting"))?;
+    }
+    Ok(Some(target))
+}
+
+/// Starts what is not there already, and funds the campaigns.
+pub(super) fn prepare(
+    options: &Options,
+    external: Option<Target>,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<Prepared> {
+    let prepared = try_to_prepare(options, external, stop);
+    // Whatever came of it: who stopped the run wants none.
+    anyhow::ensure!(
+        !stop.load(Ordering::Relaxed),
+        "it was interrupted before the load began: nothing was measured"
+    );
+    prepared
+}
+
+fn try_to_prepare(
+    options: &Options,
+    external: Option<Target>,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<Prepared> {
+    let scenario = &options.scenario;
+    let target = Arc::new(match external {
+        Some(target) => target,
+        None => Target::start(scenario, &options.out, stop)?,
+    });
+    let run = new_run();
+    let mut result = RunResult::blank(scenario.clone(), &run);
+    result.part = format!("{}/{}", options.part.0 + 1, options.part.1);
+    let instance = *target.instances.first().context("there is no instance")?;
+    let mut caller = target.caller(instance).heeding(stop);
+    result.environment = environment::describe(&target, &options.out, &durability(&mut caller)?, stop);
+    let traffic = Arc::new(Traffic::new(&run, scenario.seed, &scenario.load));
+    let requests = scenario.arrivals.arrivals().map_err(anyhow::Error::msg)?.total();
+    let steps = scenario.search.as_ref().map_or(1.0, |search| f64::from(search.steps_max) * 20.0);
+    let funded = treasury::open(&mut caller, &traffic, requests * steps, scenario.load.amount_max)
+        .context("making and funding the campaigns")?;
+    Ok(Prepared { target, run, traffic, funded, result })
+}
+
+fn durability(instance: &mut Caller) -> anyhow::Result<String> {
+    let ready = instance.call("GET", "/readyz", b"").context("asking the instance whether it is ready")?;
+    let ready: serde_json::Value = serde_json::from_slice(&ready.body).unwrap_or_default();
+    Ok(ready["durability"].as_str().unwrap_or("not told").to_owned())
+}
