@@ -95,6 +95,9 @@ struct Sum {
 struct Sums {
     by_campaign: HashMap<u32, Sum>,
     by_payee: HashMap<u32, Sum>,
+    /// Paid by hongbao's word, and of these unknown at the wallet.
+    said_paid: u64,
+    unknown_at_wallet: u64,
 }
 
 /// Checks all claims; `progress` is told how many are done.
@@ -126,6 +129,14 @@ pub fn check(
     if sources.wallet.is_some() {
         check.counted_at = Witness::Wallet;
         check.evidence.push(format!("the same {done} ids looked up at the wallet"));
+    }
+    if sums.said_paid > 0 && sums.unknown_at_wallet == sums.said_paid {
+        let words = format!(
+            "the wallet knows none of the {} payments that hongbao says it made: is it the one that hongbao pays from \
+             (its setting stored_value.http.url), and is {:?} the caller's name there (--client)?",
+            sums.said_paid, sources.client
+        );
+        check.told.insert(0, words);
     }
     if let Some(books) = &sources.books {
         match &mut sources.wallet {
@@ -205,7 +216,10 @@ fn compare(
         check.altered += 1;
         tell(check, || format!("{id} was paid {amount_at_wallet:?}, not {}", claim.amount));
     }
+    sums.said_paid += u64::from(said_paid);
     if said_paid && !is_paid {
+        let is_unknown = record.flatten().is_none_or(|record| record.status == "not_found");
+        sums.unknown_at_wallet += u64::from(is_unknown);
         check.lost += 1;
         tell(check, || format!("{id} is SUCCEEDED at hongbao, and not paid at the wallet"));
     }

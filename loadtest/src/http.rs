@@ -31,6 +31,13 @@ pub enum HttpError {
     Unexpected { what: String, error: serde_json::Error },
 }
 
+impl HttpError {
+    /// Who called was stopped; nothing is said of whom was called.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, HttpError::Stopped { .. })
+    }
+}
+
 /// An answer that is whole.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {

@@ -6,12 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hongbao_loadtest::http::Caller;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{
-    Guard, await_end_of, await_until, children_of, harness, has_thread, is_frozen, run, said, serve,
-};
+use support::{Guard, await_end_of, await_until, children_of, harness, has_thread, is_frozen, run, said};
 
 fn result(folder: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(folder.join("result.json")).expect("a result")).expect("JSON")
@@ -226,38 +223,4 @@ fn a_run_that_is_stopped_before_the_load_ends_at_once() {
         assert!(said.contains("before the load began"), "{signal:?}: {said}");
         assert_eq!(fs::read_to_string(out.join("result.json")).unwrap(), "earlier", "{signal:?}");
     }
-}
-
-#[test]
-fn the_wallet_of_somebody_else_is_left_as_it_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let place = |name: &str| folder.path().join(name).display().to_string();
-    let args = ["--data", &place("wallet"), "--listen", "127.0.0.1:0", "--fault", "latency_ms=7"];
-    let (_wallet, wallet) = serve(&[&["wallet"][..], &args].concat());
-    let sets = [
-        "gateway.listen=127.0.0.1:0".to_owned(),
-        format!("data.dir={}", place("data")),
-        "stored_value.kind=http".to_owned(),
-        format!("stored_value.http.url={wallet}"),
-        "shaping.transfers_per_s=500".to_owned(),
-    ];
-    let sets = sets.iter().flat_map(|set| ["--set", set.as_str()]);
-    let (_service, service) = serve(&["serve"].into_iter().chain(sets).collect::<Vec<_>>());
-    let text = "about = \"elsewhere\"\narrivals = { shape = \"constant\", per_s = 50, for_s = 2 }\n\
-                generator = { lag_ms = 5000 }\n\
-                [[wallet.change]]\nat_s = 0.5\nfaults = { latency_ms = 20, drop_after_rate = 0.1 }\n";
-    let scenario = write(folder.path(), "elsewhere.toml", text);
-    let out = place("out");
-    let said = run(&["run", &scenario, "--json", "--target", &service, "--wallet", &wallet, "--out", &out]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert_eq!(said.json()["counted_at"], "wallet", "{said:?}");
-    let changed = result(Path::new(&out))["events"][0].clone();
-    assert!(changed["failure"].is_null() && changed["kind"] == "change", "{changed}");
-    let address = hongbao_loadtest::http::resolve(&wallet).unwrap();
-    let faults = Caller::new(address, None, Duration::from_secs(30)).json("GET", "/faults", "").unwrap();
-    assert_eq!(
-        (faults["latency_ms"].as_f64(), faults["drop_after_rate"].as_f64()),
-        (Some(7.0), Some(0.0)),
-        "{faults}"
-    );
 }

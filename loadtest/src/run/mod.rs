@@ -7,6 +7,7 @@
 //! What holds: whatever happens on the way, what was started is ended, what was broken is mended, and there is either
 //! a verdict or an error that says why there can be none.
 
+mod elsewhere;
 mod folder;
 mod interrupt;
 mod load;
@@ -72,7 +73,7 @@ fn new_run() -> String {
 /// Runs the scenario and writes the result's files; the verdict is in the result. A run that is refused leaves what was
 /// there before as it was. SIGINT and SIGTERM end it: at once as long as nothing is made, then in order.
 pub fn run(options: &Options) -> anyhow::Result<RunResult> {
-    let external = prepare::external(options)?;
+    let external = elsewhere::external(options)?;
     if external.is_none() {
         Target::programs(&options.scenario)?;
     }
@@ -208,6 +209,9 @@ fn not_checked(scenario: &Scenario, target: &Target, counted_at: Witness) -> Vec
         list.push("hongbao audit was not run: the data is elsewhere");
         if scenario.claims.is_some() {
             list.push("[claims] was left out: no backend of the campaign is started for what runs elsewhere");
+        }
+        if !scenario.wallet.faults.is_empty() {
+            list.push("[wallet.faults] was left out: a wallet that runs elsewhere is as it is");
         }
     }
     list.into_iter().map(str::to_owned).collect()

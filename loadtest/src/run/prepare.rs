@@ -1,19 +1,20 @@
-//! What comes before the load: what is there already is looked at, what is to be there is started, and the campaigns
-//! are given their money.
+//! What comes before the load: what is to be there is started, and the campaigns are given their money.
 //!
 //! What holds: whatever makes a run impossible is found here, and said before the first call of the load; told to stop,
-//! everything here ends at once. Absent: the folder, and what becomes of an earlier result ([`super::folder`]).
+//! everything here ends at once. Absent: what runs already ([`super::elsewhere`]); the folder, and what becomes of an
+//! earlier result ([`super::folder`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use serde_json::Value;
 
-use super::{Options, new_run};
+use super::{Options, elsewhere, new_run};
 use crate::environment;
 use crate::http::Caller;
 use crate::result::RunResult;
-use crate::target::{CALL_TIMEOUT, Target};
+use crate::target::Target;
 use crate::traffic::Traffic;
 use crate::treasury;
 
@@ -25,26 +26,6 @@ pub(super) struct Prepared {
     /// Of each campaign, in minor units.
     pub funded: u64,
     pub result: RunResult,
-}
-
-/// What is there already, if that is to be loaded, and answers.
-pub(super) fn external(options: &Options) -> anyhow::Result<Option<Target>> {
-    if options.targets.is_empty() {
-        return Ok(None);
-    }
-    let target = Target::external(&options.targets, options.wallet.as_deref(), options.access.clone())?
-        .with_redis(options.redis.as_deref())?;
-    for (address, url) in target.instances.iter().zip(&options.targets) {
-        target.caller(*address).call("GET", "/readyz", b"").with_context(|| format!("--target {url}"))?;
-    }
-    if let (Some(address), Some(url)) = (target.wallet, &options.wallet) {
-        target.caller(address).call("GET", "/received", b"").with_context(|| format!("--wallet {url}"))?;
-    }
-    if let (Some(address), Some(url)) = (target.redis, &options.redis) {
-        let connected = std::net::TcpStream::connect_timeout(&address, CALL_TIMEOUT);
-        connected.with_context(|| format!("--redis {url}: connecting"))?;
-    }
-    Ok(Some(target))
 }
 
 /// Starts what is not there already, and funds the campaigns.
@@ -77,17 +58,23 @@ fn try_to_prepare(
     result.part = format!("{}/{}", options.part.0 + 1, options.part.1);
     let instance = *target.instances.first().context("there is no instance")?;
     let mut caller = target.caller(instance).heeding(stop);
-    result.environment = environment::describe(&target, &options.out, &durability(&mut caller)?, stop);
+    let ready = ready(&mut caller)?;
+    let durability = ready["durability"].as_str().unwrap_or("not told");
+    result.environment = environment::describe(&target, &options.out, durability, stop);
     let traffic = Arc::new(Traffic::new(&run, scenario.seed, &scenario.load));
     let requests = scenario.arrivals.arrivals().map_err(anyhow::Error::msg)?.total();
     let steps = scenario.search.as_ref().map_or(1.0, |search| f64::from(search.steps_max) * 20.0);
     let funded = treasury::open(&mut caller, &traffic, requests * steps, scenario.load.amount_max)
         .context("making and funding the campaigns")?;
+    if let Some(wallet) = target.wallet.filter(|_| target.is_external()) {
+        let wallet = target.caller(wallet).heeding(stop);
+        elsewhere::is_its_wallet(options, &target, wallet, &ready, &traffic.campaign_name(0))?;
+    }
     Ok(Prepared { target, run, traffic, funded, result })
 }
 
-fn durability(instance: &mut Caller) -> anyhow::Result<String> {
+/// What the instance says of itself.
+fn ready(instance: &mut Caller) -> anyhow::Result<Value> {
     let ready = instance.call("GET", "/readyz", b"").context("asking the instance whether it is ready")?;
-    let ready: serde_json::Value = serde_json::from_slice(&ready.body).unwrap_or_default();
-    Ok(ready["durability"].as_str().unwrap_or("not told").to_owned())
+    Ok(serde_json::from_slice(&ready.body).unwrap_or_default())
 }
