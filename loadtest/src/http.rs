@@ -19,6 +19,8 @@ const STOP_LOOK: Duration = Duration::from_millis(50);
 pub enum HttpError {
     #[error("{url:?} is not an address: write it as http://HOST:PORT")]
     Url { url: String },
+    #[error("{url:?}: no address is known for its host{detail}")]
+    Host { url: String, detail: String },
     #[error("{what} at {address}: {error}")]
     Io { what: &'static str, address: SocketAddr, error: std::io::Error },
     #[error("{what} at {address} was given up: the run was stopped")]
@@ -129,7 +131,14 @@ pub fn resolve(url: &str) -> Result<SocketAddr, HttpError> {
     let bad = || HttpError::Url { url: url.to_owned() };
     let host = url.strip_prefix("http://").ok_or_else(bad)?.trim_end_matches('/');
     let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    host.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(bad)
+    match host.to_socket_addrs() {
+        Ok(mut found) => {
+            found.next().ok_or_else(|| HttpError::Host { url: url.to_owned(), detail: String::new() })
+        }
+        // A port that is no number, or the like.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Err(bad()),
+        Err(error) => Err(HttpError::Host { url: url.to_owned(), detail: format!(": {error}") }),
+    }
 }
 
 /// One keep-alive connection for control calls, one after the other.
@@ -272,8 +281,14 @@ mod tests {
     #[test]
     fn addresses() {
         assert_eq!(resolve("http://127.0.0.1:8080/").unwrap().to_string(), "127.0.0.1:8080");
-        for bad in ["127.0.0.1:8080", "https://127.0.0.1:1", "http://no-such-host.invalid:1"] {
-            assert!(resolve(bad).is_err(), "{bad}");
+        for (bad, says) in [
+            ("127.0.0.1:8080", "write it as"),
+            ("https://127.0.0.1:1", "write it as"),
+            ("http://127.0.0.1:port", "write it as"),
+            ("http://no-such-host.invalid:1", "no address is known"),
+        ] {
+            let error = resolve(bad).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
         }
     }
 }

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use hongbao_loadtest::http::Caller;
+use hongbao_loadtest::observe::metric;
 use serde_json::Value;
-use support::{Guard, run, serve};
+use support::{Guard, await_until, harness, run, said, serve};
 
 fn result(folder: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(folder.join("result.json")).expect("a result")).expect("JSON")
@@ -40,7 +41,7 @@ fn service(folder: &Path, wallet: &str) -> (Guard, String) {
 /// A load of a hundred requests, with further tables.
 fn scenario(folder: &Path, more: &str) -> String {
     let text = "about = \"elsewhere\"\narrivals = { shape = \"constant\", per_s = 50, for_s = 2 }\n\
-                generator = { lag_ms = 5000 }\n";
+                [generator]\nlag_ms = 5000\n";
     let path = place(folder, "elsewhere.toml");
     fs::write(&path, format!("{text}{more}")).unwrap();
     path
@@ -100,6 +101,46 @@ fn a_wallet_that_the_target_does_not_pay_from_is_found_before_the_load() {
     assert_eq!((right.code, wrong.code), (Some(0), Some(4)), "{right:?} {wrong:?}");
     let hint = "knows none of the 100 payments";
     assert!(wrong.out.contains(hint) && !right.out.contains(hint), "{right:?} {wrong:?}");
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_told_as_nothing_and_not_as_a_figure() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (_wallet, wallet) = wallet(folder, "wallet");
+    let (mut service, url) = service(folder, &wallet);
+    let more = "persist_s = 0\nanswer_timeout_s = 1\n[setup]\nsettle_within_s = 0\n";
+    let (scenario, out) = (scenario(folder, more), place(folder, "out"));
+    let mut command = harness();
+    command.args(["run", &scenario, "--json", "--target", &url, "--wallet", &wallet, "--out", &out]);
+    // Long enough for a slow machine to end the service in the middle of it.
+    fs::write(&scenario, fs::read_to_string(&scenario).unwrap().replace("for_s = 2", "for_s = 6")).unwrap();
+    let harness = command.spawn().unwrap();
+    let address = hongbao_loadtest::http::resolve(&url).unwrap();
+    let mut caller = Caller::new(address, None, Duration::from_secs(30));
+    // The first is the campaign's money.
+    await_until("some of the load to be accepted", || {
+        let told = caller.call("GET", "/metrics", b"").unwrap().body;
+        let accepted = metric(&String::from_utf8_lossy(&told), "hongbao_accepted_total", |_| true);
+        (accepted > 10).then_some(())
+    });
+    service.0.kill().unwrap();
+    let said = said(harness.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(3), "{said:?}");
+    let summary = said.json();
+    assert_eq!(summary["verdict"], "void", "{summary}");
+    assert!(summary["accepted"].as_u64() > Some(0) && !summary["accept_us"].is_null(), "{summary}");
+    for name in ["succeeded", "failed", "unknown", "pending", "lost", "double_paid", "books_balanced"] {
+        assert!(summary[name].is_null(), "{name}: {summary}");
+    }
+    let check = &result(Path::new(&out))["check"];
+    for name in ["succeeded", "pending", "altered", "amount_paid", "lost", "short_paid", "books_balanced"] {
+        assert!(check[name].is_null(), "{name}: {check}");
+    }
+    assert!(!check["gaps"].as_array().unwrap().is_empty(), "{check}");
+    assert_eq!(run(&["report", &out]).code, Some(0), "and it is read again");
+    let report = fs::read_to_string(Path::new(&out).join("report.html")).unwrap();
+    assert!(report.contains("could not be looked up") && report.contains("not looked at"), "{report}");
 }
 
 #[test]

@@ -72,12 +72,13 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
         books: None,
     };
     let found = check(claims.into_iter(), sources, &mut |_| {})?;
+    let (ids, lost) = (found.ids.clone().unwrap_or_default(), found.lost.unwrap_or(0));
     if args.json {
         println!("{}", serde_json::to_string(&found)?);
     } else {
         println!(
-            "acknowledged {}, lost {}, altered {}, paid unasked {}, still open {}; lines of other clients {others}",
-            found.acknowledged, found.lost, found.altered, found.paid_unasked, found.pending
+            "acknowledged {}, lost {lost}, altered {}, paid unasked {}, still open {}; lines of other clients {others}",
+            found.acknowledged, ids.altered, ids.paid_unasked, ids.pending
         );
         if found.counted_at != Witness::Wallet {
             println!(
@@ -86,7 +87,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
         }
         found.told.iter().for_each(|words| println!("! {words}"));
     }
-    Ok(match (found.lost + found.altered + found.paid_unasked, found.pending) {
+    Ok(match (lost + ids.altered + ids.paid_unasked, ids.pending) {
         (0, 0) => 0,
         (0, _) => 1,
         _ => LOSS,

@@ -123,6 +123,11 @@ fn removed(path: &Path) -> std::io::Result<()> {
     if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
 }
 
+/// Whether a run left files or data there.
+pub fn is_used(folder: &Path) -> bool {
+    !own_in(folder).is_empty()
+}
+
 /// Removes an earlier run's files and data.
 pub fn clear(folder: &Path) -> std::io::Result<()> {
     own_in(folder).iter().try_for_each(|path| removed(path))

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 
-pub use folder::clear;
+pub use folder::{clear, is_used};
 
 use self::folder::{Folder, remove_data};
 use self::load::{Loaded, Rig};
@@ -168,7 +168,7 @@ fn run_at(options: &Options, stop: &Arc<AtomicBool>, prepared: Prepared) -> anyh
     let mut check = checked(target, &traffic, &loaded, books, &scene).unwrap_or_else(|error| {
         // What was measured is told all the same; that nothing was looked at is said by the gaps.
         let gaps = target.ended().into_iter().chain([format!("{error:#}")]).collect();
-        Check { acknowledged: result.counts.accepted, books_balanced: true, gaps, ..Check::default() }
+        Check { acknowledged: result.counts.accepted, gaps, ..Check::default() }
     });
     if let (Some(crowd), Some((mut claimed, claims))) = (crowd, loaded.claimed.take()) {
         let patience = if is_stopped() { Duration::ZERO } else { CLAIMS_SETTLED_WITHIN };
@@ -281,35 +281,26 @@ fn conclude(result: &mut RunResult, loaded: &Loaded, interrupted: bool, out: &Pa
     let settled = &result.series.settled;
     let first = settled.iter().position(|rate| *rate > 0.0);
     let last = settled.iter().rposition(|rate| *rate > 0.0);
-    let settle_per_s = match (first, last) {
-        (Some(first), Some(last)) => settled[first..=last].iter().sum::<f64>() / (last - first + 1) as f64,
-        _ => 0.0,
-    };
-    let (counts, check) = (&result.counts, &result.check);
+    let settle_per_s = first
+        .zip(last)
+        .map(|(first, last)| (settled[first..=last].iter().sum::<f64>() / (last - first + 1) as f64) as u64);
+    let counts = &result.counts;
     result.summary = Summary {
         submitted: counts.submitted,
         accepted: counts.accepted,
         duplicates: counts.duplicates_recognised,
         refused: counts.refused_total() + counts.conflicts_refused + counts.invalid_refused,
-        succeeded: check.succeeded,
-        failed: check.failed,
-        unknown: check.unknown,
-        pending: check.pending,
-        lost: check.lost,
-        double_paid: check.double_paid,
-        books_balanced: check.books_balanced,
-        counted_at: check.counted_at,
-        not_checked: check.not_checked.clone(),
         accept_per_s: (counts.accepted as f64 / length_s) as u64,
-        settle_per_s: settle_per_s as u64,
-        accept_us: Micros::from(result.accept),
-        settle_us: Micros::from(result.settle),
-        wallet_peak_per_s: result.wallet_peak_per_s.unwrap_or(0),
+        settle_per_s,
+        accept_us: Micros::of(result.accept),
+        settle_us: Micros::of(result.settle),
+        wallet_peak_per_s: result.wallet_peak_per_s,
         durability: result.environment.durability.clone(),
         out: out.display().to_string(),
         capacity_per_s: search::best(&result.search),
         ..Summary::default()
     };
+    result.summary.take(&result.check);
     result.objectives = verdict::objectives(result);
     let mut failures: Vec<String> = loaded.followings.failure.iter().cloned().collect();
     let not_made = result.events.iter().filter_map(|event| {
