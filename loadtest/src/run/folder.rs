@@ -33,7 +33,8 @@ impl Folder {
             path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
         let made = missing.map(Path::to_owned).collect();
         let folder = Folder { path: path.to_owned(), made };
-        std::fs::create_dir_all(path).with_context(|| format!("making {}", path.display()))?;
+        std::fs::create_dir_all(path)
+            .with_context(|| format!("making {}, the folder of the run", path.display()))?;
         folder.set_aside()?;
         Ok(folder)
     }
