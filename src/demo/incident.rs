@@ -295,6 +295,7 @@ mod tests {
             let mut connection = Connection::new(address, Halt::default());
             let error = incident.begin(&mut connection).await.unwrap_err().to_string();
             assert!(error.contains("400"), "{error}");
+            drop(connection);
             let asked = tokio::task::spawn_blocking(|| serving.join().unwrap()).await.unwrap();
             assert!(asked[1].ends_with(well), "{asked:?}");
             assert!(!incident.is_on.load(Ordering::Relaxed));
