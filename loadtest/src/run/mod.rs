@@ -25,7 +25,7 @@ pub use folder::{clear, is_used};
 
 use self::folder::{Folder, remove_data};
 use self::load::{Loaded, Rig};
-use self::prepare::{Prepared, prepare};
+use self::prepare::{Prepared, go_on, prepare};
 use crate::check::{self, Books, Sources};
 use crate::claims::{self, Crowd};
 use crate::environment;
@@ -130,7 +130,8 @@ fn run_at(options: &Options, stop: &Arc<AtomicBool>, prepared: Prepared) -> anyh
     let crowd = match (&scenario.claims, target.backend) {
         (Some(settings), Some(backend)) => {
             let crowd = Crowd::new(backend, &run, scenario, settings).map_err(anyhow::Error::msg)?;
-            crowd.prepare(stop)?;
+            let is_ready = crowd.prepare(stop);
+            go_on(stop).and(is_ready)?;
             Some(crowd)
         }
         // That it is left out is told with what was not checked.

@@ -35,12 +35,18 @@ pub(super) fn prepare(
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<Prepared> {
     let prepared = try_to_prepare(options, external, stop);
-    // Whatever came of it: who stopped the run wants none.
+    // That it was stopped says more than what could not be done because of it.
+    go_on(stop)?;
+    prepared
+}
+
+/// Whether there is to be a load: who stopped the run wants none.
+pub(super) fn go_on(stop: &AtomicBool) -> anyhow::Result<()> {
     anyhow::ensure!(
         !stop.load(Ordering::Relaxed),
         "it was interrupted before the load began: nothing was measured"
     );
-    prepared
+    Ok(())
 }
 
 fn try_to_prepare(
