@@ -21,7 +21,7 @@ pub use audit::run_audit;
 
 use crate::generator::Fate;
 use crate::http::{Caller, HttpError};
-use crate::result::{Check, Witness};
+use crate::result::{Check, Witness, add};
 
 /// Ids in one lookup.
 const AT_HONGBAO: usize = 1_000;
@@ -95,6 +95,9 @@ struct Sum {
 struct Sums {
     by_campaign: HashMap<u32, Sum>,
     by_payee: HashMap<u32, Sum>,
+    /// Paid by hongbao's word, and of these unknown at the wallet.
+    said_paid: u64,
+    unknown_at_wallet: u64,
 }
 
 /// Checks all claims; `progress` is told how many are done.
@@ -103,7 +106,7 @@ pub fn check(
     mut sources: Sources<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Check, HttpError> {
-    let mut check = Check { books_balanced: true, ..Check::default() };
+    let mut check = Check::default();
     let mut sums = Sums::default();
     let mut done = 0;
     let mut claims = claims.filter(|claim| claim.fate != Fate::Unsent).peekable();
@@ -114,6 +117,9 @@ pub fn check(
             Some(wallet) => Some(ask_wallet(wallet, sources.client, &chunk)?),
             None => None,
         };
+        // Looked up: what is not found from here on is none, and no longer nothing.
+        check.ids_mut();
+        check.lost.get_or_insert(0);
         for claim in &chunk {
             let standing = standings.get(&claim.id);
             let record = records.as_ref().and_then(|records| records.get(&claim.id));
@@ -126,6 +132,14 @@ pub fn check(
     if sources.wallet.is_some() {
         check.counted_at = Witness::Wallet;
         check.evidence.push(format!("the same {done} ids looked up at the wallet"));
+    }
+    if sums.said_paid > 0 && sums.unknown_at_wallet == sums.said_paid {
+        let words = format!(
+            "the wallet knows none of the {} payments that hongbao says it made: is it the one that hongbao pays from \
+             (its setting stored_value.http.url), and is {:?} the caller's name there (--client)?",
+            sums.said_paid, sources.client
+        );
+        check.told.insert(0, words);
     }
     if let Some(books) = &sources.books {
         match &mut sources.wallet {
@@ -189,7 +203,7 @@ fn compare(
         check.acknowledged += 1;
         match standing {
             None => {
-                check.lost += 1;
+                add(&mut check.lost, 1);
                 tell(check, || format!("{id} was acknowledged, and hongbao does not know it"));
             }
             Some(standing) => count_status(claim, standing, check),
@@ -202,21 +216,24 @@ fn compare(
     };
     let amount_at_wallet = record.flatten().and_then(|record| record.amount);
     if is_paid && amount_at_wallet.is_some_and(|amount| amount != claim.amount) {
-        check.altered += 1;
+        check.ids_mut().altered += 1;
         tell(check, || format!("{id} was paid {amount_at_wallet:?}, not {}", claim.amount));
     }
+    sums.said_paid += u64::from(said_paid);
     if said_paid && !is_paid {
-        check.lost += 1;
+        let is_unknown = record.flatten().is_none_or(|record| record.status == "not_found");
+        sums.unknown_at_wallet += u64::from(is_unknown);
+        add(&mut check.lost, 1);
         tell(check, || format!("{id} is SUCCEEDED at hongbao, and not paid at the wallet"));
     }
     let is_final_unpaid = standing.is_some_and(|standing| standing.r#final) && !said_paid;
     if is_paid && (is_final_unpaid || claim.fate == Fate::Refused) {
-        check.paid_unasked += 1;
+        check.ids_mut().paid_unasked += 1;
         tell(check, || format!("{id} was paid, though {}", status.unwrap_or("refused")));
     }
     if claim.fate == Fate::Open {
-        check.unanswered += 1;
-        check.unanswered_paid += u64::from(is_paid);
+        check.ids_mut().unanswered += 1;
+        check.ids_mut().unanswered_paid += u64::from(is_paid);
     }
     let is_open = match standing {
         Some(standing) => !standing.r#final,
@@ -228,8 +245,8 @@ fn compare(
         (false, true) => (0, claim.amount),
         (false, false) => return,
     };
-    check.amount_paid += paid;
-    check.amount_open += open;
+    check.ids_mut().amount_paid += paid;
+    check.ids_mut().amount_open += open;
     if let Some((campaign, payee)) = claim.parties {
         for sum in [sums.by_campaign.entry(campaign).or_default(), sums.by_payee.entry(payee).or_default()] {
             sum.paid += paid;
@@ -239,19 +256,19 @@ fn compare(
 }
 
 fn count_status(claim: &Claim, standing: &Standing, check: &mut Check) {
-    *check.by_status.entry(standing.status.clone()).or_default() += 1;
+    *check.ids_mut().by_status.entry(standing.status.clone()).or_default() += 1;
     if let Some(stands_with) = standing.amount.filter(|amount| *amount != claim.amount) {
-        check.altered += 1;
+        check.ids_mut().altered += 1;
         tell(check, || format!("{} stands with {stands_with}, not {}", claim.id, claim.amount));
     }
     match standing.status.as_str() {
-        "SUCCEEDED" => check.succeeded += 1,
-        "UNKNOWN" => check.unknown += 1,
-        _ if standing.r#final => check.failed += 1,
+        "SUCCEEDED" => check.ids_mut().succeeded += 1,
+        "UNKNOWN" => check.ids_mut().unknown += 1,
+        _ if standing.r#final => check.ids_mut().failed += 1,
         _ => {}
     }
     if !standing.r#final {
-        check.pending += 1;
+        check.ids_mut().pending += 1;
         tell(check, || format!("{} is still {}", claim.id, standing.status));
     }
 }

@@ -10,6 +10,7 @@
 //! promised its users is checked like any other promise: paid once, with that amount, and nothing else from that account.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use crate::dice::Dice;
 use crate::generator::{self, Fate};
 use crate::http::Caller;
 use crate::record::Percentiles;
-use crate::result::Check;
+use crate::result::{Check, add};
 use crate::scenario::{Claims, Scenario, Spacing};
 use crate::traffic::CURRENCY;
 
@@ -129,8 +130,8 @@ impl<'a> Crowd<'a> {
     }
 
     /// Makes the packets that all of them can have a share of.
-    pub fn prepare(&self) -> anyhow::Result<()> {
-        let (mut caller, shares) = (self.caller(), self.settings.packet_shares);
+    pub fn prepare(&self, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+        let (mut caller, shares) = (self.caller().heeding(stop), self.settings.packet_shares);
         let body = format!(r#"{{"total":{},"count":{shares}}}"#, u64::from(shares) * FAIR_SHARE);
         for first in (0..self.due_s.len()).step_by(shares as usize) {
             caller
@@ -296,21 +297,24 @@ pub fn check(
         wallet.as_ref().map(|wallet| Caller::new(wallet.address, None, crate::target::CALL_TIMEOUT));
     let sources = Sources { hongbao, wallet: wallet_caller, client, books: None };
     let found = check::check(claims.iter().cloned(), sources, &mut |_| {})?;
-    let failed = found.failed + claimed.told_another;
+    let ids = found.ids.unwrap_or_default();
+    let failed = ids.failed + claimed.told_another;
     if failed > 0 {
         sum.told.push(format!("{failed} claims were promised and not paid as promised"));
     }
-    sum.lost += found.lost + failed;
-    sum.pending += found.pending;
-    sum.altered += found.altered;
-    sum.paid_unasked += found.paid_unasked;
+    add(&mut sum.lost, found.lost.unwrap_or(0) + failed);
+    if let Some(sum) = &mut sum.ids {
+        sum.pending += ids.pending;
+        sum.altered += ids.altered;
+        sum.paid_unasked += ids.paid_unasked;
+    }
     sum.told.extend(found.told.into_iter().chain(claimed.told.iter().cloned()));
     sum.gaps.extend(found.gaps);
     if claimed.refused + claimed.unanswered > 0 {
         let (refused, unanswered) = (claimed.refused, claimed.unanswered);
         sum.gaps.push(format!("{refused} claims were refused, {unanswered} never had a definite answer"));
     } else if let Some(wallet) = &mut wallet {
-        account(wallet, client, (found.amount_paid, found.amount_open), sum)?;
+        account(wallet, client, (ids.amount_paid, ids.amount_open), sum)?;
     }
     let paid_by_its_word =
         if claimed.paid == claimed.promised { "all".to_owned() } else { claimed.paid.to_string() };
@@ -342,7 +346,7 @@ fn account(
     let balance = accounts.iter().find(|balance| balance["currency"] == CURRENCY);
     let (left, expected) = (balance.and_then(|balance| balance["balance"].as_u64()), BUDGET - paid);
     if left.is_none_or(|left| left > expected || left + open < expected) {
-        sum.books_balanced = false;
+        sum.books_balanced = Some(false);
         sum.told.push(format!("{account} has {left:?}; what it promised makes it {expected}"));
     }
     sum.evidence.push(format!("the balance of {account}, against what its users were promised"));

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::generator::latencies;
@@ -40,14 +41,15 @@ fn first_line(path: &str, key: &str) -> String {
     line.map_or_else(String::new, |line| line.trim_start_matches([' ', '\t', ':']).trim().to_owned())
 }
 
-/// Time of one 4 KiB write with `fdatasync` in this folder, in place, many times; microseconds.
-pub fn fdatasync_us(folder: &Path, syncs: usize) -> std::io::Result<Percentiles> {
+/// Time of one 4 KiB write with `fdatasync` in this folder, in place, many times; microseconds. Fewer where it is told to
+/// `stop`.
+pub fn fdatasync_us(folder: &Path, syncs: usize, stop: &AtomicBool) -> std::io::Result<Percentiles> {
     let path = folder.join("sync-probe");
     let file = File::create(&path)?;
     file.write_all_at(&BLOCK, 0)?;
     file.sync_all()?;
     let mut histogram = latencies();
-    for _ in 0..syncs {
+    for _ in (0..syncs).take_while(|_| !stop.load(Ordering::Relaxed)) {
         let began = Instant::now();
         file.write_all_at(&BLOCK, 0)?;
         file.sync_data()?;
@@ -72,7 +74,7 @@ fn version(program: &Path) -> String {
     output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-pub fn describe(target: &Target, folder: &Path, durability: &str) -> Environment {
+pub fn describe(target: &Target, folder: &Path, durability: &str, stop: &AtomicBool) -> Environment {
     let kernel = rustix::system::uname();
     let memory_kib: u64 =
         first_line("/proc/meminfo", "MemTotal").split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -85,7 +87,7 @@ pub fn describe(target: &Target, folder: &Path, durability: &str) -> Environment
         kernel: format!("{} {}", kernel.sysname().to_string_lossy(), kernel.release().to_string_lossy()),
         cpu: first_line("/proc/cpuinfo", "model name"),
         disk: disk(folder),
-        fdatasync_us: fdatasync_us(folder, SYNCS).unwrap_or_default(),
+        fdatasync_us: fdatasync_us(folder, SYNCS, stop).unwrap_or_default(),
         durability: durability.to_owned(),
         hongbao: hongbao.map_or_else(|| "not started here".to_owned(), version),
         harness: format!("hongbao-loadtest {}", env!("CARGO_PKG_VERSION")),
@@ -122,7 +124,7 @@ mod tests {
     #[test]
     fn a_sync_takes_time() {
         let folder = tempfile::tempdir().unwrap();
-        let syncs = fdatasync_us(folder.path(), 5).unwrap();
+        let syncs = fdatasync_us(folder.path(), 5, &AtomicBool::new(false)).unwrap();
         assert!(syncs.count == 5 && syncs.p50 > 0);
         assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing is left behind");
     }

@@ -5,24 +5,39 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Head and body of an answer at the most; ours are far smaller.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 const HEADERS_MAX: usize = 64;
+/// A caller that can be stopped looks so often whether it is.
+const STOP_LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     #[error("{url:?} is not an address: write it as http://HOST:PORT")]
     Url { url: String },
+    #[error("{url:?}: no address is known for its host{detail}")]
+    Host { url: String, detail: String },
     #[error("{what} at {address}: {error}")]
     Io { what: &'static str, address: SocketAddr, error: std::io::Error },
+    #[error("{what} at {address} was given up: the run was stopped")]
+    Stopped { what: &'static str, address: SocketAddr },
     #[error("{address} answered what is not HTTP: {detail}")]
     Garbled { address: SocketAddr, detail: String },
     #[error("{what} was answered {status}: {body}")]
     Refused { what: String, status: u16, body: String },
     #[error("{what} was answered with what is not the expected JSON: {error}")]
     Unexpected { what: String, error: serde_json::Error },
+}
+
+impl HttpError {
+    /// Who called was stopped; nothing is said of whom was called.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, HttpError::Stopped { .. })
+    }
 }
 
 /// An answer that is whole.
@@ -116,7 +131,14 @@ pub fn resolve(url: &str) -> Result<SocketAddr, HttpError> {
     let bad = || HttpError::Url { url: url.to_owned() };
     let host = url.strip_prefix("http://").ok_or_else(bad)?.trim_end_matches('/');
     let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    host.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(bad)
+    match host.to_socket_addrs() {
+        Ok(mut found) => {
+            found.next().ok_or_else(|| HttpError::Host { url: url.to_owned(), detail: String::new() })
+        }
+        // A port that is no number, or the like.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Err(bad()),
+        Err(error) => Err(HttpError::Host { url: url.to_owned(), detail: format!(": {error}") }),
+    }
 }
 
 /// One keep-alive connection for control calls, one after the other.
@@ -125,12 +147,18 @@ pub struct Caller {
     pub address: SocketAddr,
     authorization: Option<String>,
     timeout: Duration,
+    stop: Option<Arc<AtomicBool>>,
     stream: Option<TcpStream>,
 }
 
 impl Caller {
     pub fn new(address: SocketAddr, authorization: Option<String>, timeout: Duration) -> Caller {
-        Caller { address, authorization, timeout, stream: None }
+        Caller { address, authorization, timeout, stop: None, stream: None }
+    }
+
+    /// Gives a call up as soon as this is set.
+    pub fn heeding(self, stop: &Arc<AtomicBool>) -> Caller {
+        Caller { stop: Some(stop.clone()), ..self }
     }
 
     /// Calls once; a connection that had been idle and is closed is opened again.
@@ -174,6 +202,10 @@ impl Caller {
         let address = self.address;
         let io = |what| move |error| HttpError::Io { what, address, error };
         let deadline = Instant::now() + self.timeout;
+        let is_stopped = || self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+        if is_stopped() {
+            return Err(HttpError::Stopped { what: "connecting", address });
+        }
         if self.stream.is_none() {
             let stream = TcpStream::connect_timeout(&address, self.timeout).map_err(io("connecting"))?;
             stream.set_nodelay(true).map_err(io("connecting"))?;
@@ -198,7 +230,11 @@ impl Caller {
                     std::io::Error::new(ErrorKind::TimedOut, format!("no answer in {:?}", self.timeout));
                 return Err(io("waiting for the answer")(error));
             }
-            stream.set_read_timeout(Some(left)).map_err(io("receiving"))?;
+            if is_stopped() {
+                return Err(HttpError::Stopped { what: "waiting for the answer", address });
+            }
+            let look = if self.stop.is_some() { left.min(STOP_LOOK) } else { left };
+            stream.set_read_timeout(Some(look)).map_err(io("receiving"))?;
             match stream.read(&mut piece) {
                 Ok(0) => {
                     let error =
@@ -245,8 +281,14 @@ mod tests {
     #[test]
     fn addresses() {
         assert_eq!(resolve("http://127.0.0.1:8080/").unwrap().to_string(), "127.0.0.1:8080");
-        for bad in ["127.0.0.1:8080", "https://127.0.0.1:1", "http://no-such-host.invalid:1"] {
-            assert!(resolve(bad).is_err(), "{bad}");
+        for (bad, says) in [
+            ("127.0.0.1:8080", "write it as"),
+            ("https://127.0.0.1:1", "write it as"),
+            ("http://127.0.0.1:port", "write it as"),
+            ("http://no-such-host.invalid:1", "no address is known"),
+        ] {
+            let error = resolve(bad).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
         }
     }
 }

@@ -10,7 +10,8 @@ use hdrhistogram::Histogram;
 
 use crate::generator::latencies;
 use crate::record::{Percentiles, RecordError, SecondRow, curve, read_log, row};
-use crate::result::{Check, Micros, ResultError, RunResult};
+use crate::result::{Check, Ids, Micros, ResultError, RunResult};
+use crate::run;
 use crate::verdict;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,17 @@ pub enum MergeError {
         "{path} is part {part}, and {given} are given: all parts of one load are needed, and nothing else"
     )]
     Incomplete { part: String, path: PathBuf, given: usize },
+    #[error(
+        "--out {out} is the folder of a part: the merged result would take the place of its own; name another"
+    )]
+    Part { out: PathBuf },
+    #[error(
+        "--out {out} holds the files of another run, which would be lost: name another folder, or say --force to replace \
+         them"
+    )]
+    Taken { out: PathBuf },
+    #[error("removing an earlier run's files from {out}: {error}")]
+    Clear { out: PathBuf, error: std::io::Error },
 }
 
 /// All parts as one result, with the verdict taken anew.
@@ -78,6 +90,25 @@ pub fn merge(folders: &[PathBuf]) -> Result<RunResult, MergeError> {
     whole.check = parts[1..].iter().fold(parts[0].check.clone(), |sum, part| add_checks(sum, &part.check));
     conclude(&mut whole, &parts);
     Ok(whole)
+}
+
+/// Makes sure that a merged result that is written to `out` takes nobody's place but that of one of the same parts, or,
+/// by `force`, of whatever a run left there.
+pub fn make_room(out: &Path, whole: &RunResult, parts: &[PathBuf], force: bool) -> Result<(), MergeError> {
+    let place =
+        |path: &Path| if path.is_file() { path.parent().map(Path::to_owned) } else { Some(path.to_owned()) };
+    let own = |path: &Path| place(path).and_then(|path| path.canonicalize().ok());
+    if own(out).is_some_and(|out| parts.iter().any(|part| own(part).as_ref() == Some(&out))) {
+        return Err(MergeError::Part { out: out.to_owned() });
+    }
+    if !run::is_used(out) {
+        return Ok(());
+    }
+    let is_same = |there: &RunResult| there.run == whole.run && there.part == whole.part;
+    if !force && !RunResult::load(out).as_ref().is_ok_and(is_same) {
+        return Err(MergeError::Taken { out: out.to_owned() });
+    }
+    run::clear(out).map_err(|error| MergeError::Clear { out: out.to_owned(), error })
 }
 
 type Measured = (Percentiles, Vec<(f64, u64)>, Vec<SecondRow>);
@@ -134,14 +165,40 @@ fn add_series(whole: &mut RunResult, parts: &[RunResult], shift_s: &dyn Fn(&RunR
 }
 
 fn add_checks(mut sum: Check, part: &Check) -> Check {
+    sum.acknowledged += part.acknowledged;
+    sum.ids = sum.ids.zip(part.ids.as_ref()).map(|(sum, part)| add_ids(sum, part));
     for (mine, theirs) in [
-        (&mut sum.acknowledged, part.acknowledged),
         (&mut sum.lost, part.lost),
+        (&mut sum.double_paid, part.double_paid),
+        (&mut sum.short_paid, part.short_paid),
+    ] {
+        *mine = match (*mine, theirs) {
+            (Some(mine), Some(theirs)) => Some(mine + theirs),
+            // What one part found is found; that it found none says nothing of the other.
+            (one, other) => one.or(other).filter(|count| *count > 0),
+        };
+    }
+    sum.books_balanced = match (sum.books_balanced, part.books_balanced) {
+        (Some(mine), Some(theirs)) => Some(mine && theirs),
+        (one, other) => one.or(other).filter(|balanced| !balanced),
+    };
+    sum.counted_at = sum.counted_at.min(part.counted_at);
+    for words in &part.not_checked {
+        if !sum.not_checked.contains(words) {
+            sum.not_checked.push(words.clone());
+        }
+    }
+    sum.evidence.extend(part.evidence.iter().cloned());
+    sum.told.extend(part.told.iter().cloned());
+    sum.gaps.extend(part.gaps.iter().cloned());
+    sum
+}
+
+fn add_ids(mut sum: Ids, part: &Ids) -> Ids {
+    for (mine, theirs) in [
         (&mut sum.pending, part.pending),
         (&mut sum.altered, part.altered),
         (&mut sum.paid_unasked, part.paid_unasked),
-        (&mut sum.double_paid, part.double_paid),
-        (&mut sum.short_paid, part.short_paid),
         (&mut sum.succeeded, part.succeeded),
         (&mut sum.failed, part.failed),
         (&mut sum.unknown, part.unknown),
@@ -155,38 +212,20 @@ fn add_checks(mut sum: Check, part: &Check) -> Check {
     part.by_status
         .iter()
         .for_each(|(status, count)| *sum.by_status.entry(status.clone()).or_default() += count);
-    sum.books_balanced &= part.books_balanced;
-    sum.counted_at = sum.counted_at.min(part.counted_at);
-    for words in &part.not_checked {
-        if !sum.not_checked.contains(words) {
-            sum.not_checked.push(words.clone());
-        }
-    }
-    sum.evidence.extend(part.evidence.iter().cloned());
-    sum.told.extend(part.told.iter().cloned());
-    sum.gaps.extend(part.gaps.iter().cloned());
     sum
 }
 
 fn conclude(whole: &mut RunResult, parts: &[RunResult]) {
     let length_s = (whole.load_end_s - whole.load_begin_s).max(1e-3);
-    let (check, counts) = (&whole.check, &whole.counts);
+    let counts = &whole.counts;
     whole.summary.submitted = counts.submitted;
     whole.summary.accepted = counts.accepted;
     whole.summary.duplicates = counts.duplicates_recognised;
     whole.summary.refused = counts.refused_total() + counts.conflicts_refused + counts.invalid_refused;
-    whole.summary.succeeded = check.succeeded;
-    whole.summary.failed = check.failed;
-    whole.summary.unknown = check.unknown;
-    whole.summary.pending = check.pending;
-    whole.summary.lost = check.lost;
-    whole.summary.double_paid = check.double_paid;
-    whole.summary.books_balanced = check.books_balanced;
-    whole.summary.counted_at = check.counted_at;
-    whole.summary.not_checked.clone_from(&check.not_checked);
+    whole.summary.take(&whole.check);
     whole.summary.accept_per_s = (counts.accepted as f64 / length_s) as u64;
-    whole.summary.accept_us = Micros::from(whole.accept);
-    whole.summary.settle_us = Micros::from(whole.settle);
+    whole.summary.accept_us = Micros::of(whole.accept);
+    whole.summary.settle_us = Micros::of(whole.settle);
     whole.objectives = verdict::objectives(whole);
     let interrupted =
         |part: &RunResult| part.verdict.complaints.iter().any(|words| words == verdict::INTERRUPTED);
@@ -197,61 +236,4 @@ fn conclude(whole: &mut RunResult, parts: &[RunResult]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, SystemTime};
-
-    use super::*;
-    use crate::generator::Interval;
-    use crate::record::{ACCEPT, SETTLE, record};
-    use crate::scenario::Scenario;
-
-    /// A part with one latency a second, beginning so late.
-    fn part(folder: &Path, number: u32, late_ms: u64, latency_us: u64) -> PathBuf {
-        let path = folder.join(format!("part-{number}"));
-        std::fs::create_dir(&path).unwrap();
-        let mut result = RunResult::blank(Scenario::load("smoke").unwrap(), &format!("run{number}"));
-        result.part = format!("{number}/2");
-        result.epoch_unix_ms = 1_000_000 + late_ms;
-        result.counts.accepted = 10;
-        result.check.succeeded = 10;
-        result.check.books_balanced = true;
-        result.series.step_s = 0.5;
-        result.series.offered = vec![100.0; 20];
-        for (file, kind) in [("accept.hlog", ACCEPT), ("settle.hlog", SETTLE)] {
-            let (tell, told) = std::sync::mpsc::channel();
-            for second in 0..10 {
-                let mut single = latencies();
-                single.record(latency_us).unwrap();
-                tell.send(Interval { second, single, batch: latencies() }).unwrap();
-            }
-            drop(tell);
-            let started = SystemTime::UNIX_EPOCH + Duration::from_millis(result.epoch_unix_ms);
-            record(&path.join(file), kind, started, &told).unwrap();
-        }
-        result.save(&path).unwrap();
-        path
-    }
-
-    #[test]
-    fn parts_add_up_at_their_times() {
-        let folder = tempfile::tempdir().unwrap();
-        let parts = [part(folder.path(), 1, 0, 1_000), part(folder.path(), 2, 2_000, 9_000)];
-        let whole = merge(&parts).unwrap();
-        assert_eq!((whole.accept.count, whole.counts.accepted, whole.check.succeeded), (20, 20, 20));
-        assert!(whole.accept.p50 <= 1_001 && whole.accept.p99 >= 8_990, "{:?}", whole.accept);
-        let rows: Vec<u64> = whole.accept_rows.iter().map(|row| row.count).collect();
-        assert_eq!(rows, [1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1]);
-        assert_eq!(whole.series.offered.len(), 24);
-        assert_eq!(
-            (whole.series.offered[1], whole.series.offered[6], whole.series.offered[22]),
-            (100.0, 200.0, 100.0)
-        );
-        let error = merge(&[parts[0].clone(), parts[0].clone()]).unwrap_err().to_string();
-        assert!(error.contains("twice"), "{error}");
-        assert!(matches!(merge(&parts[..1]), Err(MergeError::TooFew)));
-        let mut whole_run = RunResult::load(&parts[1]).unwrap();
-        whole_run.part = "1/1".to_owned();
-        whole_run.save(&parts[1]).unwrap();
-        assert!(matches!(merge(&parts), Err(MergeError::Incomplete { .. })), "part 2 of 2 is missing");
-    }
-}
+mod tests;

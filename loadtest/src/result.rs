@@ -19,8 +19,12 @@ pub const VERSION: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ResultError {
-    #[error("{path}: {error}")]
-    Io { path: String, error: std::io::Error },
+    #[error(
+        "{path}, which should hold the result of a run, cannot be read: {error}; give the folder of a run"
+    )]
+    Read { path: String, error: std::io::Error },
+    #[error("the result of the run cannot be written to {path}: {error}")]
+    Write { path: String, error: std::io::Error },
     #[error("{path} is not a result of a run: {error}")]
     Json { path: String, error: serde_json::Error },
     #[error("{path} has version {found}; this program reads {VERSION}")]
@@ -174,36 +178,20 @@ pub enum Witness {
     Wallet,
 }
 
-/// What the check after the load found.
+/// What the check after the load found. What was not looked at is none, never a zero.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Check {
-    /// Acknowledged ids, each looked up at hongbao.
+    /// Acknowledged ids, each to be looked up at hongbao.
     pub acknowledged: u64,
-    pub by_status: BTreeMap<String, u64>,
+    #[serde(flatten)]
+    pub ids: Option<Ids>,
     /// Acknowledged, and hongbao does not know them; or paid by its word, and not at the wallet.
-    pub lost: u64,
-    /// Acknowledged, and not final in time.
-    pub pending: u64,
-    /// With another amount than was sent.
-    pub altered: u64,
-    /// Refused for good, and paid all the same; or not paid by its word, and paid at the wallet.
-    pub paid_unasked: u64,
+    pub lost: Option<u64>,
     /// Accounts that got more than their requests add up to.
-    pub double_paid: u64,
+    pub double_paid: Option<u64>,
     /// Accounts that got less.
-    pub short_paid: u64,
-    pub succeeded: u64,
-    pub failed: u64,
-    pub unknown: u64,
-    /// Never answered definitely, and what became of them.
-    pub unanswered: u64,
-    pub unanswered_paid: u64,
-    /// Minor units.
-    pub amount_paid: u64,
-    /// Of requests that were open when they were looked up.
-    #[serde(default)]
-    pub amount_open: u64,
-    pub books_balanced: bool,
+    pub short_paid: Option<u64>,
+    pub books_balanced: Option<bool>,
     /// Where payments were counted.
     #[serde(default)]
     pub counted_at: Witness,
@@ -218,6 +206,43 @@ pub struct Check {
     pub gaps: Vec<String>,
 }
 
+/// What became of every id, by looking it up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    pub by_status: BTreeMap<String, u64>,
+    /// Acknowledged, and not final in time.
+    pub pending: u64,
+    /// With another amount than was sent.
+    pub altered: u64,
+    /// Refused for good, and paid all the same; or not paid by its word, and paid at the wallet.
+    pub paid_unasked: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub unknown: u64,
+    /// Never answered definitely, and what became of them.
+    pub unanswered: u64,
+    pub unanswered_paid: u64,
+    /// Minor units.
+    pub amount_paid: u64,
+    /// Of requests that were open when they were looked up.
+    #[serde(default)]
+    pub amount_open: u64,
+}
+
+impl Check {
+    /// To count in, once the looking up has begun.
+    pub(crate) fn ids_mut(&mut self) -> &mut Ids {
+        self.ids.get_or_insert_default()
+    }
+}
+
+/// Counts more where something was looked at, or found.
+pub(crate) fn add(sum: &mut Option<u64>, more: u64) {
+    if more > 0 || sum.is_some() {
+        *sum = Some(sum.unwrap_or(0) + more);
+    }
+}
+
 /// Microseconds, as the other summaries of this project tell them.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Micros {
@@ -227,36 +252,53 @@ pub struct Micros {
     pub max: u64,
 }
 
-impl From<Percentiles> for Micros {
-    fn from(Percentiles { p50, p99, p999, max, .. }: Percentiles) -> Micros {
-        Micros { p50, p99, p999, max }
+impl Micros {
+    /// None of none.
+    pub fn of(Percentiles { p50, p99, p999, max, count, .. }: Percentiles) -> Option<Micros> {
+        (count > 0).then_some(Micros { p50, p99, p999, max })
     }
 }
 
-/// The last line of `run --json`.
+impl Summary {
+    /// What the check found.
+    pub fn take(&mut self, check: &Check) {
+        let of = |count: fn(&Ids) -> u64| check.ids.as_ref().map(count);
+        self.succeeded = of(|ids| ids.succeeded);
+        self.failed = of(|ids| ids.failed);
+        self.unknown = of(|ids| ids.unknown);
+        self.pending = of(|ids| ids.pending);
+        self.lost = check.lost;
+        self.double_paid = check.double_paid;
+        self.books_balanced = check.books_balanced;
+        self.counted_at = check.counted_at;
+        self.not_checked.clone_from(&check.not_checked);
+    }
+}
+
+/// The last line of `run --json`. What was not measured is null.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Summary {
     pub submitted: u64,
     pub accepted: u64,
     pub duplicates: u64,
     pub refused: u64,
-    pub succeeded: u64,
-    pub failed: u64,
-    pub unknown: u64,
-    pub pending: u64,
-    pub lost: u64,
-    pub double_paid: u64,
-    pub books_balanced: bool,
+    pub succeeded: Option<u64>,
+    pub failed: Option<u64>,
+    pub unknown: Option<u64>,
+    pub pending: Option<u64>,
+    pub lost: Option<u64>,
+    pub double_paid: Option<u64>,
+    pub books_balanced: Option<bool>,
     /// Where payments were counted, and what was not checked.
     #[serde(default)]
     pub counted_at: Witness,
     #[serde(default)]
     pub not_checked: Vec<String>,
     pub accept_per_s: u64,
-    pub settle_per_s: u64,
-    pub accept_us: Micros,
-    pub settle_us: Micros,
-    pub wallet_peak_per_s: u64,
+    pub settle_per_s: Option<u64>,
+    pub accept_us: Option<Micros>,
+    pub settle_us: Option<Micros>,
+    pub wallet_peak_per_s: Option<u64>,
     pub durability: String,
     pub verdict: String,
     pub headline: String,
@@ -313,8 +355,8 @@ impl RunResult {
     pub fn load(path: &Path) -> Result<RunResult, ResultError> {
         let file = if path.is_dir() { path.join("result.json") } else { path.to_owned() };
         let path = file.display().to_string();
-        let text =
-            std::fs::read_to_string(&file).map_err(|error| ResultError::Io { path: path.clone(), error })?;
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| ResultError::Read { path: path.clone(), error })?;
         let json = |error| ResultError::Json { path: path.clone(), error };
         let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
         match value["version"].as_u64() {
@@ -328,6 +370,6 @@ impl RunResult {
         let file = folder.join("result.json");
         let text = serde_json::to_string(self).expect("counts, numbers and texts");
         std::fs::write(&file, text)
-            .map_err(|error| ResultError::Io { path: file.display().to_string(), error })
+            .map_err(|error| ResultError::Write { path: file.display().to_string(), error })
     }
 }

@@ -4,7 +4,7 @@
 //! stopped. A fault that could not be made is told, never passed over. How many faults last is known to others, who
 //! cannot tell from what they see of a process that is gone whether anything is left there.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -125,7 +125,8 @@ fn mend(scenario: &Scenario, target: &Target, index: usize, early: bool) -> Resu
     match fault.kind {
         FaultKind::Kill => {
             if let Some(server) = target.server(on) {
-                server.launch()?;
+                // A run that is stopped has it started as well: what it knows is still to be checked.
+                server.launch(&AtomicBool::new(false))?;
             }
             if on == "wallet" {
                 target.remind_wallet()?;

@@ -20,6 +20,11 @@ pub enum TreasuryError {
     NotFunded { campaign: String, funded: u64, wanted: u64 },
 }
 
+/// Under which a campaign's money is asked for.
+pub fn funding_id(campaign: &str) -> String {
+    format!("fund-{campaign}")
+}
+
 /// Makes and funds the campaigns; what each one has.
 pub fn open(
     caller: &mut Caller,
@@ -34,7 +39,7 @@ pub fn open(
         let name = traffic.campaign_name(index);
         let body = format!(r#"{{"budget":{budget},"currency":"{CURRENCY}"}}"#);
         caller.json("PUT", &format!("/v1/campaigns/{name}"), &body)?;
-        let body = format!(r#"{{"id":"fund-{name}","amount":{budget}}}"#);
+        let body = format!(r#"{{"id":"{}","amount":{budget}}}"#, funding_id(&name));
         caller.json("POST", &format!("/v1/campaigns/{name}/fund"), &body)?;
     }
     for index in 0..traffic.campaign_count() {

@@ -2,7 +2,7 @@
 //!
 //! What holds: a loss outweighs everything; a void run proves nothing and passes nothing. Pure.
 
-use crate::result::{Check, Objective, Outcome, RunResult, Verdict, Witness};
+use crate::result::{Check, Ids, Objective, Outcome, RunResult, Verdict, Witness};
 use crate::words::{grouped, micros, seconds};
 
 /// Ids and the like that are named among the complaints.
@@ -62,12 +62,16 @@ pub fn objectives(result: &RunResult) -> Vec<Objective> {
                 .unwrap_or_else(|| format!("none; the least that was tried were {}", grouped(lowest))),
         });
     }
-    let left = result.check.pending;
+    let left = result.check.ids.as_ref().map(|ids| ids.pending);
     list.push(Objective {
         what: "every promise final in the end".to_owned(),
         limit: format!("within {} of the load's end", seconds(result.scenario.setup.settle_within_s)),
-        measured: if left == 0 { "all".to_owned() } else { format!("{} still open", grouped(left)) },
-        passed: left == 0,
+        measured: match left {
+            None => "not measured".to_owned(),
+            Some(0) => "all".to_owned(),
+            Some(left) => format!("{} still open", grouped(left)),
+        },
+        passed: left == Some(0),
     });
     list
 }
@@ -94,12 +98,13 @@ fn void_reasons(result: &RunResult) -> Vec<String> {
 }
 
 fn losses(check: &Check, violations: u64) -> Vec<String> {
+    let of = |count: fn(&Ids) -> u64| check.ids.as_ref().map_or(0, count);
     let table = [
-        (check.lost, "promised and lost"),
-        (check.double_paid, "accounts were paid too much"),
-        (check.short_paid, "accounts were paid too little"),
-        (check.altered, "with an amount that was never asked for"),
-        (check.paid_unasked, "paid though they were refused or failed"),
+        (check.lost.unwrap_or(0), "promised and lost"),
+        (check.double_paid.unwrap_or(0), "accounts were paid too much"),
+        (check.short_paid.unwrap_or(0), "accounts were paid too little"),
+        (of(|ids| ids.altered), "with an amount that was never asked for"),
+        (of(|ids| ids.paid_unasked), "paid though they were refused or failed"),
         (violations, "answers broke a promise of the door"),
     ];
     let mut found: Vec<String> = table
@@ -107,7 +112,7 @@ fn losses(check: &Check, violations: u64) -> Vec<String> {
         .filter(|(count, _)| *count > 0)
         .map(|(count, words)| format!("{}: {words}", grouped(count)))
         .collect();
-    if !check.books_balanced {
+    if check.books_balanced == Some(false) {
         found.push("the books do not balance".to_owned());
     }
     found
@@ -196,31 +201,7 @@ fn sentences(result: &RunResult) -> Vec<String> {
         micros(result.accept.p50),
         micros(result.accept.p99)
     ));
-    if check.pending == 0
-        && check.lost == 0
-        && check.double_paid == 0
-        && check.books_balanced
-        && check.gaps.is_empty()
-    {
-        let failed = if check.failed > 0 {
-            format!(", {} ended unpaid with a reason", grouped(check.failed))
-        } else {
-            String::new()
-        };
-        words.push(format!(
-            "Every one of them was looked up: {} were paid, each once{}{failed}; none was lost.",
-            grouped(check.succeeded),
-            by_whose_word(check.counted_at)
-        ));
-    } else {
-        words.push(format!(
-            "Of these, {} were paid, {} are still open and {} are lost; {} accounts have too much.",
-            grouped(check.succeeded),
-            grouped(check.pending),
-            grouped(check.lost),
-            grouped(check.double_paid)
-        ));
-    }
+    words.push(became_of_them(check));
     if let Some(claims) = &result.claims {
         words.push(format!(
             "Beside them {} users claimed red packets at the campaign's own backend: {} were promised a share, 99 of 100 \
@@ -247,19 +228,50 @@ fn sentences(result: &RunResult) -> Vec<String> {
         words.push(format!(
             "{} calls had to be sent again{}.",
             grouped(counts.retried),
-            if check.unanswered > 0 {
-                format!(
+            match check.ids.as_ref().filter(|ids| ids.unanswered > 0) {
+                Some(ids) => format!(
                     "; {} requests never had a definite answer, {} of them were paid",
-                    grouped(check.unanswered),
-                    grouped(check.unanswered_paid)
-                )
-            } else {
-                String::new()
+                    grouped(ids.unanswered),
+                    grouped(ids.unanswered_paid)
+                ),
+                None => String::new(),
             }
         ));
     }
     words.extend(capacity(result));
     words
+}
+
+/// Of what was promised.
+fn became_of_them(check: &Check) -> String {
+    let Some(ids) = &check.ids else {
+        return "What became of them could not be looked up.".to_owned();
+    };
+    let is_well = (check.lost, ids.pending) == (Some(0), 0)
+        && check.double_paid.unwrap_or(0) == 0
+        && check.books_balanced == Some(true)
+        && check.gaps.is_empty();
+    if is_well {
+        let failed = match ids.failed {
+            0 => String::new(),
+            failed => format!(", {} ended unpaid with a reason", grouped(failed)),
+        };
+        return format!(
+            "Every one of them was looked up: {} were paid, each once{}{failed}; none was lost.",
+            grouped(ids.succeeded),
+            by_whose_word(check.counted_at)
+        );
+    }
+    let too_much = match check.double_paid {
+        Some(accounts) => format!("; {} accounts have too much", grouped(accounts)),
+        None => String::new(),
+    };
+    format!(
+        "Of these, {} were paid, {} are still open and {} are lost{too_much}.",
+        grouped(ids.succeeded),
+        grouped(ids.pending),
+        grouped(check.lost.unwrap_or(0)),
+    )
 }
 
 /// What a search found, where it did.

@@ -6,12 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hongbao_loadtest::http::Caller;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{
-    Guard, await_end_of, await_until, children_of, harness, has_thread, is_frozen, run, said, serve,
-};
+use support::{Guard, await_end_of, await_until, children_of, harness, has_thread, is_frozen, run, said};
 
 fn result(folder: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(folder.join("result.json")).expect("a result")).expect("JSON")
@@ -154,35 +151,76 @@ fn a_run_that_is_refused_leaves_nothing_and_takes_nothing_away() {
 }
 
 #[test]
-fn the_wallet_of_somebody_else_is_left_as_it_was() {
+fn a_start_that_hongbao_refuses_leaves_the_earlier_result() {
     let folder = tempfile::tempdir().unwrap();
-    let place = |name: &str| folder.path().join(name).display().to_string();
-    let args = ["--data", &place("wallet"), "--listen", "127.0.0.1:0", "--fault", "latency_ms=7"];
-    let (_wallet, wallet) = serve(&[&["wallet"][..], &args].concat());
-    let sets = [
-        "gateway.listen=127.0.0.1:0".to_owned(),
-        format!("data.dir={}", place("data")),
-        "stored_value.kind=http".to_owned(),
-        format!("stored_value.http.url={wallet}"),
-        "shaping.transfers_per_s=500".to_owned(),
-    ];
-    let sets = sets.iter().flat_map(|set| ["--set", set.as_str()]);
-    let (_service, service) = serve(&["serve"].into_iter().chain(sets).collect::<Vec<_>>());
-    let text = "about = \"elsewhere\"\narrivals = { shape = \"constant\", per_s = 50, for_s = 2 }\n\
-                generator = { lag_ms = 5000 }\n\
-                [[wallet.change]]\nat_s = 0.5\nfaults = { latency_ms = 20, drop_after_rate = 0.1 }\n";
-    let scenario = write(folder.path(), "elsewhere.toml", text);
-    let out = place("out");
-    let said = run(&["run", &scenario, "--json", "--target", &service, "--wallet", &wallet, "--out", &out]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert_eq!(said.json()["counted_at"], "wallet", "{said:?}");
-    let changed = result(Path::new(&out))["events"][0].clone();
-    assert!(changed["failure"].is_null() && changed["kind"] == "change", "{changed}");
-    let address = hongbao_loadtest::http::resolve(&wallet).unwrap();
-    let faults = Caller::new(address, None, Duration::from_secs(30)).json("GET", "/faults", "").unwrap();
-    assert_eq!(
-        (faults["latency_ms"].as_f64(), faults["drop_after_rate"].as_f64()),
-        (Some(7.0), Some(0.0)),
-        "{faults}"
-    );
+    let text = "about = \"x\"\narrivals = { shape = \"constant\", per_s = 1, for_s = 1 }\n\
+                setup = { set = [\"breaker.windw_ms=200\"] }\n";
+    let (scenario, out) = (write(folder.path(), "x.toml", text), folder.path().join("out"));
+    fs::create_dir_all(out.join("data-0")).unwrap();
+    let earlier = ["result.json", "report.html", "acks.txt", "data-0/kept"];
+    earlier.iter().for_each(|name| fs::write(out.join(name), "earlier").unwrap());
+    let said = run(&["run", &scenario, "--out", &out.display().to_string()]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    for words in ["window_ms", "setup.set", "instance-0.log", "are as they were"] {
+        assert!(said.err.contains(words), "{words}: {said:?}");
+    }
+    for name in earlier {
+        assert_eq!(fs::read_to_string(out.join(name)).ok().as_deref(), Some("earlier"), "{name}");
+    }
+    assert!(!out.join("data-wallet").exists(), "of servers that had no load");
+}
+
+/// An instance that says that it is ready, and then nothing any more.
+fn falls_silent() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let is_ready =
+                std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+            silent.push((stream, is_ready));
+        }
+    });
+    url
+}
+
+#[test]
+fn a_run_that_is_stopped_before_the_load_ends_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let never_ready = write(folder.path(), "hongbao", "#!/bin/sh\nexec sleep 600\n");
+    fs::set_permissions(&never_ready, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let silent = falls_silent();
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("result.json"), "earlier").unwrap();
+    for (signal, more) in [(Signal::TERM, vec![]), (Signal::INT, vec!["--target", silent.as_str()])] {
+        let mut command = harness();
+        command
+            .env("HONGBAO_BIN", &never_ready)
+            .args(["run", "smoke", "--json", "--out"])
+            .arg(&out)
+            .args(&more);
+        let mut harness = Guard(command.spawn().unwrap());
+        let is_under_way = || out.join("earlier-run/result.json").exists().then_some(());
+        await_until("the earlier result to be set aside", is_under_way);
+        let pid = harness.0.id();
+        let started = match more.is_empty() {
+            true => {
+                await_until("a wallet to be started", || Some(children_of(pid)).filter(|all| all.len() == 1))
+            }
+            false => Vec::new(),
+        };
+        let stopped = Instant::now();
+        kill_process(Pid::from_child(&harness.0), signal).unwrap();
+        let status = await_until("the run to end", || harness.0.try_wait().unwrap());
+        // What it waits for takes half a minute at least.
+        assert!(stopped.elapsed() < Duration::from_secs(15), "{signal:?}: {:?}", stopped.elapsed());
+        assert_eq!(status.code(), Some(2), "{signal:?}");
+        await_end_of(&started);
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut harness.0.stderr.take().unwrap(), &mut said).unwrap();
+        assert!(said.contains("before the load began"), "{signal:?}: {said}");
+        assert_eq!(fs::read_to_string(out.join("result.json")).unwrap(), "earlier", "{signal:?}");
+    }
 }

@@ -270,18 +270,26 @@ fn usage_errors_are_told_before_anything_starts() {
     )
     .unwrap();
     let bad = bad.display().to_string();
-    let table: [(&[&str], &str); 6] = [
+    let acks = folder.path().join("acks.txt");
+    fs::write(&acks, "default a one\n").unwrap();
+    let acks = acks.display().to_string();
+    let taken = format!("{acks}/run");
+    let nobody = "http://127.0.0.1:1";
+    let table: [(&[&str], &str); 9] = [
         (&["run", "smok"], "smoke"),
         (&["run", &bad], "batch_size"),
         (&["run", "smoke", "--scale", "0"], "--scale"),
         (&["run", "smoke", "--part", "3/2"], "K/N"),
         (&["run", "smoke", "--target", "nonsense"], "http://HOST:PORT"),
+        (&["run", "smoke", "--out", &taken], "the folder of the run"),
+        (&["check", "--acks", &acks, "--target", nobody], "\"one\" is no amount"),
+        (&["report", "/nonexistent-a"], "give the folder of a run"),
         (&["compare", "/nonexistent-a", "/nonexistent-b"], "nonexistent-a"),
     ];
     for (args, says) in table {
         let out = folder.path().join("none").display().to_string();
         let mut args = args.to_vec();
-        if args[0] == "run" {
+        if args[0] == "run" && !args.contains(&"--out") {
             args.extend(["--out", &out]);
         }
         let said = run(&args);
@@ -321,6 +329,18 @@ fn two_generators_make_one_load_and_one_result() {
     let merged = folder.path().join("merged");
     let merged_said = said(harness().arg("merge").args(&outs).arg("--out").arg(&merged).output().unwrap());
     assert_eq!(merged_said.code, Some(0), "{merged_said:?}");
+    // Over a result that is another's only by force.
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::copy(outs[1].join("result.json"), other.join("result.json")).unwrap();
+    let onto_other = |more: &[&str]| {
+        said(harness().arg("merge").args(&outs).arg("--out").arg(&other).args(more).output().unwrap())
+    };
+    let refused = onto_other(&[]);
+    assert!(refused.code == Some(2) && refused.err.contains("--force"), "{refused:?}");
+    assert_eq!(result(&other)["part"], "2/2", "it is as it was");
+    let forced = onto_other(&["--force"]);
+    assert_eq!((forced.code, &result(&other)["part"]), (Some(0), &"1/2 + 2/2".into()), "{forced:?}");
     let (whole, parts) = (result(&merged), outs.map(|out| result(&out)));
     assert_eq!(whole["counts"]["accepted"], 300);
     assert_eq!(whole["check"]["succeeded"], 300);

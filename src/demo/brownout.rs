@@ -3,51 +3,35 @@
 //! Nothing is refused and nothing fails; calls take longer, and the adaptive limit has to find what is left, and later that it is
 //! all there again. Pure. Absent: the making ([`super::incident`]); judgement.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
-use super::incident::{Ridden, Turn, ms};
+use super::incident::{self, Ridden, told};
 use super::meter::{Curve, Meter};
-use super::outage::full_rate_after_ms;
-use super::picture::{grouped, seconds};
+use super::picture::grouped;
 
 /// As it stands in the last line of `--json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Since the run's start.
-    pub began_ms: u64,
-    pub ended_ms: u64,
+    #[serde(flatten)]
+    pub incident: incident::Report,
     /// What the wallet bore, and what was settled meanwhile, a second.
     pub capacity_per_s: u64,
     pub settled_per_s: u64,
-    /// After the end: nine tenths of the pace are used over a second.
-    pub full_rate_after_ms: Option<u64>,
-    pub backlog_before: u64,
-    pub backlog_max: u64,
-    /// How the breaker stood from when on.
-    pub breaker: Vec<Turn>,
 }
 
 impl Report {
     pub fn of(ridden: &Ridden, capacity_per_s: u64, meter: &Meter, pace_per_s: u64) -> Report {
         Report {
-            began_ms: ms(ridden.began),
-            ended_ms: ms(ridden.ended),
+            incident: ridden.report(meter, pace_per_s),
             capacity_per_s,
             settled_per_s: meter.mean_between(Curve::Settled, ridden.began, ridden.ended),
-            full_rate_after_ms: full_rate_after_ms(ridden, meter, pace_per_s),
-            backlog_before: meter.backlog_at(ridden.began),
-            backlog_max: meter.backlog_max(ridden.began),
-            breaker: ridden.turns.clone(),
         }
     }
 
     /// For the summary, line by line.
     pub fn words(&self) -> Vec<String> {
-        let told = |ms: u64| seconds(Duration::from_millis(ms));
-        let (length, from) = (told(self.ended_ms - self.began_ms), told(self.began_ms));
-        let has_opened = self.breaker.iter().any(|turn| turn.to == "open");
+        let (length, from) = self.incident.times();
+        let has_opened = self.incident.breaker.iter().any(|turn| turn.to == "open");
         let mut lines = vec![
             format!(
                 "  brownout   the wallet bore {}/s for {length}, from {from} on",
@@ -58,13 +42,9 @@ impl Report {
                 grouped(self.settled_per_s),
                 if has_opened { "opened" } else { "stayed closed" }
             ),
-            format!(
-                "             the backlog rose from {} to {}",
-                grouped(self.backlog_before),
-                grouped(self.backlog_max)
-            ),
+            self.incident.backlog_words(),
         ];
-        if let Some(ms) = self.full_rate_after_ms {
+        if let Some(ms) = self.incident.full_rate_after_ms {
             lines.push(format!("             once the wallet was well: at the full rate after {}", told(ms)));
         }
         lines
@@ -73,7 +53,9 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use super::super::incident::Kind;
+    use std::time::Duration;
+
+    use super::super::incident::{Kind, Turn};
     use super::super::meter::Sample;
     use super::*;
 
@@ -97,14 +79,16 @@ mod tests {
             tries: 0,
         };
         let report = Report::of(&ridden, 50, &meter, 100);
-        assert_eq!((report.settled_per_s, report.full_rate_after_ms), (50, Some(0)));
-        assert_eq!((report.backlog_before, report.backlog_max), (100, 500));
+        let incident = &report.incident;
+        assert_eq!((report.settled_per_s, incident.full_rate_after_ms), (50, Some(0)));
+        assert_eq!((incident.backlog_before, incident.backlog_max), (100, 500));
         let words = report.words().join("\n");
         for part in ["bore 50/s for 2.0 s, from 2.0 s on", "50/s were settled", "stayed closed", "100 to 500"]
         {
             assert!(words.contains(part), "{part:?} in {words}");
         }
-        let opened = Report { breaker: vec![turn(0, "closed"), turn(2_100, "open")], ..report };
+        let breaker = vec![turn(0, "closed"), turn(2_100, "open")];
+        let opened = Report { incident: incident::Report { breaker, ..incident.clone() }, ..report };
         assert!(opened.words()[1].ends_with("the breaker opened"));
     }
 }

@@ -9,18 +9,15 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::client::Connection;
-use super::incident::{Ridden, Turn, ms};
-use super::meter::{Curve, Meter};
-use super::picture::{grouped, seconds};
+use super::incident::{self, Ridden, Turn, ms, told};
+use super::meter::Meter;
+use super::picture::grouped;
 
 /// Left out at both ends of a time in which the breaker was open: calls that were on the way when it opened, and tries
 /// that were made before it was seen that it is half open.
 const EDGE: Duration = Duration::from_millis(100);
 /// The wallet's clock is asked so often; the fastest answer tells it best.
 const CLOCK_LOOKS: u32 = 5;
-/// So much of the pace is the full rate, in percent, over so long: replies that are lost cost a part of it.
-const FULL_PERCENT: u64 = 90;
-const FULL_OVER: Duration = Duration::from_secs(1);
 
 /// The part of `GET /received` that is needed.
 #[derive(Debug, Deserialize)]
@@ -85,52 +82,33 @@ pub(super) fn calls_while_open(received: &Received, ahead_ms: i64, turns: &[Turn
 /// As it stands in the last line of `--json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Since the run's start.
-    pub began_ms: u64,
-    pub ended_ms: u64,
+    #[serde(flatten)]
+    pub incident: incident::Report,
     /// The first opening, after the beginning.
     pub opened_after_ms: Option<u64>,
     /// Calls that reached the wallet while the breaker was open, by its own count.
     pub calls_while_open: u64,
     /// Calls made with a permit while it was half open.
     pub tries: u64,
-    /// After the end: the whole budget is let go, and nine tenths of it are used over a second.
+    /// After the end: the whole budget is let go.
     pub closed_after_ms: Option<u64>,
-    pub full_rate_after_ms: Option<u64>,
-    pub backlog_before: u64,
-    pub backlog_max: u64,
-    /// How the breaker stood from when on.
-    pub breaker: Vec<Turn>,
-}
-
-/// After the end of an incident: when the full rate was there again.
-pub(super) fn full_rate_after_ms(ridden: &Ridden, meter: &Meter, pace_per_s: u64) -> Option<u64> {
-    let full_per_s = pace_per_s * FULL_PERCENT / 100;
-    let full_at = meter.reaches(Curve::Settled, full_per_s, FULL_OVER, ridden.ended);
-    full_at.map(|at| ms(at - ridden.ended))
 }
 
 impl Report {
     pub fn of(ridden: &Ridden, meter: &Meter, pace_per_s: u64) -> Report {
         let opened_after_ms = ridden.first("open", ridden.began);
         Report {
-            began_ms: ms(ridden.began),
-            ended_ms: ms(ridden.ended),
+            incident: ridden.report(meter, pace_per_s),
             opened_after_ms,
             calls_while_open: ridden.calls_while_open,
             tries: ridden.tries,
             closed_after_ms: opened_after_ms.and_then(|_| ridden.first("closed", ridden.ended)),
-            full_rate_after_ms: full_rate_after_ms(ridden, meter, pace_per_s),
-            backlog_before: meter.backlog_at(ridden.began),
-            backlog_max: meter.backlog_max(ridden.began),
-            breaker: ridden.turns.clone(),
         }
     }
 
     /// For the summary, line by line.
     pub fn words(&self) -> Vec<String> {
-        let told = |ms: u64| seconds(Duration::from_millis(ms));
-        let (down, from) = (told(self.ended_ms - self.began_ms), told(self.began_ms));
+        let (down, from) = self.incident.times();
         let opened = match self.opened_after_ms {
             Some(after) => format!("the breaker opened after {}", told(after)),
             None => "the breaker did not open".to_owned(),
@@ -144,14 +122,10 @@ impl Report {
                 grouped(self.tries)
             ));
         }
-        lines.push(format!(
-            "             the backlog rose from {} to {}",
-            grouped(self.backlog_before),
-            grouped(self.backlog_max)
-        ));
+        lines.push(self.incident.backlog_words());
         let after = |what: &str, ms: Option<u64>| ms.map(|ms| format!("{what} {}", told(ms)));
         let closed = after("closed again after", self.closed_after_ms);
-        let full = after("at the full rate after", self.full_rate_after_ms);
+        let full = after("at the full rate after", self.incident.full_rate_after_ms);
         let back: Vec<String> = closed.into_iter().chain(full).collect();
         if !back.is_empty() {
             lines.push(format!("             once the wallet was well: {}", back.join(", ")));
@@ -217,8 +191,8 @@ mod tests {
         let report = Report::of(&ridden, &meter(), 100);
         assert_eq!((report.opened_after_ms, report.closed_after_ms), (Some(300), Some(2_500)));
         // A tenth of the second may be missing.
-        assert_eq!(report.full_rate_after_ms, Some(900));
-        assert_eq!((report.backlog_before, report.backlog_max), (0, 300));
+        assert_eq!(report.incident.full_rate_after_ms, Some(900));
+        assert_eq!((report.incident.backlog_before, report.incident.backlog_max), (0, 300));
         let words = report.words().join("\n");
         for part in [
             "down for 2.0 s, from 2.0 s on",
@@ -232,7 +206,7 @@ mod tests {
         }
         let calm = Ridden { turns: turns(&[(0, "closed")]), ..ridden };
         let calm = Report::of(&calm, &meter(), 1_000_000);
-        assert_eq!((calm.opened_after_ms, calm.full_rate_after_ms), (None, None));
+        assert_eq!((calm.opened_after_ms, calm.incident.full_rate_after_ms), (None, None));
         assert!(calm.words()[0].ends_with("the breaker did not open"));
     }
 }

@@ -42,7 +42,7 @@ pub async fn submit(State(gateway): State<Arc<Gateway>>, request: Request) -> Re
     let mut tally = Tally { refused: judged.refused, ..Tally::default() };
     if !judged.submissions.is_empty() {
         let submitted = judged.submissions.len();
-        let verdicts = gateway.accepting.submit_batch(judged.head, judged.submissions).await?;
+        let verdicts = gateway.accepting.submit(Some(judged.head), judged.submissions).await?;
         if verdicts.len() != submitted {
             return Err(Problem::no_answer());
         }

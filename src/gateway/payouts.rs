@@ -43,7 +43,7 @@ async fn submit(gateway: &Gateway, request: Request, expect: Expect) -> Result<R
 }
 
 async fn answer_one(gateway: &Gateway, submission: Submission, id: &str) -> Result<Response, Problem> {
-    let mut verdicts = gateway.accepting.submit(vec![submission]).await;
+    let mut verdicts = gateway.accepting.submit(None, vec![submission]).await?;
     match verdicts.pop() {
         Some(Verdict::Accepted { accepted_at, estimated_completion_at, guarantee }) => {
             let stated = gateway.vitals.durability();

@@ -80,12 +80,10 @@ pub struct BatchStanding {
 /// `not_after` has passed comes here all the same, to be refused as `Refusal::Expired` unless its id is known:
 /// a repeat of an accepted id gets its state, and only here is it certain which one it is.
 pub trait Accepting: Send + Sync + 'static {
-    /// One verdict a request, in order, each durable.
-    fn submit(&self, requests: Vec<Submission>) -> Answer<'_, Vec<Verdict>>;
-    /// The same under a batch id; refused as a whole if the id stands for another batch.
-    fn submit_batch(
+    /// One verdict a request, in order, each durable. Under a batch id all are refused if it stands for another batch.
+    fn submit(
         &self,
-        head: BatchHead,
+        head: Option<BatchHead>,
         requests: Vec<Submission>,
     ) -> Answer<'_, Result<Vec<Verdict>, Refused>>;
     /// Submits one request (fund, defund, cancel) and waits a bounded time for its final state; answers the

@@ -24,7 +24,7 @@ async fn a_batch_stands_for_its_items() {
     let items = [("i-0", 9), ("i-1", 5), ("i-1", 5), ("i-2", 5), ("i-3", 7)];
     let submit = async |office: &hongbao::app::redis::office::RedisOffice, items: &[(&str, u64)]| {
         let (head, submissions) = batch("b", items);
-        office.submit_batch(head, submissions).await
+        office.submit(Some(head), submissions).await
     };
     let first = submit(&one.office, &items).await.unwrap();
     let words: Vec<String> = first.iter().map(word).collect();
@@ -71,15 +71,15 @@ async fn a_batch_refused_whole_leaves_its_id_free_and_a_part_may_follow() {
     one.campaign("c", 1_000_000).await;
     one.change("c", CampaignChange::Pause).await.unwrap();
     let (head, items) = batch("b", &[("i-1", 5)]);
-    let verdicts = one.office.submit_batch(head, items).await.unwrap();
+    let verdicts = one.office.submit(Some(head), items).await.unwrap();
     assert_eq!(verdicts.iter().map(word).collect::<Vec<_>>(), ["campaign_paused"]);
     one.change("c", CampaignChange::Resume).await.unwrap();
     let (head, items) = batch("b", &[("i-1", 5), ("i-2", 6)]);
-    let verdicts = one.office.submit_batch(head.clone(), items.clone()).await.unwrap();
+    let verdicts = one.office.submit(Some(head.clone()), items.clone()).await.unwrap();
     assert_eq!(verdicts.iter().map(word).collect::<Vec<_>>(), ["accepted", "accepted"]);
     // Known ones are told through a pause.
     one.change("c", CampaignChange::Pause).await.unwrap();
-    let verdicts = one.office.submit_batch(head, items).await.unwrap();
+    let verdicts = one.office.submit(Some(head), items).await.unwrap();
     assert!(verdicts.iter().all(|verdict| word(verdict) == "repeated QUEUED"));
 }
 
@@ -96,7 +96,7 @@ async fn the_same_batch_through_two_doors_at_once_is_one_batch() {
         let other: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 6)).collect();
         let call = |office: &hongbao::app::redis::office::RedisOffice, items: &[(&str, u64)]| {
             let (office, (head, submissions)) = (office.clone(), batch(&id, items));
-            tokio::spawn(async move { office.submit_batch(head, submissions).await })
+            tokio::spawn(async move { office.submit(Some(head), submissions).await })
         };
         // The last one stands for another batch, whichever comes first.
         let calls = [call(&one.office, &items), call(&two.office, &items), call(&two.office, &other)];
@@ -123,7 +123,7 @@ async fn without_look_ups_a_batch_is_listed_once_it_is_settled() {
     let one = world.instance_with(owner_mode());
     one.campaign("c", 1_000).await;
     let (head, items) = batch("b", &[("i-1", 5), ("i-2", 6)]);
-    one.office.submit_batch(head, items).await.unwrap();
+    one.office.submit(Some(head), items).await.unwrap();
     let refused = one.office.list(query(None)).await.unwrap_err();
     assert_eq!(refused.code, Refusal::NotAccepting);
     world.settle(Status::Succeeded);

@@ -224,7 +224,7 @@ async fn ids_of_a_closed_campaign_are_forgotten_after_their_retention() {
     one.campaign("c", 1_000).await;
     one.campaign("open", 1_000).await;
     let (head, items) = batch("b", &[("i-1", 5), ("i-2", 6)]);
-    one.office.submit_batch(head, items).await.unwrap();
+    one.office.submit(Some(head), items).await.unwrap();
     assert_eq!(
         word(&one.submit(submission(Request { campaign: "open", ..pay("kept", 5) })).await),
         "accepted"

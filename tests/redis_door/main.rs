@@ -19,7 +19,7 @@ use hongbao::gateway::port::{Accepting, Looking, Verdict};
 use hongbao::intake::redis::door::{DoorOptions, Replicas};
 
 use support::redis::{Fsync, RedisServer, Setup};
-use world::{World, cancel, owner_mode, pay, state, submission, word};
+use world::{World, cancel, each, owner_mode, pay, state, submission, word};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_id_is_accepted_once_however_many_doors_it_comes_through() {
@@ -33,7 +33,7 @@ async fn one_id_is_accepted_once_however_many_doors_it_comes_through() {
             for _ in 0..2 {
                 let (office, ids) = (instance.office.clone(), (0..25).map(move |n| format!("r-{round}-{n}")));
                 let submissions = ids.clone().map(|id| submission(pay(&id, round + 1))).collect();
-                calls.spawn(async move { (ids.collect::<Vec<_>>(), office.submit(submissions).await) });
+                calls.spawn(async move { (ids.collect::<Vec<_>>(), each(&office, submissions).await) });
             }
         }
     }
@@ -78,7 +78,7 @@ async fn verdicts_of_known_and_unknown_ids() {
         submission(past),
         submission(elsewhere),
     ];
-    let words: Vec<String> = one.office.submit(call.clone()).await.iter().map(word).collect();
+    let words = one.office_submit(call.clone()).await;
     let expected = [
         "accepted",
         "repeated QUEUED",
@@ -93,7 +93,7 @@ async fn verdicts_of_known_and_unknown_ids() {
     appended.sort();
     assert_eq!(appended, ["a", "late"], "what is told twice in one go is appended once");
     // The same again: what is known is told, whatever else would be said of it.
-    let words: Vec<String> = one.office.submit(call.clone()).await.iter().map(word).collect();
+    let words = one.office_submit(call.clone()).await;
     let queued = "repeated QUEUED";
     assert_eq!(words, [queued, queued, "id_conflict", queued, queued, queued, "campaign_unknown"]);
     let Verdict::Refused(conflict) = one.submit(same("a", 6)).await else { panic!("another amount") };

@@ -41,7 +41,7 @@ async fn speed_of_acceptance() {
                                 let items: Vec<(&str, u64)> = names.iter().map(|n| (n.as_str(), 5)).collect();
                                 let (head, submissions) = batch(&id, &items);
                                 let asked = Instant::now();
-                                accepted += office.submit_batch(head, submissions).await.unwrap().len();
+                                accepted += office.submit(Some(head), submissions).await.unwrap().len();
                                 waits.push(asked.elapsed());
                             }
                             (waits, accepted)

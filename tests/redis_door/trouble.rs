@@ -8,7 +8,7 @@ use hongbao::intake::redis::door::{DoorOptions, Outlook};
 use hongbao::shaping::Promises;
 
 use crate::support::{PATIENCE, await_until};
-use crate::world::{World, batch, owner_mode, pay, submission, told, word};
+use crate::world::{World, batch, each, owner_mode, pay, submission, told, word};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_stands_still_leaves_it_unknown_and_the_retry_is_safe() {
@@ -70,7 +70,7 @@ async fn a_full_redis_takes_nothing_new_and_tells_what_it_knows() {
     world.settle(Status::Succeeded);
     assert_eq!(word(&one.submit(submission(pay("waits", 5))).await), "accepted");
     let (head, items) = batch("b", &[("i-1", 5)]);
-    one.office.submit_batch(head.clone(), items.clone()).await.unwrap();
+    one.office.submit(Some(head.clone()), items.clone()).await.unwrap();
     world.server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     let refused = one.submit(submission(pay("new", 5))).await;
     assert_eq!(word(&refused), "backlog_full");
@@ -82,17 +82,17 @@ async fn a_full_redis_takes_nothing_new_and_tells_what_it_knows() {
     assert_eq!(word(&two.submit(submission(pay("waits", 5))).await), "backlog_full unknown");
     let (other, more) = batch("b2", &[("i-2", 5)]);
     assert_eq!(
-        told(&one.office.submit_batch(other.clone(), more.clone()).await.unwrap_err()),
+        told(&one.office.submit(Some(other.clone()), more.clone()).await.unwrap_err()),
         "backlog_full"
     );
-    let known = two.office.submit_batch(head, items).await.unwrap();
+    let known = two.office.submit(Some(head), items).await.unwrap();
     assert_eq!(known.iter().map(word).collect::<Vec<_>>(), ["backlog_full unknown"]);
     // Campaigns can be paused all the same.
     one.change("c", hongbao::gateway::port::CampaignChange::Pause).await.unwrap();
     world.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     one.change("c", hongbao::gateway::port::CampaignChange::Resume).await.unwrap();
     assert_eq!(word(&one.submit(submission(pay("new", 5))).await), "accepted");
-    assert_eq!(one.office.submit_batch(other, more).await.unwrap().len(), 1);
+    assert_eq!(one.office.submit(Some(other), more).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +137,7 @@ async fn a_full_queue_refuses_at_once_and_what_was_taken_in_is_answered() {
     let calls: Vec<_> = (0..20)
         .map(|n| {
             let (office, id) = (one.office.clone(), format!("r-{n}"));
-            tokio::spawn(async move { office.submit(vec![submission(pay(&id, 1))]).await })
+            tokio::spawn(async move { each(&office, vec![submission(pay(&id, 1))]).await })
         })
         .collect();
     let mut words = std::collections::BTreeMap::<String, usize>::new();

@@ -238,11 +238,11 @@ impl Instance {
 
     /// In one call; the verdicts in words.
     pub async fn office_submit(&self, submissions: Vec<Submission>) -> Vec<String> {
-        self.office.submit(submissions).await.iter().map(word).collect()
+        each(&self.office, submissions).await.iter().map(word).collect()
     }
 
     pub async fn submit(&self, submission: Submission) -> Verdict {
-        self.office.submit(vec![submission]).await.pop().unwrap()
+        each(&self.office, vec![submission]).await.pop().unwrap()
     }
 }
 
@@ -254,6 +254,13 @@ impl Drop for Instance {
             following.stop();
         }
     }
+}
+
+/// A verdict for each, also where all are refused as one.
+pub async fn each(office: &RedisOffice, submissions: Vec<Submission>) -> Vec<Verdict> {
+    let count = submissions.len();
+    let refused = |refused| vec![Verdict::Refused(refused); count];
+    office.submit(None, submissions).await.unwrap_or_else(refused)
 }
 
 pub fn campaign(id: &str, budget: u64) -> Campaign {

@@ -74,7 +74,7 @@ fn bare(options: &Options, does: Does, batch: u32) -> anyhow::Result<f64> {
         ready: "listening on http://",
         hint: "",
     };
-    let server = Server::start(spec)?;
+    let server = Server::start(spec, &AtomicBool::new(false))?;
     flood(options, &traffic(batch), &load(batch), vec![server.address])
 }
 
@@ -91,7 +91,7 @@ fn hongbao(options: &Options, batch: u32, pace_per_s: u64) -> anyhow::Result<f64
     scenario.setup.pace_per_s = pace_per_s;
     let folder = options.folder.join("hongbao");
     std::fs::create_dir_all(&folder)?;
-    let target = Target::start(&scenario, &folder)?;
+    let target = Target::start(&scenario, &folder, &AtomicBool::new(false))?;
     let traffic = traffic(batch);
     let access = Access { authorization: None, client: "default".to_owned() };
     let mut caller = crate::http::Caller::new(target.instances[0], access.authorization, CALL_TIMEOUT);

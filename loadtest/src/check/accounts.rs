@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Books, Sum, Sums, tell};
 use crate::http::Caller;
-use crate::result::Check;
+use crate::result::{Check, add};
 use crate::traffic::CURRENCY;
 
 /// Accounts in one call; their names go into its path.
@@ -65,11 +65,14 @@ pub(super) fn at_wallet(
             compare(account, expected, actual.get(account.as_str()).copied().unwrap_or(0), check);
         }
         if let Some((currency, sum)) = balances.sums.iter().find(|(_, sum)| **sum != 0) {
-            check.books_balanced = false;
+            check.books_balanced = Some(false);
             tell(check, || format!("all {currency} accounts add up to {sum}, not to 0"));
             return;
         }
     }
+    check.double_paid.get_or_insert(0);
+    check.short_paid.get_or_insert(0);
+    check.books_balanced.get_or_insert(true);
     check.evidence.push(format!(
         "balances of {} payees and {} campaigns, each against its paid ids; all accounts together",
         books.payees, books.campaigns
@@ -81,13 +84,13 @@ fn compare(account: &str, expected: &RangeInclusive<i64>, actual: i64, check: &m
     if expected.contains(&actual) {
         return;
     }
-    check.books_balanced = false;
+    check.books_balanced = Some(false);
     // A campaign with too little has paid too much.
     let is_campaign = account.starts_with("campaign:");
     if (actual > *expected.end()) != is_campaign {
-        check.double_paid += u64::from(!is_campaign);
+        add(&mut check.double_paid, u64::from(!is_campaign));
     } else {
-        check.short_paid += u64::from(!is_campaign);
+        add(&mut check.short_paid, u64::from(!is_campaign));
     }
     let (least, most) = (expected.start(), expected.end());
     let expected = if least == most { least.to_string() } else { format!("{least} to {most}") };
@@ -109,7 +112,7 @@ pub(super) fn at_hongbao(hongbao: &mut Caller, books: &Books<'_>, sums: &Sums, c
         let Sum { paid, open } = sums.by_campaign.get(&index).copied().unwrap_or_default();
         let is_right = spent.is_some_and(|spent| (paid..=paid + open).contains(&spent));
         if !is_right || funded != Some(books.funded) {
-            check.books_balanced = false;
+            check.books_balanced = Some(false);
             tell(check, || {
                 format!(
                     "campaign {name} spent {spent:?} of {funded:?}; its paid requests add up to {paid}, its open ones to {open}"
@@ -117,6 +120,7 @@ pub(super) fn at_hongbao(hongbao: &mut Caller, books: &Books<'_>, sums: &Sums, c
             });
         }
     }
+    check.books_balanced.get_or_insert(true);
     check.evidence.push(format!("what {} campaigns spent, each against its paid ids", books.campaigns));
 }
 
@@ -142,11 +146,13 @@ mod tests {
             ("campaign:default:x", 850..=900, 849, (0, 0, false)),
         ];
         for (account, expected, actual, found) in table {
-            let mut check = Check { books_balanced: true, ..Check::default() };
+            let (count, books_balanced) = (Some(0), Some(true));
+            let mut check =
+                Check { double_paid: count, short_paid: count, books_balanced, ..Check::default() };
             compare(account, &expected, actual, &mut check);
             assert_eq!(
                 (check.double_paid, check.short_paid, check.books_balanced),
-                found,
+                (Some(found.0), Some(found.1), Some(found.2)),
                 "{account} {actual}"
             );
         }

@@ -26,17 +26,20 @@ pub fn run_audit(target: &Target, acks: &Path, check: &mut Check) {
         let words = String::from_utf8_lossy(&output.stderr);
         return check.gaps.push(format!("the audit could not look: {}", words.trim()));
     };
-    let number = |name: &str| report[name].as_u64().unwrap_or(0);
-    let (lost, double_paid) = (number("lost"), number("double_paid"));
-    let balanced = report["books_balanced"].as_bool().unwrap_or(false);
-    check.lost = check.lost.max(lost);
-    check.double_paid = check.double_paid.max(double_paid);
-    check.books_balanced &= balanced;
-    let breaches = number("breaches_total");
+    let number = |name: &str| report[name].as_u64();
+    let (Some(lost), Some(double_paid), Some(balanced)) =
+        (number("lost"), number("double_paid"), report["books_balanced"].as_bool())
+    else {
+        return check.gaps.push(format!("the audit did not say what it found: {report}"));
+    };
+    check.lost = check.lost.max(Some(lost));
+    check.double_paid = check.double_paid.max(Some(double_paid));
+    check.books_balanced = Some(check.books_balanced.unwrap_or(true) && balanced);
+    let breaches = number("breaches_total").unwrap_or(0);
     if breaches > 0 {
         let first = report["breaches"][0].to_string();
         tell(check, || format!("the audit found {breaches} breaches; the first: {first}"));
-        check.books_balanced = false;
+        check.books_balanced = Some(false);
     }
     check.counted_at = check.counted_at.max(Witness::Audit);
     check.evidence.push(format!(

@@ -39,7 +39,8 @@ fn what_is_found() {
         let standing = status.map(standing);
         let record = told.map(|(status, amount)| record(status, amount));
         compare(&claim(fate), standing.as_ref(), Some(record.as_ref()), &mut check, &mut sums);
-        let found = [check.lost, check.pending, check.altered, check.paid_unasked];
+        let ids = check.ids.unwrap_or_default();
+        let found = [check.lost.unwrap_or(0), ids.pending, ids.altered, ids.paid_unasked];
         assert_eq!(found, expected, "{fate:?} {status:?} {told:?}");
     }
 }
@@ -48,7 +49,10 @@ fn what_is_found() {
 fn without_a_wallet_the_word_of_hongbao_is_taken() {
     let (mut check, mut sums) = (Check::default(), Sums::default());
     compare(&claim(Fate::Acknowledged), Some(&standing("SUCCEEDED")), None, &mut check, &mut sums);
-    assert_eq!((check.succeeded, check.lost, sums.by_payee[&0]), (1, 0, Sum { paid: 50, open: 0 }));
+    assert_eq!(
+        (check.ids_mut().succeeded, check.lost, sums.by_payee[&0]),
+        (1, None, Sum { paid: 50, open: 0 })
+    );
 }
 
 #[test]
@@ -69,6 +73,7 @@ fn what_is_open_may_be_paid_before_the_accounts_are_looked_at() {
         compare(&claim(fate), standing.as_ref(), Some(Some(&record)), &mut check, &mut sums);
         let sum = Sum { paid, open };
         let found = sums.by_campaign.get(&0).copied().unwrap_or_default();
-        assert_eq!((found, check.amount_paid, check.amount_open), (sum, paid, open), "{fate:?} {status:?}");
+        let ids = check.ids.unwrap_or_default();
+        assert_eq!((found, ids.amount_paid, ids.amount_open), (sum, paid, open), "{fate:?} {status:?}");
     }
 }

@@ -44,8 +44,9 @@ fn claims(path: &Path, client: &str) -> anyhow::Result<(Vec<Claim>, u64)> {
         let [whose, id, amount] = fields[..] else {
             anyhow::bail!("{}:{}: {line:?} is not `client id amount`", path.display(), index + 1);
         };
-        let amount =
-            amount.parse().with_context(|| format!("{}:{}: the amount", path.display(), index + 1))?;
+        let amount = amount.parse().with_context(|| {
+            format!("{}:{}: {amount:?} is no amount in minor units", path.display(), index + 1)
+        })?;
         if whose == client {
             claims.push(Claim { id: id.to_owned(), amount, fate: Fate::Acknowledged, parties: None });
         } else {
@@ -71,13 +72,18 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
         client: &args.client,
         books: None,
     };
-    let found = check(claims.into_iter(), sources, &mut |_| {})?;
+    let found = check(claims.into_iter(), sources, &mut |_| {});
+    let found = found.with_context(|| match &args.wallet {
+        Some(wallet) => format!("looking up at --target {} and --wallet {wallet}", args.target),
+        None => format!("looking up at --target {}", args.target),
+    })?;
+    let (ids, lost) = (found.ids.clone().unwrap_or_default(), found.lost.unwrap_or(0));
     if args.json {
         println!("{}", serde_json::to_string(&found)?);
     } else {
         println!(
-            "acknowledged {}, lost {}, altered {}, paid unasked {}, still open {}; lines of other clients {others}",
-            found.acknowledged, found.lost, found.altered, found.paid_unasked, found.pending
+            "acknowledged {}, lost {lost}, altered {}, paid unasked {}, still open {}; lines of other clients {others}",
+            found.acknowledged, ids.altered, ids.paid_unasked, ids.pending
         );
         if found.counted_at != Witness::Wallet {
             println!(
@@ -86,7 +92,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
         }
         found.told.iter().for_each(|words| println!("! {words}"));
     }
-    Ok(match (found.lost + found.altered + found.paid_unasked, found.pending) {
+    Ok(match (lost + ids.altered + ids.paid_unasked, ids.pending) {
         (0, 0) => 0,
         (0, _) => 1,
         _ => LOSS,

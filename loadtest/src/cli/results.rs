@@ -37,6 +37,9 @@ pub struct MergeArgs {
     /// Folder for the merged result and its report.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Replace what another run left in that folder.
+    #[arg(long)]
+    force: bool,
 }
 
 pub fn report(args: &ReportArgs) -> anyhow::Result<u8> {
@@ -76,6 +79,7 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
 
 pub fn merge(args: &MergeArgs) -> anyhow::Result<u8> {
     let whole = merge::merge(&args.parts)?;
+    merge::make_room(&args.out, &whole, &args.parts, args.force)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
     whole.save(&args.out)?;
     std::fs::write(args.out.join("report.html"), report::of_run(&whole)).context("writing the report")?;

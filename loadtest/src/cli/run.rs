@@ -1,8 +1,6 @@
 //! `run`: a scenario from start to verdict.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use hongbao_loadtest::environment::{rfc3339, unix_ms};
@@ -80,8 +78,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
         let time = rfc3339(unix_ms()).replace([':', '-'], "");
         PathBuf::from("loadtest-out").join(format!("{}-{time}", scenario.name))
     });
-    let stop = Arc::new(AtomicBool::new(false));
-    run::on_interrupt(stop.clone())?;
     let options = Options {
         scenario,
         targets: args.target.clone(),
@@ -93,7 +89,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
         keep: args.keep,
         quiet: args.json,
     };
-    let result = run::run(&options, &stop)?;
+    let result = run::run(&options)?;
     if args.json {
         println!("{}", serde_json::to_string(&result.summary)?);
     } else {

@@ -125,13 +125,14 @@ impl Measure<'_> {
     }
 
     /// Of what there should be none, and of which one is one too many.
-    fn fact(&self, a: u64, b: u64) -> Change {
+    fn fact(&self, a: Option<u64>, b: Option<u64>) -> Change {
         let says = match b.cmp(&a) {
+            _ if a.is_none() || b.is_none() => Says::NotMeasured,
             std::cmp::Ordering::Equal => Says::WithinNoise,
             std::cmp::Ordering::Greater => Says::Worse,
             std::cmp::Ordering::Less => Says::Better,
         };
-        self.shown(Some(a as f64), Some(b as f64), None, says)
+        self.shown(a.map(|a| a as f64), b.map(|b| b as f64), None, says)
     }
 }
 
@@ -177,7 +178,8 @@ pub fn compare(a: &RunResult, b: &RunResult) -> Vec<Change> {
             &measures::memory,
         ),
     ];
-    let astray = |run: &RunResult| run.check.lost + run.check.double_paid;
+    // What nobody counted is no difference between two runs that lost as many.
+    let astray = |run: &RunResult| run.check.lost.map(|lost| lost + run.check.double_paid.unwrap_or(0));
     changes.push(measure("lost or paid twice", &count, true).fact(astray(a), astray(b)));
     let slowest = |run: &RunResult, us: u64| (run.accept.count > 0).then_some(us as f64);
     let p99 = |run: &RunResult| slowest(run, run.accept.p99);

@@ -82,8 +82,9 @@ fn what_was_not_measured_is_neither_nothing_nor_better() {
 
 #[test]
 fn one_that_is_lost_is_one_too_many() {
-    let (a, mut b) = (run(6, 1.0, 1), run(6, 1.0, 1));
-    b.check.lost = 1;
+    let (mut a, mut b) = (run(6, 1.0, 1), run(6, 1.0, 1));
+    a.check.lost = Some(0);
+    b.check.lost = Some(1);
     assert_eq!(says(&compare(&a, &b), "lost or paid twice"), Says::Worse);
     assert_eq!(says(&compare(&b, &a), "lost or paid twice"), Says::Better);
 }

@@ -24,7 +24,7 @@ use crate::target::Target;
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 const WALLET_EVERY: Duration = Duration::from_secs(1);
 
-/// One instance at one time; counters over all its lives.
+/// One instance at one time; counters over all its lives since the first look.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct InstanceLook {
     pub at_s: f64,

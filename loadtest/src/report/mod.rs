@@ -10,7 +10,7 @@ mod scale;
 mod tables;
 mod two;
 
-use crate::result::{Outcome, RunResult, Witness};
+use crate::result::{Outcome, RunResult};
 use crate::words::{grouped, micros, seconds};
 
 pub use two::of_two;
@@ -142,24 +142,32 @@ fn head(result: &RunResult) -> String {
     out
 }
 
+/// In the place of a figure that there is not.
+const UNCOUNTED: &str = "-";
+
+fn counted(count: Option<u64>) -> String {
+    count.map_or_else(|| UNCOUNTED.to_owned(), grouped)
+}
+
 fn tiles(result: &RunResult) -> String {
     let check = &result.check;
     let peak = result.series.accepted.iter().copied().fold(0.0, f64::max);
     let mut tiles = vec![
         (grouped(result.counts.accepted), "promised".to_owned()),
-        (grouped(check.succeeded), "paid".to_owned()),
-        match check.counted_at {
-            Witness::Hongbao => (grouped(check.lost), "lost; paid twice: not counted".to_owned()),
-            Witness::Audit | Witness::Wallet => {
-                (grouped(check.lost + check.double_paid), "lost or paid twice".to_owned())
-            }
+        (counted(check.ids.as_ref().map(|ids| ids.succeeded)), "paid".to_owned()),
+        match check.double_paid {
+            None => (counted(check.lost), "lost; paid twice: not counted".to_owned()),
+            Some(twice) => (counted(check.lost.map(|lost| lost + twice)), "lost or paid twice".to_owned()),
         },
         (micros(result.accept.p99), "99 of 100 promises within".to_owned()),
         (format!("{}/s", grouped(peak as u64)), "accepted at the peak".to_owned()),
     ];
     match result.wallet_peak_per_s {
         Some(peak) => tiles.push((format!("{}/s", grouped(peak)), "most sent to the wallet".to_owned())),
-        None => tiles.push((format!("{}/s", grouped(result.summary.settle_per_s)), "settled".to_owned())),
+        None => {
+            let rate = result.summary.settle_per_s.map(|rate| format!("{}/s", grouped(rate)));
+            tiles.push((rate.unwrap_or_else(|| UNCOUNTED.to_owned()), "settled".to_owned()));
+        }
     }
     if let Some(best) = result.summary.capacity_per_s {
         tiles.push((format!("{}/s", grouped(best)), "highest rate within the limit".to_owned()));

@@ -2,7 +2,7 @@
 
 use super::plot::escaped;
 use super::section;
-use crate::result::{RunResult, Witness};
+use crate::result::{Ids, RunResult};
 use crate::words::{bytes, grouped, micros, seconds};
 
 type Rows = Vec<(String, String)>;
@@ -67,35 +67,42 @@ pub(super) fn search(result: &RunResult) -> String {
     rows + "</table>\n"
 }
 
+const NOT_LOOKED_AT: &str = "not looked at";
+
 fn check(result: &RunResult) -> String {
     let check = &result.check;
-    let states: Vec<String> =
-        check.by_status.iter().map(|(status, count)| format!("{} {status}", grouped(*count))).collect();
+    let ids = check.ids.as_ref();
+    let of = |words: fn(&Ids) -> String| ids.map_or_else(|| NOT_LOOKED_AT.to_owned(), words);
+    let count = |count: Option<u64>| count.map_or_else(|| "not counted".to_owned(), grouped);
+    let states = |ids: &Ids| {
+        let states = ids.by_status.iter().map(|(status, count)| format!("{} {status}", grouped(*count)));
+        states.collect::<Vec<_>>().join(", ")
+    };
     let mut rows = vec![
-        pair("acknowledged ids looked up", grouped(check.acknowledged)),
-        pair("where they stand", states.join(", ")),
-        pair("lost", grouped(check.lost)),
-        pair(
-            "accounts paid too much, too little",
-            match check.counted_at {
-                Witness::Hongbao => "not counted".to_owned(),
-                Witness::Audit | Witness::Wallet => {
-                    format!("{}, {}", grouped(check.double_paid), grouped(check.short_paid))
-                }
-            },
-        ),
-        pair("paid with another amount", grouped(check.altered)),
-        pair("paid though refused or failed", grouped(check.paid_unasked)),
-        pair("still open", grouped(check.pending)),
+        pair("acknowledged ids", grouped(check.acknowledged)),
+        pair("where they stand", of(states)),
+        pair("lost", count(check.lost)),
+        pair("accounts paid too much", count(check.double_paid)),
+        pair("accounts paid too little", count(check.short_paid)),
+        pair("paid with another amount", of(|ids| grouped(ids.altered))),
+        pair("paid though refused or failed", of(|ids| grouped(ids.paid_unasked))),
+        pair("still open", of(|ids| grouped(ids.pending))),
         pair(
             "never answered definitely; of these paid",
-            format!("{}; {}", grouped(check.unanswered), grouped(check.unanswered_paid)),
+            of(|ids| format!("{}; {}", grouped(ids.unanswered), grouped(ids.unanswered_paid))),
         ),
         pair(
             "money paid",
-            format!("{}.{:02} CNY", grouped(check.amount_paid / 100), check.amount_paid % 100),
+            of(|ids| format!("{}.{:02} CNY", grouped(ids.amount_paid / 100), ids.amount_paid % 100)),
         ),
-        pair("books", if check.books_balanced { "balance" } else { "do not balance" }),
+        pair(
+            "books",
+            match check.books_balanced {
+                Some(true) => "balance",
+                Some(false) => "do not balance",
+                None => NOT_LOOKED_AT,
+            },
+        ),
     ];
     rows.extend(check.evidence.iter().map(|words| pair("evidence", words)));
     rows.extend(check.not_checked.iter().map(|words| pair("not checked", words)));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Sets the flag at the first signal; the second ends the process at once.
-pub fn on_interrupt(flag: Arc<AtomicBool>) -> std::io::Result<()> {
+pub(super) fn on_interrupt(flag: Arc<AtomicBool>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
         let _guard = runtime.enter();

@@ -7,9 +7,11 @@
 //! What holds: whatever happens on the way, what was started is ended, what was broken is mended, and there is either
 //! a verdict or an error that says why there can be none.
 
+mod elsewhere;
 mod folder;
 mod interrupt;
 mod load;
+mod prepare;
 mod search;
 
 use std::path::{Path, PathBuf};
@@ -19,10 +21,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 
-pub use interrupt::on_interrupt;
+pub use folder::{clear, is_used};
 
 use self::folder::{Folder, remove_data};
 use self::load::{Loaded, Rig};
+use self::prepare::{Prepared, go_on, prepare};
 use crate::check::{self, Books, Sources};
 use crate::claims::{self, Crowd};
 use crate::environment;
@@ -34,9 +37,8 @@ use crate::result::{Check, Micros, RunResult, Summary, Witness};
 use crate::scenario::{Door, Scenario, WalletKind};
 use crate::screen::{Scene, Screen};
 use crate::series;
-use crate::target::{Access, CALL_TIMEOUT, Target};
+use crate::target::{Access, Target, TargetError};
 use crate::traffic::Traffic;
-use crate::treasury;
 use crate::verdict;
 
 /// Between the first look at the processes and the first call.
@@ -69,27 +71,25 @@ fn new_run() -> String {
 }
 
 /// Runs the scenario and writes the result's files; the verdict is in the result. A run that is refused leaves what was
-/// there before as it was.
-pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> anyhow::Result<RunResult> {
-    let external = external(options)?;
+/// there before as it was. SIGINT and SIGTERM end it: at once as long as nothing is made, then in order.
+pub fn run(options: &Options) -> anyhow::Result<RunResult> {
+    let external = elsewhere::external(options)?;
     if external.is_none() {
         Target::programs(&options.scenario)?;
     }
+    let stop = Arc::new(AtomicBool::new(false));
+    interrupt::on_interrupt(stop.clone())?;
     let folder = Folder::make(&options.out)?;
-    let target = Arc::new(match external {
-        Some(target) => target,
-        None => {
-            folder.forget_last()?;
-            Target::start(&options.scenario, &options.out)?
+    let (result, mended) = match run_in(options, external, &stop) {
+        Ok(done) => done,
+        Err(error) => {
+            return Err(match folder.give_up() {
+                Some(words) => anyhow::anyhow!("{error:#}; {words}"),
+                None => error,
+            });
         }
-    });
-    let result = run_at(options, stop, &target, &folder);
-    // Where there was a check, nothing is left of the faults already.
-    let mended = if target.is_external() { target.mend_wallet() } else { Ok(()) };
-    target.servers.iter().rev().for_each(|server| server.stop());
-    let result = result?;
-    result.save(&options.out)?;
-    folder.keep();
+    };
+    folder.keep()?;
     let report = options.out.join("report.html");
     std::fs::write(&report, report::of_run(&result))
         .with_context(|| format!("writing {}", report.display()))?;
@@ -100,58 +100,27 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> anyhow::Result<RunResul
     Ok(result)
 }
 
-/// What is there already, if that is to be loaded, and answers.
-fn external(options: &Options) -> anyhow::Result<Option<Target>> {
-    if options.targets.is_empty() {
-        return Ok(None);
-    }
-    let target = Target::external(&options.targets, options.wallet.as_deref(), options.access.clone())?
-        .with_redis(options.redis.as_deref())?;
-    for (address, url) in target.instances.iter().zip(&options.targets) {
-        target.caller(*address).call("GET", "/readyz", b"").with_context(|| format!("--target {url}"))?;
-    }
-    if let (Some(address), Some(url)) = (target.wallet, &options.wallet) {
-        target.caller(address).call("GET", "/received", b"").with_context(|| format!("--wallet {url}"))?;
-    }
-    if let (Some(address), Some(url)) = (target.redis, &options.redis) {
-        let connected = std::net::TcpStream::connect_timeout(&address, CALL_TIMEOUT);
-        connected.with_context(|| format!("--redis {url}: connecting"))?;
-    }
-    Ok(Some(target))
-}
-
-fn durability(target: &Target) -> anyhow::Result<String> {
-    let address = *target.instances.first().context("there is no instance")?;
-    let ready = target
-        .caller(address)
-        .call("GET", "/readyz", b"")
-        .context("asking the instance whether it is ready")?;
-    let ready: serde_json::Value = serde_json::from_slice(&ready.body).unwrap_or_default();
-    Ok(ready["durability"].as_str().unwrap_or("not told").to_owned())
-}
-
-fn run_at(
+/// From nothing to a result that is saved, and whether a wallet that is somebody else's is as it was.
+fn run_in(
     options: &Options,
+    external: Option<Target>,
     stop: &Arc<AtomicBool>,
-    target: &Arc<Target>,
-    folder: &Folder,
-) -> anyhow::Result<RunResult> {
-    let scenario = &options.scenario;
-    let run = new_run();
-    let mut result = RunResult::blank(scenario.clone(), &run);
-    result.part = format!("{}/{}", options.part.0 + 1, options.part.1);
-    result.environment = environment::describe(target, &options.out, &durability(target)?);
-    let traffic = Arc::new(Traffic::new(&run, scenario.seed, &scenario.load));
-    let requests = scenario.arrivals.arrivals().map_err(anyhow::Error::msg)?.total();
-    let steps = scenario.search.as_ref().map_or(1.0, |search| f64::from(search.steps_max) * 20.0);
-    let mut caller = target.caller(target.instances[0]);
-    let funded = treasury::open(&mut caller, &traffic, requests * steps, scenario.load.amount_max)
-        .context("making and funding the campaigns")?;
+) -> anyhow::Result<(RunResult, Result<(), TargetError>)> {
+    let prepared = prepare(options, external, stop)?;
+    let target = prepared.target.clone();
+    let result = run_at(options, stop, prepared);
+    // Where there was a check, nothing is left of the faults already.
+    let mended = if target.is_external() { target.mend_wallet() } else { Ok(()) };
+    target.servers.iter().rev().for_each(|server| server.stop());
+    let result = result?;
+    result.save(&options.out)?;
+    Ok((result, mended))
+}
+
+fn run_at(options: &Options, stop: &Arc<AtomicBool>, prepared: Prepared) -> anyhow::Result<RunResult> {
+    let Prepared { target, run, traffic, funded, mut result } = prepared;
+    let (scenario, target) = (&options.scenario, &target);
     let is_stopped = || stop.load(Ordering::Relaxed);
-    anyhow::ensure!(!is_stopped(), "it was interrupted before the load began: nothing was measured");
-    if target.is_external() {
-        folder.forget_last()?;
-    }
 
     let epoch = Instant::now();
     result.epoch_unix_ms = environment::unix_ms();
@@ -161,7 +130,8 @@ fn run_at(
     let crowd = match (&scenario.claims, target.backend) {
         (Some(settings), Some(backend)) => {
             let crowd = Crowd::new(backend, &run, scenario, settings).map_err(anyhow::Error::msg)?;
-            crowd.prepare()?;
+            let is_ready = crowd.prepare(stop);
+            go_on(stop).and(is_ready)?;
             Some(crowd)
         }
         // That it is left out is told with what was not checked.
@@ -199,7 +169,7 @@ fn run_at(
     let mut check = checked(target, &traffic, &loaded, books, &scene).unwrap_or_else(|error| {
         // What was measured is told all the same; that nothing was looked at is said by the gaps.
         let gaps = target.ended().into_iter().chain([format!("{error:#}")]).collect();
-        Check { acknowledged: result.counts.accepted, books_balanced: true, gaps, ..Check::default() }
+        Check { acknowledged: result.counts.accepted, gaps, ..Check::default() }
     });
     if let (Some(crowd), Some((mut claimed, claims))) = (crowd, loaded.claimed.take()) {
         let patience = if is_stopped() { Duration::ZERO } else { CLAIMS_SETTLED_WITHIN };
@@ -240,6 +210,9 @@ fn not_checked(scenario: &Scenario, target: &Target, counted_at: Witness) -> Vec
         list.push("hongbao audit was not run: the data is elsewhere");
         if scenario.claims.is_some() {
             list.push("[claims] was left out: no backend of the campaign is started for what runs elsewhere");
+        }
+        if !scenario.wallet.faults.is_empty() {
+            list.push("[wallet.faults] was left out: a wallet that runs elsewhere is as it is");
         }
     }
     list.into_iter().map(str::to_owned).collect()
@@ -309,35 +282,26 @@ fn conclude(result: &mut RunResult, loaded: &Loaded, interrupted: bool, out: &Pa
     let settled = &result.series.settled;
     let first = settled.iter().position(|rate| *rate > 0.0);
     let last = settled.iter().rposition(|rate| *rate > 0.0);
-    let settle_per_s = match (first, last) {
-        (Some(first), Some(last)) => settled[first..=last].iter().sum::<f64>() / (last - first + 1) as f64,
-        _ => 0.0,
-    };
-    let (counts, check) = (&result.counts, &result.check);
+    let settle_per_s = first
+        .zip(last)
+        .map(|(first, last)| (settled[first..=last].iter().sum::<f64>() / (last - first + 1) as f64) as u64);
+    let counts = &result.counts;
     result.summary = Summary {
         submitted: counts.submitted,
         accepted: counts.accepted,
         duplicates: counts.duplicates_recognised,
         refused: counts.refused_total() + counts.conflicts_refused + counts.invalid_refused,
-        succeeded: check.succeeded,
-        failed: check.failed,
-        unknown: check.unknown,
-        pending: check.pending,
-        lost: check.lost,
-        double_paid: check.double_paid,
-        books_balanced: check.books_balanced,
-        counted_at: check.counted_at,
-        not_checked: check.not_checked.clone(),
         accept_per_s: (counts.accepted as f64 / length_s) as u64,
-        settle_per_s: settle_per_s as u64,
-        accept_us: Micros::from(result.accept),
-        settle_us: Micros::from(result.settle),
-        wallet_peak_per_s: result.wallet_peak_per_s.unwrap_or(0),
+        settle_per_s,
+        accept_us: Micros::of(result.accept),
+        settle_us: Micros::of(result.settle),
+        wallet_peak_per_s: result.wallet_peak_per_s,
         durability: result.environment.durability.clone(),
         out: out.display().to_string(),
         capacity_per_s: search::best(&result.search),
         ..Summary::default()
     };
+    result.summary.take(&result.check);
     result.objectives = verdict::objectives(result);
     let mut failures: Vec<String> = loaded.followings.failure.iter().cloned().collect();
     let not_made = result.events.iter().filter_map(|event| {

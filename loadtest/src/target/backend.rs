@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use super::server::{Server, ServerSpec};
 use super::{TargetError, binary};
@@ -18,7 +19,12 @@ pub fn find(hongbao: &Path) -> Result<PathBuf, TargetError> {
     found.ok_or(TargetError::NoBackend)
 }
 
-pub fn start(hongbao: &Path, instance: SocketAddr, folder: &Path) -> Result<Server, TargetError> {
+pub fn start(
+    hongbao: &Path,
+    instance: SocketAddr,
+    folder: &Path,
+    stop: &AtomicBool,
+) -> Result<Server, TargetError> {
     let data = folder.join("data-backend");
     std::fs::create_dir_all(&data)
         .map_err(|error| TargetError::Io { what: format!("making {}", data.display()), error })?;
@@ -34,5 +40,5 @@ pub fn start(hongbao: &Path, instance: SocketAddr, folder: &Path) -> Result<Serv
         ready: "listening on http://",
         hint: "",
     };
-    Server::start(spec)
+    Server::start(spec, stop)
 }

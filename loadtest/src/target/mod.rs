@@ -18,6 +18,7 @@ pub mod tether;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,8 +50,10 @@ pub enum TargetError {
         "the campaign's backend, an example of hongbao, is not in `examples` beside it, nor in HONGBAO_CAMPAIGN_BIN, nor on PATH; build it (cargo build --release --example campaign_backend)"
     )]
     NoBackend,
-    #[error("{name} did not start: {detail}{hint}")]
-    Start { name: String, detail: String, hint: &'static str },
+    #[error("{name} did not start: {detail}{hint}; its log is {log}")]
+    Start { name: String, detail: String, hint: &'static str, log: PathBuf },
+    #[error("{name} was not started: the run was stopped")]
+    Stopped { name: String },
     #[error("{what}: {error}")]
     Io { what: String, error: std::io::Error },
     #[error(transparent)]
@@ -137,8 +140,8 @@ impl Target {
         Ok(())
     }
 
-    /// Starts everything that the scenario's set-up names, with data below `folder`.
-    pub fn start(scenario: &Scenario, folder: &Path) -> Result<Target, TargetError> {
+    /// Starts everything that the scenario's set-up names, with data below `folder`, unless it is told to `stop`.
+    pub fn start(scenario: &Scenario, folder: &Path, stop: &AtomicBool) -> Result<Target, TargetError> {
         let hongbao = find_hongbao()?;
         let mut target = Target::empty(Access { authorization: None, client: "default".to_owned() });
         let has_cut = |on: &str| {
@@ -147,13 +150,13 @@ impl Target {
         let mut settings = scenario.setup.set.clone();
         settings.push(format!("shaping.transfers_per_s={}", scenario.setup.pace_per_s));
         if scenario.setup.wallet == WalletKind::Reference {
-            let address = target.start_wallet(&hongbao, &scenario.wallet.faults, folder)?;
+            let address = target.start_wallet(&hongbao, &scenario.wallet.faults, folder, stop)?;
             let address = target.proxied("wallet", address, has_cut("wallet"))?;
             settings.push("stored_value.kind=http".to_owned());
             settings.push(format!("stored_value.http.url=http://{address}"));
         }
         if scenario.setup.intake == IntakeKind::Redis {
-            let address = target.start_redis(&scenario.setup.redis_appendfsync, folder)?;
+            let address = target.start_redis(&scenario.setup.redis_appendfsync, folder, stop)?;
             let address = target.proxied("redis", address, has_cut("redis"))?;
             settings.push("intake.kind=redis".to_owned());
             settings.push(format!("intake.redis.url=redis://{address}"));
@@ -163,10 +166,17 @@ impl Target {
             }
         }
         for number in 0..scenario.setup.instances {
-            target.start_instance(&hongbao, number, &settings, scenario.needs().is_some(), folder)?;
+            let hint = if scenario.needs().is_some() {
+                "\nthe scenario needs a hongbao that takes requests in by Redis (intake.kind=redis); this one may be older"
+            } else if !scenario.setup.set.is_empty() {
+                "\nsettings beside the harness's own are those of setup.set in the scenario: correct them there"
+            } else {
+                ""
+            };
+            target.start_instance(&hongbao, number, &settings, hint, (folder, stop))?;
         }
         if scenario.claims.is_some() {
-            let server = backend::start(&hongbao, target.instances[0], folder)?;
+            let server = backend::start(&hongbao, target.instances[0], folder, stop)?;
             target.backend = Some(server.address);
             target.servers.push(Arc::new(server));
         }
@@ -180,6 +190,7 @@ impl Target {
         hongbao: &Path,
         faults: &WalletFaults,
         folder: &Path,
+        stop: &AtomicBool,
     ) -> Result<SocketAddr, TargetError> {
         let mut args: Vec<String> = vec!["wallet".to_owned(), "--data".to_owned()];
         args.push(folder.join("data-wallet").display().to_string());
@@ -198,14 +209,19 @@ impl Target {
             ready: "listening on http://",
             hint: "",
         };
-        let server = Server::start(spec)?;
+        let server = Server::start(spec, stop)?;
         self.wallet = Some(server.address);
         self.servers.push(Arc::new(server));
         Ok(self.wallet.expect("set a line above"))
     }
 
-    fn start_redis(&mut self, appendfsync: &str, folder: &Path) -> Result<SocketAddr, TargetError> {
-        let server = redis::start_redis(appendfsync, folder, &[])?;
+    fn start_redis(
+        &mut self,
+        appendfsync: &str,
+        folder: &Path,
+        stop: &AtomicBool,
+    ) -> Result<SocketAddr, TargetError> {
+        let server = redis::start_redis(appendfsync, folder, &[], stop)?;
         let address = server.address;
         self.redis = Some(address);
         self.servers.push(Arc::new(server));
@@ -217,8 +233,8 @@ impl Target {
         hongbao: &Path,
         number: u32,
         settings: &[String],
-        needs_redis: bool,
-        folder: &Path,
+        hint: &'static str,
+        (folder, stop): (&Path, &AtomicBool),
     ) -> Result<(), TargetError> {
         let (name, data) = (format!("instance-{number}"), folder.join(format!("data-{number}")));
         let own = [format!("data.dir={}", data.display()), format!("instance.name={name}")];
@@ -233,13 +249,9 @@ impl Target {
             listen: |args, address| args.extend(["--set".to_owned(), format!("gateway.listen={address}")]),
             log: folder.join(format!("instance-{number}.log")),
             ready: "listening on http://",
-            hint: if needs_redis {
-                "\nthe scenario needs a hongbao that takes requests in by Redis (intake.kind=redis); this one may be older"
-            } else {
-                ""
-            },
+            hint,
         };
-        let server = Server::start(spec)?;
+        let server = Server::start(spec, stop)?;
         self.instances.push(server.address);
         self.servers.push(Arc::new(server));
         self.data.push(data);

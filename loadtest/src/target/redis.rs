@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use super::server::{Server, ServerSpec};
 use super::{TargetError, binary};
@@ -20,7 +21,12 @@ pub fn find() -> Result<PathBuf, TargetError> {
 }
 
 /// Starts one with an append-only file, its data below the folder; `more` are further settings.
-pub fn start_redis(appendfsync: &str, folder: &Path, more: &[&str]) -> Result<Server, TargetError> {
+pub fn start_redis(
+    appendfsync: &str,
+    folder: &Path,
+    more: &[&str],
+    stop: &AtomicBool,
+) -> Result<Server, TargetError> {
     let data = folder.join("data-redis");
     std::fs::create_dir_all(&data)
         .map_err(|error| TargetError::Io { what: format!("making {}", data.display()), error })?;
@@ -40,5 +46,5 @@ pub fn start_redis(appendfsync: &str, folder: &Path, more: &[&str]) -> Result<Se
         ready: "Ready to accept connections",
         hint: "",
     };
-    Server::start(spec)
+    Server::start(spec, stop)
 }

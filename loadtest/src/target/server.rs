@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use super::{TargetError, tether};
 /// A start may have to read a journal again.
 const START_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(20);
+/// Whoever waits for a start looks so often whether the run was stopped.
+const STOP_LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
 pub struct ServerSpec {
@@ -44,11 +47,12 @@ fn free_address() -> std::io::Result<SocketAddr> {
 }
 
 impl Server {
-    pub fn start(spec: ServerSpec) -> Result<Server, TargetError> {
+    /// `stop`: who started it wants it no more.
+    pub fn start(spec: ServerSpec, stop: &AtomicBool) -> Result<Server, TargetError> {
         let address = free_address()
             .map_err(|error| TargetError::Io { what: "finding a free port".to_owned(), error })?;
         let server = Server { spec, address, child: Mutex::new(None) };
-        server.launch()?;
+        server.launch(stop)?;
         Ok(server)
     }
 
@@ -65,10 +69,15 @@ impl Server {
         self.child().as_ref().map(Child::id)
     }
 
-    /// Starts it, at the address it always had, and waits until it is ready.
-    pub fn launch(&self) -> Result<(), TargetError> {
+    /// Starts it, at the address it always had, and waits until it is ready, or killed because of `stop`.
+    pub fn launch(&self, stop: &AtomicBool) -> Result<(), TargetError> {
         let spec = &self.spec;
-        let failed = |detail: String| TargetError::Start { name: spec.name.clone(), detail, hint: spec.hint };
+        let failed = |detail: String| TargetError::Start {
+            name: spec.name.clone(),
+            detail,
+            hint: spec.hint,
+            log: spec.log.clone(),
+        };
         let mut args = spec.args.clone();
         (spec.listen)(&mut args, self.address.to_string());
         let mut command = tether::command(&spec.program);
@@ -102,12 +111,18 @@ impl Server {
         let deadline = Instant::now() + START_MAX;
         let mut last = String::new();
         loop {
-            match told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match told.recv_timeout(left.min(STOP_LOOK)) {
                 Ok(line) if line.contains(spec.ready) => return Ok(()),
                 Ok(line) => {
                     last.push_str(&line);
                     last.push('\n');
                 }
+                Err(mpsc::RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => {
+                    self.kill();
+                    return Err(TargetError::Stopped { name: spec.name.clone() });
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) if !left.is_zero() => {}
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     self.kill();
                     return Err(failed(format!("it was not ready within {} s; {last}", START_MAX.as_secs())));

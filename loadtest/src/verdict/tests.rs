@@ -12,8 +12,9 @@ fn good() -> RunResult {
     result.counts.submitted = 1_000;
     result.counts.accepted = 1_000;
     result.check.acknowledged = 1_000;
-    result.check.succeeded = 1_000;
-    result.check.books_balanced = true;
+    result.check.ids = Some(Ids { succeeded: 1_000, ..Ids::default() });
+    result.check.lost = Some(0);
+    result.check.books_balanced = Some(true);
     result.accept.count = 1_000;
     result.wallet_peak_per_s = Some(100);
     result
@@ -51,7 +52,7 @@ fn what_spoils_a_run() {
             },
             Outcome::Fail,
         ),
-        ("still open", |r| r.check.pending = 1, Outcome::Fail),
+        ("still open", |r| r.check.ids_mut().pending = 1, Outcome::Fail),
         ("wallet flooded", |r| r.wallet_peak_per_s = Some(1_000_000), Outcome::Fail),
         ("generator late", |r| r.counts.late = 60, Outcome::Void),
         ("unsent", |r| r.counts.unsent = 1, Outcome::Void),
@@ -59,13 +60,13 @@ fn what_spoils_a_run() {
         (
             "lost",
             |r| {
-                r.check.lost = 1;
+                r.check.lost = Some(1);
                 r.counts.late = 500
             },
             Outcome::Loss,
         ),
-        ("double", |r| r.check.double_paid = 1, Outcome::Loss),
-        ("unbalanced", |r| r.check.books_balanced = false, Outcome::Loss),
+        ("double", |r| r.check.double_paid = Some(1), Outcome::Loss),
+        ("unbalanced", |r| r.check.books_balanced = Some(false), Outcome::Loss),
         ("conflict accepted", |r| r.counts.violations.add(|| "x".to_owned()), Outcome::Loss),
     ];
     for (name, spoil, expected) in table {

@@ -146,6 +146,7 @@ fn complaints(summary: &Summary, fleet: &Fleet, proof: &Proof, interrupted: bool
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::incident;
     use super::super::super::outage::{Bucket, Counts, Received, Report};
     use super::*;
 
@@ -159,16 +160,18 @@ mod tests {
 
     fn outage(opened_after_ms: Option<u64>) -> Report {
         Report {
-            began_ms: 0,
-            ended_ms: 3_000,
+            incident: incident::Report {
+                began_ms: 0,
+                ended_ms: 3_000,
+                full_rate_after_ms: None,
+                backlog_before: 0,
+                backlog_max: 0,
+                breaker: Vec::new(),
+            },
             opened_after_ms,
             calls_while_open: 0,
             tries: 0,
             closed_after_ms: None,
-            full_rate_after_ms: None,
-            backlog_before: 0,
-            backlog_max: 0,
-            breaker: Vec::new(),
         }
     }
 

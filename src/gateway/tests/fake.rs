@@ -150,28 +150,20 @@ impl Fake {
 }
 
 impl Accepting for Fake {
-    fn submit(&self, requests: Vec<Submission>) -> Answer<'_, Vec<Verdict>> {
-        let mut state = self.state.lock().unwrap();
-        let verdicts = match state.scripted.clone() {
-            Some(refused) => vec![Verdict::Refused(refused); requests.len()],
-            None => requests.into_iter().map(|request| state.submit(request)).collect(),
-        };
-        Box::pin(async move { verdicts })
-    }
-
-    fn submit_batch(
+    fn submit(
         &self,
-        head: BatchHead,
+        head: Option<BatchHead>,
         requests: Vec<Submission>,
     ) -> Answer<'_, Result<Vec<Verdict>, Refused>> {
         let mut state = self.state.lock().unwrap();
-        let key = (head.client.clone(), head.id.clone());
-        let other = state.batches.get(&key).is_some_and(|known| *known != head);
+        let head = head.map(|head| ((head.client.clone(), head.id.clone()), head));
+        let known = head.as_ref().and_then(|(key, head)| Some((state.batches.get(key)?, head)));
+        let other = known.is_some_and(|(known, head)| known != head);
         let answer = match state.scripted.clone() {
             Some(refused) => Err(refused),
             None if other => Err(refused(Refusal::IdConflict, "the id stands for another batch")),
             None => {
-                state.batches.insert(key, head);
+                state.batches.extend(head);
                 Ok(requests.into_iter().map(|request| state.submit(request)).collect())
             }
         };

@@ -18,7 +18,7 @@ mod wire;
 
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -140,7 +140,8 @@ impl Own {
     fn start(options: &Options, mode: Mode) -> anyhow::Result<Own> {
         let folder = options.folder.join("redis");
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let server = start_redis(mode.appendfsync, &folder, &["--auto-aof-rewrite-percentage", "0"])?;
+        let more = ["--auto-aof-rewrite-percentage", "0"];
+        let server = start_redis(mode.appendfsync, &folder, &more, &AtomicBool::new(false))?;
         Ok(Own { server, folder })
     }
 }
@@ -278,7 +279,8 @@ fn payouts(
          set = [\"intake.kind=redis\", \"intake.redis.url=redis://{}\"]\n",
         redis.server.address
     );
-    let target = Target::start(&Scenario::parse("ceiling", &text, &folder)?, &folder)?;
+    let scenario = Scenario::parse("ceiling", &text, &folder)?;
+    let target = Target::start(&scenario, &folder, &AtomicBool::new(false))?;
     let server = &target.servers[0];
     let mut caller = Caller::new(target.instances[0], None, CALL_TIMEOUT);
     open_campaign(&mut caller).context("making the campaign that the list's requests are paid from")?;

@@ -46,9 +46,12 @@ impl RedisOffice {
                 Ok(runtime) => runtime,
                 Err(error) => return tracing::warn!(%error, "funding cannot be asked for again for now"),
             };
-            let Some(Verdict::Refused(refused)) = runtime.block_on(office.submit(vec![submission])).pop()
-            else {
-                return;
+            let refused = match runtime.block_on(office.submit(None, vec![submission])) {
+                Err(refused) => refused,
+                Ok(verdicts) => match verdicts.into_iter().next() {
+                    Some(Verdict::Refused(refused)) => refused,
+                    Some(Verdict::Accepted { .. } | Verdict::Repeated(_)) | None => return,
+                },
             };
             let passes = matches!(refused.code, Refusal::BacklogFull | Refusal::NotAccepting);
             // Without look-ups an earlier one may still be on its way.

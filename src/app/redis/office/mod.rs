@@ -276,22 +276,12 @@ fn view_failed(reason: &str) -> Refused {
 }
 
 impl Accepting for RedisOffice {
-    fn submit(&self, requests: Vec<Submission>) -> Answer<'_, Vec<Verdict>> {
-        Box::pin(async move {
-            let count = requests.len();
-            match self.decide(None, requests).await {
-                Ok(verdicts) => verdicts,
-                Err(refused) => vec![Verdict::Refused(refused); count],
-            }
-        })
-    }
-
-    fn submit_batch(
+    fn submit(
         &self,
-        head: BatchHead,
+        head: Option<BatchHead>,
         requests: Vec<Submission>,
     ) -> Answer<'_, Result<Vec<Verdict>, Refused>> {
-        Box::pin(self.decide(Some(head), requests))
+        Box::pin(self.decide(head, requests))
     }
 
     fn submit_and_wait(&self, request: Submission) -> Answer<'_, Result<Standing, Refused>> {
