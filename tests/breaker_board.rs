@@ -43,7 +43,7 @@ fn report(dice: &mut u64, epoch: u64, sequence: u64) -> Report {
     let counts = Counts { healthy: below(dice, 50), overload: 1, timeout: 2, unknown: 3 };
     let work = Workload { waiting: below(dice, 1 << 40), done_per_s: below(dice, 9_000) };
     let is_for_stopping = below(dice, 2) == 1;
-    let said = Said { epoch, demand, counts, is_for_stopping, work, ..Said::default() };
+    let said = Said { epoch, demand, counts, is_for_stopping, work: Some(work), ..Said::default() };
     let instance = format!("instance {}", below(dice, 6));
     Report { instance, ask: Ask { sequence, want, keep }, permit, said }
 }
@@ -99,7 +99,7 @@ fn many_at_once_never_use_more_than_the_budget() {
                 while Instant::now() < end {
                     let want = Amount { rate_per_s: below(&mut dice, 900), calls: 5 };
                     let ask = holders[own].lock().unwrap().ask(now_ns(), want);
-                    let said = Said { epoch: 1, ..Said::default() };
+                    let said = Said { epoch: 1, work: Some(Workload::default()), ..Said::default() };
                     let instance = format!("instance {own}");
                     let report = Report { instance, ask, permit: Permit::None, said };
                     let orders = board.beat(&report).expect("reachable");
@@ -200,7 +200,7 @@ fn what_is_dated_ahead_of_redis_own_clock_counts_for_nothing_and_goes() {
     let now_ms = redis.look().expect("a first state").now_ms;
     let ahead = now_ms + 3_600_000;
     // All of the budget, and every permit, by a clock that was an hour ahead.
-    let entry = format!("1|9|{ahead}|{0}|{0}|1000|20|1000|20|{0}|1|1|1|1|0|0|0|0|0|0|0|0|0|0", ahead + 9_000);
+    let entry = format!("1|9|{ahead}|{0}|{0}|1000|20|1000|20|{0}|1|1|1|1|0|0|0|0|0|0|0|0", ahead + 9_000);
     server.cli(&["HSET", KEY, "i:dead", &entry]);
     let mut dice = 9;
     let mut report = report(&mut dice, 1, 1);

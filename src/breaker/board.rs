@@ -52,7 +52,8 @@ pub struct Said {
     pub probes_bad: u64,
     /// Transfers sent, a second.
     pub spent_per_s: u64,
-    pub work: Workload,
+    /// Nothing: it does not say.
+    pub work: Option<Workload>,
 }
 
 /// One beat.

@@ -239,7 +239,9 @@ fn text(view: &View) -> anyhow::Result<String> {
         let is_live = view.now_ms < member.lease.until_ms;
         let share = if is_live { member.lease.granted.rate_per_s } else { 0 };
         let seen = format!("{} ms ago", view.now_ms.saturating_sub(member.seen_ms));
-        let Said { spent_per_s, work: Workload { waiting, done_per_s }, .. } = member.said;
+        let Said { spent_per_s, work, .. } = member.said;
+        let told = |of: fn(Workload) -> u64| work.map_or("-".to_owned(), |work| of(work).to_string());
+        let (done_per_s, waiting) = (told(|work| work.done_per_s), told(|work| work.waiting));
         writeln!(text, "{name:<38}{share:>9}{spent_per_s:>9}{done_per_s:>9}{waiting:>11}{seen:>14}")?;
     }
     if !view.state.history.is_empty() {
@@ -258,8 +260,8 @@ pub fn as_json(view: &View) -> Value {
         let of = json!({
             "share_per_s": if is_live { member.lease.granted.rate_per_s } else { 0 },
             "sent_per_s": member.said.spent_per_s,
-            "done_per_s": member.said.work.done_per_s,
-            "waiting": member.said.work.waiting,
+            "done_per_s": member.said.work.map(|work| work.done_per_s),
+            "waiting": member.said.work.map(|work| work.waiting),
             "seen_at": member.seen_ms,
             "is_for_stopping": member.said.is_for_stopping,
         });

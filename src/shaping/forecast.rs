@@ -110,21 +110,18 @@ pub struct Seen {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Others {
     pub waiting: u64,
-    /// What they settle a second, those of them that have work and were measured; how many these are, and the rest.
+    /// What they settle a second, those of them that have work.
     pub per_s: u64,
-    pub measured: u64,
-    pub unmeasured: u64,
+    /// It was measured while one of them had more work than could be done.
+    pub is_measured: bool,
 }
 
 impl Others {
-    /// One more; 0 a second: not measured.
-    pub fn add(&mut self, waiting: u64, per_s: u64) {
+    pub fn add(&mut self, waiting: u64, per_s: u64, is_measured: bool) {
         self.waiting = self.waiting.saturating_add(waiting);
-        if waiting > 0 && per_s > 0 {
+        if waiting > 0 {
             self.per_s = self.per_s.saturating_add(per_s);
-            self.measured += 1;
-        } else if waiting > 0 {
-            self.unmeasured += 1;
+            self.is_measured |= is_measured && per_s > 0;
         }
     }
 }
@@ -332,13 +329,11 @@ impl Forecast {
         self.drain.per_s().map_or(0, |per_s| per_s as u64)
     }
 
-    /// Who was not measured yet is as fast as those who were.
+    /// Nothing before anybody was measured.
     fn measured_per_s(&self) -> Option<f64> {
         let own = self.drain.per_s();
-        let known = self.others.measured + u64::from(own.is_some());
-        let all = self.others.measured + self.others.unmeasured + 1;
-        let sum = self.others.per_s as f64 + own.unwrap_or(0.0);
-        (known > 0).then(|| sum * all as f64 / known as f64)
+        let is_known = own.is_some() || self.others.is_measured;
+        is_known.then(|| own.unwrap_or(0.0) + self.others.per_s as f64)
     }
 
     fn outlook(&self) -> Outlook {

@@ -85,7 +85,7 @@ fn a_fleet_has_one_line() {
     let course = Course::paced(1_000);
     let others = |waiting, per_s| {
         let mut others = Others::default();
-        others.add(waiting, per_s);
+        others.add(waiting, per_s, per_s > 0);
         others
     };
     let measured = |seen: &[Seen], others| {
@@ -105,8 +105,8 @@ fn a_fleet_has_one_line() {
         (399, others(1_600, 800), (2_003, 2_000)),
         // Twice as fast for as much: half the wait.
         (400, others(400, 600), (1_002, 1_001)),
-        // Nobody knows how fast the other one is: as fast as this one.
-        (399, others(1_600, 0), (5_007, 5_000)),
+        // The other one does nothing.
+        (399, others(1_600, 0), (10_015, 10_000)),
         // Nothing here; a unit of somebody else's may be meant.
         (0, others(1_600, 800), (1_601, 1_601)),
     ];
@@ -117,10 +117,13 @@ fn a_fleet_has_one_line() {
             "row {row}: {wait} {whole}"
         );
     }
-    // One that has only just begun is taken to be as fast as the others.
-    let mut forecast = Forecast::new(1, course);
-    let told = forecast.look(1_000, &waiting(&[0, 400]), others(1_600, 400), course).whole_ms(0);
-    assert!(told.abs_diff(2_500) <= 5, "2,000 at twice 400 a second: {told}");
+    // One that does nothing yet goes by what the others do, once that was measured.
+    let told = |is_measured| {
+        let mut others = Others::default();
+        others.add(1_600, 400, is_measured);
+        Forecast::new(1, course).look(1_000, &waiting(&[0, 400]), others, course).whole_ms(0)
+    };
+    assert!(told(true).abs_diff(5_000) <= 5 && told(false).abs_diff(2_000) <= 5, "{}", told(true));
 
     let mut forecast = Forecast::new(1, course);
     (0..100).for_each(|tick| forecast.done(tick * 10, 2, 1_000, course));

@@ -37,6 +37,10 @@ const STEP_GROWTH: f64 = 1.12;
 /// would leave them as unequal as the first decrease made them.
 const CATCH_UP: f64 = 0.5;
 const BEHIND_MAX: f64 = 2.0;
+/// What a decrease leaves of the belief that more is possible because others have more, and what an increase gives back: who has a
+/// narrower way to the wallet than they has nothing to make up for.
+const FAITH_KEPT: f64 = 0.8;
+const FAITH_STEP: f64 = 0.05;
 /// The part of the limit that must be in use for it to grow.
 const USED_SHARE: f64 = 0.7;
 /// Without any congestion for so long, there is no limit.
@@ -99,6 +103,8 @@ pub struct Limit {
     sum: Sample,
     /// The shortest latency in the interval, of calls that were decided or waited for in vain: a refusal is fast.
     latency_ns: Option<u64>,
+    /// It is that of a call that was waited for in vain, and so was every other.
+    is_in_vain: bool,
     /// How many these were.
     calls: u32,
     cut_at_ns: u64,
@@ -111,6 +117,7 @@ pub struct Limit {
     latency_at_cut_ns: f64,
     vain_cuts: u32,
     behind: f64,
+    faith: f64,
 }
 
 impl Limit {
@@ -126,6 +133,7 @@ impl Limit {
             recorded_at_ns: 0,
             sum: Sample::default(),
             latency_ns: None,
+            is_in_vain: true,
             calls: 0,
             cut_at_ns: 0,
             latency_floors_ns: [u64::MAX; 2],
@@ -135,6 +143,7 @@ impl Limit {
             latency_at_cut_ns: 0.0,
             vain_cuts: 0,
             behind: 0.0,
+            faith: 1.0,
         }
     }
 
@@ -153,8 +162,8 @@ impl Limit {
         (floor_ns < u64::MAX).then_some(floor_ns)
     }
 
-    /// Starts over: after an outage nothing is known, not even how long a call takes at the least. The few that are first sent
-    /// show it, and a wallet that has come back slower is not held against what it was.
+    /// Starts over: after an outage nothing is known, not even how long a call takes at the least. The first step of the ramp
+    /// shows it, and a wallet that has come back slower is not held against what it was.
     pub fn restart(&mut self, now_ns: u64) {
         let (measure, floor, moves) = (self.measure, self.floor as u64, self.moves);
         *self = Limit { moves, started_ns: now_ns, ..Limit::new(measure, floor) };
@@ -169,7 +178,8 @@ impl Limit {
         // Time in which nothing was asked for is no measure either: what was gathered before it is of another day.
         let sent_at_ns = now_ns.saturating_sub(sample.took_ns);
         if sent_at_ns.saturating_sub(self.recorded_at_ns) > INTERVAL_NS_MAX {
-            (self.sum, self.latency_ns, self.calls) = (Sample::default(), None, 0);
+            self.sum = Sample::default();
+            (self.latency_ns, self.is_in_vain, self.calls) = (None, true, 0);
         }
         self.recorded_at_ns = self.recorded_at_ns.max(now_ns);
         if self.sum.healthy + self.sum.overloaded + self.sum.lost == 0 {
@@ -178,6 +188,7 @@ impl Limit {
         }
         if sample.healthy > 0 || sample.timed_out {
             self.latency_ns = Some(self.latency_ns.map_or(sample.took_ns, |least| least.min(sample.took_ns)));
+            self.is_in_vain &= sample.timed_out && sample.healthy == 0;
             self.calls += 1;
         }
         if sample.healthy > 0 {
@@ -205,13 +216,15 @@ impl Limit {
         let elapsed_ns = now_ns - self.started_ns;
         let latency_ns = self.latency_ns.unwrap_or(0) as f64;
         let floor_ns = self.latency_floors_ns[0].min(self.latency_floors_ns[1]) as f64;
-        let queued = latency_ns > LATENCY_FACTOR * floor_ns + LATENCY_SLACK_NS;
+        // The floor may be so high that nothing is longer than the deadline.
+        let is_in_vain = self.is_in_vain && self.latency_ns.is_some();
+        let queued = is_in_vain || latency_ns > LATENCY_FACTOR * floor_ns + LATENCY_SLACK_NS;
         let is_sparse = self.calls < CALLS_MIN && elapsed_ns < INTERVAL_NS_MAX;
         if queued && is_sparse && self.sum.overloaded == 0 {
             return;
         }
         let sum = std::mem::take(&mut self.sum);
-        (self.started_ns, self.latency_ns, self.calls) = (now_ns, None, 0);
+        (self.started_ns, self.latency_ns, self.is_in_vain, self.calls) = (now_ns, None, true, 0);
         let achieved = match self.measure {
             Measure::RatePerS => sum.healthy as f64 * 1e9 / elapsed_ns as f64,
             Measure::UnderWay => sum.under_way as f64,
@@ -250,6 +263,7 @@ impl Limit {
         let in_vain = !is_refused && latency_ns >= 0.9 * self.latency_at_cut_ns && self.cut_at_ns > 0;
         self.vain_cuts = if in_vain { self.vain_cuts + 1 } else { 0 };
         (self.cut_at_ns, self.latency_at_cut_ns, self.step) = (now_ns, latency_ns, STEP_MIN);
+        self.faith *= FAITH_KEPT;
         if self.vain_cuts >= VAIN_CUTS_MAX {
             self.vain_cuts = 0;
             self.latency_floors_ns = [latency_ns as u64, u64::MAX];
@@ -270,8 +284,11 @@ impl Limit {
             self.moves.up += 1;
         } else if tried >= USED_SHARE * value.floor() {
             self.step = (self.step * STEP_GROWTH).min(STEP_MAX);
-            let step = self.step.max(self.behind.clamp(0.0, BEHIND_MAX) * CATCH_UP);
-            self.value = Some(value + (value * step).max(self.least_step()));
+            let behind = self.behind.clamp(0.0, BEHIND_MAX) * self.faith;
+            let stepped = value + (value * self.step).max(self.least_step());
+            let caught_up = (value * (1.0 + behind * CATCH_UP)).min(tried * (1.0 + behind));
+            self.value = Some(stepped.max(caught_up));
+            self.faith = (self.faith + FAITH_STEP).min(1.0);
             self.moves.up += 1;
         }
     }
@@ -360,14 +377,57 @@ mod tests {
             limit.record(100 * MS, Sample { overloaded: 100, under_way: 1, ..Sample::default() });
             let before = limit.value().expect("cut");
             limit.set_behind(behind);
-            let sample = Sample { took_ns: MS, healthy: before / 10, under_way: 1, ..Sample::default() };
-            limit.record(200 * MS, sample);
-            limit.value().expect("limited") as f64 / before as f64
+            for step in 2..40 {
+                let value = limit.value().expect("limited");
+                let sample = Sample { took_ns: MS, healthy: value / 10, under_way: 1, ..Sample::default() };
+                limit.record(step * 100 * MS, sample);
+                if limit.value().expect("limited") >= 2 * before {
+                    return step;
+                }
+            }
+            40
         };
-        for (behind, expected) in [(-1.0, 1.02), (0.0, 1.02), (0.4, 1.2), (2.0, 2.0), (1e9, 2.0)] {
-            let told = grown(behind);
-            assert!((told - expected).abs() < 0.01, "{behind}: {told}");
+        assert_eq!((grown(-1.0), grown(0.0)), (15, 15));
+        assert_eq!((grown(0.4), grown(2.0), grown(1e9)), (6, 3, 3));
+    }
+
+    #[test]
+    fn who_has_a_narrower_way_than_others_is_not_driven_against_it() {
+        let mut limit = Limit::new(Measure::RatePerS, 1);
+        limit.set_behind(10.0);
+        let (mut refused, mut taken) = (0, 0);
+        for step in 1..600 {
+            let tried = limit.value().unwrap_or(1_000).min(1_000) / 10;
+            let healthy = tried.min(20);
+            let sample = Sample {
+                took_ns: MS,
+                healthy,
+                overloaded: tried - healthy,
+                under_way: 1,
+                ..Sample::default()
+            };
+            limit.record(step * 100 * MS, sample);
+            if step > 100 {
+                (refused, taken) = (refused + tried - healthy, taken + healthy);
+            }
         }
+        let share = refused as f64 / (refused + taken) as f64;
+        assert!(share < 0.06, "{share:.3} of it refused");
+        assert!(taken > 500 * 17, "{taken} of 10,000 taken");
+    }
+
+    #[test]
+    fn where_nothing_is_answered_in_time_less_is_sent_however_slow_calls_are() {
+        let mut limit = Limit::new(Measure::RatePerS, 1);
+        for ms in (0..12_000).step_by(10) {
+            let is_well = ms < 2_000;
+            let (healthy, lost) = if is_well { (10, 0) } else { (0, 10) };
+            let took_ns = if is_well { 1_100 * MS } else { 2_000 * MS };
+            let sample =
+                Sample { took_ns, healthy, lost, timed_out: !is_well, under_way: 1, ..Sample::default() };
+            limit.record((2_000 + ms) * MS, sample);
+        }
+        assert!(limit.value().is_some_and(|value| value < 500), "{:?}", limit.value());
     }
 
     #[test]

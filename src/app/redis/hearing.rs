@@ -140,7 +140,7 @@ mod tests {
         let hearing = Hearing::new(1, 1_000, Arc::new(move || clock.load(Ordering::Relaxed)));
         assert_eq!(hearing.outlook().promises.whole_ms(0), 0, "nothing is known yet");
         let mut others = Others::default();
-        others.add(1_600, 700);
+        others.add(1_600, 700, true);
         hearing.hear_from(Sources {
             queues: Box::new(|seen| {
                 let waiting = |waiting| Seen { come: waiting, waiting, unread: waiting };

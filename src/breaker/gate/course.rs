@@ -4,7 +4,7 @@
 //! failure, and no less than half of the longest of these: what opens a breaker is seldom over at the first try. Past twice the
 //! longest the outage is taken to last as long again as it did beyond that; so is what an operator opened.
 
-use super::super::board::Workload;
+use super::super::board::{View, Workload};
 use super::super::policy::{NEVER_MS, Phase};
 use super::{Governor, MS};
 use crate::shaping::{Course, Others, Ramp};
@@ -15,8 +15,8 @@ const TRIAL_BEATS: u64 = 3;
 const DOUBLED: u64 = 2;
 /// What the board showed so long ago says little of now.
 const OLD_MS: u64 = 1_000;
-/// What waits at an instance that is not heard of any more is taken over by others within about so long.
-const TAKEN_OVER_MS: u64 = 3_000;
+/// What waits at an instance that is not heard of any more is taken over by others within twice `owner_ttl_ms`; of the default.
+const TAKEN_OVER_MS: u64 = 6_000;
 
 impl Governor {
     /// How fast the fleet may go from now on.
@@ -54,24 +54,31 @@ impl Governor {
         }
     }
 
-    /// What the others have to do and how fast they get it done, by the last beat; none: it is not known of late.
+    /// What the others have to do and how fast they get it done, by the last beat; none: it is not known of late, or not
+    /// everybody says it.
     pub fn others(&self, now_ns: u64) -> Option<Others> {
-        let view = self.seen.as_ref()?;
-        let now_ms = self.board_clock.at_least_ms(now_ns, view.now_ms);
-        if now_ms >= view.now_ms.saturating_add(OLD_MS) {
-            return None;
-        }
+        let (view, now_ms) = self.seen_of_late(now_ns)?;
         let mut others = Others::default();
         for (_, member) in view.members.iter().filter(|(name, _)| **name != self.instance) {
-            let Workload { waiting, done_per_s } = member.said.work;
+            let Workload { waiting, done_per_s } = member.said.work?;
             if now_ms < member.lease.until_ms {
-                others.add(waiting, done_per_s);
+                let sent_per_s = member.said.spent_per_s;
+                // Of what was measured once, no more than is borne out by what it sends now.
+                let per_s = if done_per_s > 0 { done_per_s.min(2 * sent_per_s) } else { sent_per_s };
+                others.add(waiting, per_s, done_per_s > 0);
             } else if now_ms < member.seen_ms.saturating_add(TAKEN_OVER_MS) {
                 // It is dead or frozen, and what it had is somebody's before long.
-                others.waiting = others.waiting.saturating_add(waiting);
+                others.add(waiting, 0, false);
             }
         }
         Some(others)
+    }
+
+    /// What the board showed, unless that is too long ago, and its time now.
+    pub(super) fn seen_of_late(&self, now_ns: u64) -> Option<(&View, u64)> {
+        let view = self.seen.as_ref().filter(|_| self.board_clock.is_of_late(now_ns, OLD_MS))?;
+        let now_ms = self.board_clock.at_least_ms(now_ns, view.now_ms);
+        (now_ms < view.now_ms.saturating_add(OLD_MS)).then_some((view, now_ms))
     }
 }
 
@@ -120,22 +127,37 @@ mod tests {
         let mut table = Table::new(State::new(settings.clone(), 5_000));
         let mut governor = Governor::new("one", 10, settings.clone());
         assert_eq!(governor.others(MS), None, "never heard of");
-        // name, what it has, what it does; when it was heard last
-        let peers = [("gone", 900, 9, 1_000), ("dead", 70, 30, 5_005), ("idle", 0, 40, 8_000)];
-        let peers = peers.into_iter().chain([("new", 500, 0, 8_000), ("well", 300, 20, 8_000)]);
-        for (name, waiting, done_per_s, at_ms) in peers {
-            let report = Governor::new(name, 10, settings.clone()).beat(0, Workload { waiting, done_per_s });
+        // name, what it has, what it was measured to do, what it sends; when it was heard last
+        let peers = [("gone", 900, 9, 9, 1_000), ("dead", 70, 30, 30, 2_005), ("idle", 0, 40, 40, 8_000)];
+        let more = [("new", 500, 0, 7, 8_000), ("slowed", 60, 900, 5, 8_000), ("well", 300, 20, 15, 8_000)];
+        for (name, waiting, done_per_s, spent_per_s, at_ms) in peers.into_iter().chain(more) {
+            let mut report =
+                Governor::new(name, 10, settings.clone()).beat(0, Workload { waiting, done_per_s });
+            report.said.spent_per_s = spent_per_s;
             table.beat(at_ms, &report);
         }
         let now_ns = 9_000 * MS;
         let report = governor.beat(now_ns, Workload { waiting: 10, done_per_s: 1 });
         let orders = table.beat(8_000, &report);
         governor.ordered(now_ns, orders);
-        let expected = Others { waiting: 70 + 500 + 300, per_s: 20, measured: 1, unmeasured: 1 };
+        let expected = Others { waiting: 70 + 500 + 60 + 300, per_s: 7 + 2 * 5 + 20, is_measured: true };
         assert_eq!(governor.others(now_ns), Some(expected));
-        // No more than 3 s after it was heard of.
+        // No more than 6 s after it was heard of.
         let later = governor.others(now_ns + 10 * MS).expect("of late");
         assert_eq!(later.waiting, expected.waiting - 70);
         assert_eq!(governor.others(now_ns + 1_000 * MS), None, "the board has not been heard for a second");
+        // Nor where the view is one that was kept, of a clock that the board no longer has.
+        governor.board_clock.leap_for_test();
+        assert!(governor.others(now_ns + 900 * MS).is_some());
+        assert_eq!(governor.others(now_ns + 1_000 * MS), None, "kept, and not of late");
+        // One of a release of before says nothing.
+        let mut governor = Governor::new("one", 10, settings.clone());
+        let mut old = Governor::new("old", 10, settings.clone()).beat(0, Workload::waiting(5));
+        old.said.work = None;
+        table.beat(8_000, &old);
+        let report = governor.beat(now_ns, Workload::default());
+        let orders = table.beat(8_000, &report);
+        governor.ordered(now_ns, orders);
+        assert_eq!(governor.others(now_ns), None);
     }
 }

@@ -29,6 +29,16 @@ impl BoardClock {
         if seen_ms == self.board_ms { seen_ms.saturating_add(passed_ms) } else { seen_ms }
     }
 
+    /// Whether it was answered within so long.
+    pub(super) fn is_of_late(&self, now_ns: u64, for_ms: u64) -> bool {
+        now_ns < self.answered_ns.saturating_add(for_ms * MS)
+    }
+
+    #[cfg(test)]
+    pub(super) fn leap_for_test(&mut self) {
+        self.board_ms += 3_600_000;
+    }
+
     /// Whether the board's clock has leapt since `before`.
     fn has_leapt(&self, before: &BoardClock) -> bool {
         let (asked, answered) = (self.asked_ns / MS, self.answered_ns / MS);

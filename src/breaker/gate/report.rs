@@ -49,7 +49,7 @@ impl Governor {
             probes_ok: self.probes_ok,
             probes_bad: self.probes_bad,
             spent_per_s: self.spent_per_s,
-            work,
+            work: Some(work),
         };
         (self.wants_beat, self.beat_at_ns) = (false, now_ns + self.state.settings.beat_ms * MS);
         Report { instance: self.instance.clone(), ask, permit: self.permit(now_ns, backlog), said }
@@ -94,19 +94,23 @@ impl Governor {
     }
 
     /// By which part of what it sends it would have to send more to send what is its part of what all do, by the lengths of their
-    /// lines: who has little does not need as much, and who has more than most gets it no later than they.
+    /// lines, where it has one: more than a second's work.
     pub(super) fn behind(&self, now_ns: u64, work: Workload) -> f64 {
-        let Some(view) = &self.seen else { return 0.0 };
-        let now_ms = self.board_clock.at_least_ms(now_ns, view.now_ms);
-        let others = view.members.iter().filter(|(name, member)| {
-            **name != self.instance && now_ms < member.lease.until_ms && member.said.work.waiting > 0
-        });
-        let (mut waiting, mut spent) = (work.waiting as f64, self.spent_per_s as f64);
-        for (_, member) in others {
-            waiting += member.said.work.waiting as f64;
-            spent += member.said.spent_per_s as f64;
+        let Some((view, now_ms)) = self.seen_of_late(now_ns) else { return 0.0 };
+        if work.waiting <= self.spent_per_s {
+            return 0.0;
         }
-        let part = spent * work.waiting as f64 / waiting.max(1.0);
+        let (mut waiting, mut spent) = (work.waiting as f64, self.spent_per_s as f64);
+        for (name, member) in &view.members {
+            let others_work = member.said.work.filter(|work| work.waiting > 0);
+            if let (Some(work), true) =
+                (others_work, *name != self.instance && now_ms < member.lease.until_ms)
+            {
+                waiting += work.waiting as f64;
+                spent += member.said.spent_per_s as f64;
+            }
+        }
+        let part = spent * work.waiting as f64 / waiting;
         part / self.spent_per_s.max(1) as f64 - 1.0
     }
 

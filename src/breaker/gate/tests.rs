@@ -239,17 +239,19 @@ fn well(rig: &mut Rig, sequence: u64) {
 fn who_sends_less_than_its_part_by_what_waits_is_behind() {
     // own: waiting, sent a second; the other one's; by which part it would have to send more
     let table = [
-        ((100, 500), (100, 1_500), 1.0),
-        ((100, 1_500), (100, 500), -1.0 / 3.0),
-        ((100, 500), (300, 1_500), 0.0),
-        ((0, 500), (300, 1_500), -1.0),
+        ((10_000, 500), (10_000, 1_500), 1.0),
+        ((10_000, 1_500), (10_000, 500), -1.0 / 3.0),
+        ((10_000, 500), (30_000, 1_500), 0.0),
+        // No line to speak of.
+        ((500, 500), (500, 1_500), 0.0),
+        ((0, 0), (300, 1_500), 0.0),
         // What it sends without a line is no measure.
-        ((100, 500), (0, 9_000), 0.0),
+        ((10_000, 500), (0, 9_000), 0.0),
         ((100, 0), (100, 400), 199.0),
     ];
     for (row, (own, other, expected)) in table.into_iter().enumerate() {
         let mut rig = Rig::new();
-        let work = Workload::waiting(other.0);
+        let work = Some(Workload::waiting(other.0));
         let said = Said { spent_per_s: other.1, work, ..Said::default() };
         let ask =
             crate::shaping::lease::Ask { sequence: 1, want: Amount::default(), keep: Amount::default() };
@@ -260,8 +262,10 @@ fn who_sends_less_than_its_part_by_what_waits_is_behind() {
         let told = rig.governor.behind(rig.now_ns(), Workload::waiting(own.0));
         assert!((told - expected).abs() < 1e-9, "row {row}: {told}");
         // Whoever is gone is no measure.
-        let told = rig.governor.behind(rig.now_ns() + 10_000 * MS, Workload::waiting(1));
-        assert_eq!(told, if own.1 > 0 { 0.0 } else { -1.0 }, "row {row}");
+        let told = rig.governor.behind(rig.now_ns() + 500 * MS, Workload::waiting(own.0));
+        assert_eq!(told, if own == (100, 0) { -1.0 } else { 0.0 }, "row {row}, alone");
+        let told = rig.governor.behind(rig.now_ns() + 1_000 * MS, Workload::waiting(own.0));
+        assert_eq!(told, 0.0, "row {row}, the board is lost");
     }
 }
 

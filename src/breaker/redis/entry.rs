@@ -6,7 +6,7 @@ use super::super::policy::NEVER_MS;
 use super::FORMAT;
 use crate::shaping::{Amount, Lease};
 
-const FIELDS: usize = 24;
+const FIELDS: usize = 22;
 
 /// The part that an instance says of itself.
 pub fn said(said: &Said) -> String {
@@ -23,8 +23,6 @@ pub fn said(said: &Said) -> String {
         said.probes_ok,
         said.probes_bad,
         said.spent_per_s,
-        said.work.waiting,
-        said.work.done_per_s,
     ];
     joined(&numbers)
 }
@@ -63,9 +61,8 @@ pub fn parse(text: &str) -> Option<Member> {
     }
     let [format, sequence, seen_ms, until_ms, kept_until_ms, rest @ ..] = numbers;
     let [rate, calls, kept_rate, kept_calls, permit_until_ms, permit_epoch, said @ ..] = rest;
-    let [epoch, demand_rate, demand_calls, healthy, overload, timeout, unknown, stopping, ok, bad, more @ ..] =
+    let [epoch, demand_rate, demand_calls, healthy, overload, timeout, unknown, stopping, ok, bad, spent] =
         said;
-    let [spent_per_s, waiting, done_per_s] = more;
     let amount = |rate_per_s, calls| Amount { rate_per_s, calls };
     (format == u64::from(FORMAT)).then_some(Member {
         sequence,
@@ -85,10 +82,22 @@ pub fn parse(text: &str) -> Option<Member> {
             is_for_stopping: stopping == 1,
             probes_ok: ok,
             probes_bad: bad,
-            spent_per_s,
-            work: Workload { waiting, done_per_s },
+            spent_per_s: spent,
+            work: None,
         },
     })
+}
+
+/// What it has to do stands in a field of its own: releases of before pass over it.
+pub fn workload(work: Workload) -> String {
+    joined(&[work.waiting, work.done_per_s])
+}
+
+/// The reverse; nothing where it says nothing that could be known.
+pub fn parse_workload(text: &str) -> Option<Workload> {
+    let (waiting, done_per_s) = text.split_once('|')?;
+    let number = |text: &str| text.parse().ok().filter(|number| *number <= NEVER_MS);
+    Some(Workload { waiting: number(waiting)?, done_per_s: number(done_per_s)? })
 }
 
 #[cfg(test)]
@@ -102,8 +111,12 @@ mod tests {
         let member = parse(&text).expect("of this format");
         assert_eq!(entry(&member), text);
         assert_eq!((member.sequence, member.said.spent_per_s), (2, 22));
-        assert_eq!(member.said.work, Workload { waiting: 23, done_per_s: 24 });
         assert_eq!(parse(&text.replacen('1', "2", 1)), None, "another format");
         assert_eq!(parse("1|2"), None);
+        let work = Workload { waiting: 7, done_per_s: NEVER_MS };
+        assert_eq!(parse_workload(&workload(work)), Some(work));
+        for text in ["", "7", "7|", "7|8|9", "-7|8", "7|18446744073709551615"] {
+            assert_eq!(parse_workload(text), None, "{text}");
+        }
     }
 }

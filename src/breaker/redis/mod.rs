@@ -27,6 +27,7 @@ use crate::shaping::Amount;
 pub const FORMAT: u32 = 1;
 const STATE: &str = "state";
 const INSTANCE: &str = "i:";
+const WORKLOAD: &str = "w:";
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -79,7 +80,9 @@ impl RedisBoard {
         let command = Command::script(&scripts::BEAT, &[self.key.as_bytes()])
             .arg(format!("{INSTANCE}{}", report.instance))
             .arg(&numbers.map(|number| number.min(NEVER_MS))[..])
-            .arg(entry::said(&report.said));
+            .arg(entry::said(&report.said))
+            .arg(format!("{WORKLOAD}{}", report.instance))
+            .arg(entry::workload(report.said.work.unwrap_or_default()));
         let value = self.call(command)?;
         reply::array("beat", value).map_err(|failure| refused(&self.key, failure))
     }
@@ -105,7 +108,7 @@ impl RedisBoard {
         let prune = |(name, member): (&String, &Member)| {
             let field = format!("{INSTANCE}{name}");
             let script = Command::script(&scripts::PRUNE, &[self.key.as_bytes()]);
-            script.arg(field).arg(entry::entry(member))
+            script.arg(field).arg(entry::entry(member)).arg(format!("{WORKLOAD}{name}"))
         };
         let commands: Vec<Command> = old.map(prune).collect();
         let failures: Vec<Failure> = self.link.round(&commands).into_iter().filter_map(Result::err).collect();
@@ -151,7 +154,7 @@ fn refused(key: &str, failure: Failure) -> BoardError {
 
 /// Fields and values to what they show; nothing where there is no state yet.
 fn view_of(key: &str, now_ms: u64, flat: Vec<Value>) -> Result<Option<View>, BoardError> {
-    let (mut state, mut members) = (None, BTreeMap::new());
+    let (mut state, mut members, mut works) = (None, BTreeMap::new(), Vec::new());
     let mut flat = flat.into_iter();
     while let (Some(field), Some(value)) = (flat.next(), flat.next()) {
         // What is no text is no field of ours.
@@ -164,6 +167,15 @@ fn view_of(key: &str, now_ms: u64, flat: Vec<Value>) -> Result<Option<View>, Boa
             let damaged = || unreadable(key, &field, "damaged, or of another format");
             let member = entry::parse(&value()?).ok_or_else(damaged)?;
             members.insert(name.to_owned(), member);
+        } else if let Some(name) = field.strip_prefix(WORKLOAD) {
+            // Nobody's decisions go by it.
+            works
+                .extend(value().ok().and_then(|text| Some((name.to_owned(), entry::parse_workload(&text)?))));
+        }
+    }
+    for (name, work) in works {
+        if let Some(member) = members.get_mut(&name) {
+            member.said.work = Some(work);
         }
     }
     Ok(state.map(|state| View { now_ms, state, members }))
@@ -207,7 +219,10 @@ impl Board for RedisBoard {
         if sequence > 0 {
             // Shown was what was there before; what comes later in the list counts.
             let field = format!("{INSTANCE}{}", report.instance);
+            let work = entry::workload(report.said.work.unwrap_or_default());
             flat.extend([Value::BulkString(field.into_bytes()), own]);
+            let field = format!("{WORKLOAD}{}", report.instance);
+            flat.extend([field, work].map(|text| Value::BulkString(text.into_bytes())));
         }
         let gone = || BoardError::Unreachable("its state was removed meanwhile".to_owned());
         let view = view_of(&self.key, now_ms, flat)?.ok_or_else(gone)?;
@@ -227,7 +242,8 @@ impl Board for RedisBoard {
     }
 
     fn leave(&mut self, instance: &str) -> Result<(), BoardError> {
-        let command = Command::new("HDEL", &self.key).arg(format!("{INSTANCE}{instance}"));
+        let fields = [INSTANCE, WORKLOAD].map(|kind| format!("{kind}{instance}"));
+        let command = Command::new("HDEL", &self.key).arg(&fields[..]);
         self.call(command).map(drop)
     }
 

@@ -4,7 +4,7 @@
 use crate::redis::Script;
 
 /// KEYS: the board. ARGV: field, sequence, want (rate, calls), keep (rate, calls), permit (0 none, 1 holds, 2
-/// wants), what it says of itself. Answers nothing where there is no state; else now, sequence (0: overtaken),
+/// wants), what it says of itself, another field and what it says there. Answers nothing where there is no state; else now, sequence (0: overtaken),
 /// granted, kept, whether it has a permit, its own entry, and all fields as they were.
 pub static BEAT: Script = Script::new(
     "breaker_beat",
@@ -68,7 +68,7 @@ end
 local til = now + terms.lease_ms + 1
 local entry = string.format('1|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|', seq, now, til,
   til + terms.reserve_ms, r, c, kr, kc, p_til, terms.epoch) .. ARGV[8]
-redis.call('HSET', KEYS[1], ARGV[1], entry)
+redis.call('HSET', KEYS[1], ARGV[1], entry, ARGV[9], ARGV[10])
 local has = 0
 if ARGV[7] == '2' and p_til > now then has = 1 end
 return {now, seq, r, c, kr, kc, has, entry, all}",
@@ -97,12 +97,12 @@ redis.call('HSET', KEYS[1], 'state', ARGV[4])
 return 1",
 );
 
-/// KEYS: the board. ARGV: a field, and what must stand in it for it to be removed.
+/// KEYS: the board. ARGV: a field, what must stand in it for it to be removed, and the field that goes with it.
 pub static PRUNE: Script = Script::new(
     "breaker_prune",
     "#!lua flags=allow-oom
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-return redis.call('HDEL', KEYS[1], ARGV[1])",
+return redis.call('HDEL', KEYS[1], ARGV[1], ARGV[3])",
 );
 
 /// KEYS: the board. Answers now, and all fields.

@@ -113,7 +113,7 @@ impl Worker {
         let mut load = Others::default();
         for peer in sight.peers.live.iter().filter(|peer| peer.incarnation != own) {
             if let Ok(Entry { depth, settled_per_s, .. }) = &peer.entry {
-                load.add(*depth, *settled_per_s);
+                load.add(*depth, *settled_per_s, true);
             }
         }
         self.standing.set_others(load);
