@@ -7,7 +7,7 @@
 //! believes it to have at least what it has. And what a holder goes on using when it has lost the board is agreed
 //! while it still has it (`kept`), and counted against the budget until it is believed dead; by then it uses nothing.
 //!
-//! Who should have how much is computed by everybody from the same demands ([`fair_share`]); the board only keeps
+//! Who should have how much is computed by everybody from the same claims ([`fair_share`]); the board only keeps
 //! the sum. Absent: clocks, the board itself, and what is done with a share.
 
 /// What is shared out: transfers a second, and calls under way.
@@ -94,27 +94,49 @@ pub fn grant<'a>(
     (want.min(room).min(cap.minus(used)), keep.min(room))
 }
 
-/// The max-min fair share of the one at `own`: nobody gets more than its demand, and nobody's share can grow but at
-/// the cost of one that has no more (Bertsekas & Gallager, "Data Networks", 6.5.2). What does not divide goes round
-/// with `turn`, so that a budget smaller than the fleet reaches everybody.
-pub fn fair_share(demands: &[u64], own: usize, budget: u64, turn: u64) -> u64 {
-    let mut sorted = demands.to_vec();
-    sorted.sort_unstable();
-    let mut left = budget;
-    for (index, demand) in sorted.iter().enumerate() {
-        let claimants = (sorted.len() - index) as u64;
-        let level = left / claimants;
-        if *demand <= level {
-            left -= demand;
-            continue;
+/// One who shares: what it could use, and how much it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub demand: u64,
+    /// From one to 2^53.
+    pub weight: u64,
+}
+
+/// The weighted max-min fair share of the one at `own`: nobody gets more than its demand, and nobody's share for its weight can
+/// grow but at the cost of one that has no more (Bertsekas & Gallager, "Data Networks", 6.5.2; weights as in Demers, Keshav &
+/// Shenker 1989, "Analysis and simulation of a fair queueing algorithm"). What does not divide goes round with `turn`, so that a
+/// budget smaller than the fleet reaches everybody.
+pub fn fair_share(claims: &[Claim], own: usize, budget: u64, turn: u64) -> u64 {
+    let wide = |number: u64| u128::from(number);
+    let mut sorted: Vec<&Claim> = claims.iter().collect();
+    sorted.sort_unstable_by(|a, b| (wide(a.demand) * wide(b.weight)).cmp(&(wide(b.demand) * wide(a.weight))));
+    let mut weights: u128 = claims.iter().map(|claim| wide(claim.weight)).sum();
+    let mut left = wide(budget);
+    // Those whose demand is no more than the share that they could have; of the others each is short of it.
+    let is_served = |claim: &Claim, left: u128, weights: u128| {
+        wide(claim.demand).checked_mul(weights).is_some_and(|needs| needs <= left * wide(claim.weight))
+    };
+    let served = sorted.iter().take_while(|claim| {
+        let is_served = is_served(claim, left, weights);
+        if is_served {
+            (left, weights) = (left - wide(claim.demand), weights - wide(claim.weight));
         }
-        if demands[own] < *demand {
-            break;
-        }
-        let place = demands[..own].iter().filter(|other| *other >= demand).count() as u64;
-        return level + u64::from((place + turn) % claimants < left % claimants);
+        is_served
+    });
+    let Some(short) = sorted.get(served.count()) else { return claims[own].demand };
+    let is_short =
+        |claim: &Claim| wide(claim.demand) * wide(short.weight) >= wide(short.demand) * wide(claim.weight);
+    if !is_short(&claims[own]) {
+        return claims[own].demand;
     }
-    demands[own]
+    // By sums and not one by one, so that nothing is left over; the first in line gets what does not divide.
+    let count = claims.len();
+    let first = (turn % count as u64) as usize;
+    let before = (0..count).map(|step| (first + step) % count).take_while(|at| *at != own);
+    let before: u128 =
+        before.map(|at| &claims[at]).filter(|claim| is_short(claim)).map(|claim| wide(claim.weight)).sum();
+    let up_to = |sum: u128| (left * sum).div_ceil(weights);
+    (up_to(before + wide(claims[own].weight)) - up_to(before)) as u64
 }
 
 /// What is asked of the board. `keep` is what will be used if the board is lost.
@@ -214,6 +236,10 @@ impl Holder {
 mod tests {
     use super::*;
 
+    fn even(demands: &[u64]) -> Vec<Claim> {
+        demands.iter().map(|demand| Claim { demand: *demand, weight: 1 }).collect()
+    }
+
     fn both(number: u64) -> Amount {
         Amount { rate_per_s: number, calls: number }
     }
@@ -230,14 +256,42 @@ mod tests {
             (&[7], 100, &[7]),
         ];
         for (demands, budget, expected) in table {
+            let claims = even(demands);
             let shares: Vec<u64> =
-                (0..demands.len()).map(|own| fair_share(demands, own, budget, 0)).collect();
+                (0..demands.len()).map(|own| fair_share(&claims, own, budget, 0)).collect();
             assert_eq!(shares, expected, "{demands:?} of {budget}");
         }
         for turn in 0..7 {
-            let demands = [9, 3, u64::MAX, 40, 40];
-            let total: u64 = (0..5).map(|own| fair_share(&demands, own, 77, turn)).sum();
+            let claims = even(&[9, 3, u64::MAX, 40, 40]);
+            let total: u64 = (0..5).map(|own| fair_share(&claims, own, 77, turn)).sum();
             assert_eq!(total, 77, "turn {turn}");
+        }
+    }
+
+    #[test]
+    fn who_counts_more_has_more_of_what_is_short() {
+        type Row = (&'static [(u64, u64)], u64, &'static [u64]);
+        // demand and weight; the budget; the shares
+        let table: [Row; 6] = [
+            (&[(100, 1), (100, 3)], 100, &[25, 75]),
+            (&[(100, 1), (60, 3)], 100, &[40, 60]),
+            (&[(10, 1), (100, 3), (100, 6)], 100, &[10, 30, 60]),
+            (&[(100, 4), (100, 5), (100, 5)], 10, &[3, 4, 3]),
+            (&[(u64::MAX, 1 << 53), (u64::MAX, 1 << 53)], u64::MAX, &[u64::MAX / 2 + 1, u64::MAX / 2]),
+            (&[(u64::MAX, 1), (5, 1 << 53)], 100, &[95, 5]),
+        ];
+        for (claims, budget, expected) in table {
+            let claims: Vec<Claim> =
+                claims.iter().map(|(demand, weight)| Claim { demand: *demand, weight: *weight }).collect();
+            let of = |turn| -> Vec<u64> {
+                (0..claims.len()).map(|own| fair_share(&claims, own, budget, turn)).collect()
+            };
+            assert_eq!(of(0), expected, "{claims:?} of {budget}");
+            for turn in 0..9 {
+                let shares = of(turn);
+                assert!(shares.iter().zip(&claims).all(|(share, claim)| *share <= claim.demand));
+                assert_eq!(shares.iter().sum::<u64>(), budget, "{claims:?}, turn {turn}");
+            }
         }
     }
 
@@ -245,7 +299,7 @@ mod tests {
     fn a_budget_smaller_than_the_fleet_goes_round() {
         let mut reached = [0; 5];
         for turn in 0..5 {
-            (0..5).for_each(|own| reached[own] += fair_share(&[100; 5], own, 2, turn));
+            (0..5).for_each(|own| reached[own] += fair_share(&even(&[100; 5]), own, 2, turn));
         }
         assert_eq!(reached, [2; 5]);
     }

@@ -5,6 +5,7 @@
 //! What holds: only where the budget is spoken for, as else there is enough for all; a few beats for one change, however
 //! long a share takes to come. Absent: what a fair share is ([`super::report`]).
 
+use super::super::board::Workload;
 use super::{Governor, MS};
 use crate::shaping::Amount;
 
@@ -17,8 +18,8 @@ const WORTH_PART: u64 = 8;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Haste {
-    /// The demand that was told last.
-    told: Amount,
+    /// The demand that was told last, and what there was to do.
+    told: (Amount, Workload),
     due_at_ns: Option<u64>,
     beats: u32,
 }
@@ -33,8 +34,8 @@ impl Haste {
         self.due_at_ns
     }
 
-    pub fn told(&mut self, demand: Amount) {
-        (self.told, self.due_at_ns) = (demand, None);
+    pub fn told(&mut self, demand: Amount, work: Workload) {
+        (self.told, self.due_at_ns) = ((demand, work), None);
     }
 }
 
@@ -60,13 +61,12 @@ impl Governor {
         let held = self.holder.amount(now_ns).rate_per_s;
         let is_for_the_lease = held < self.limits().rate_per_s && self.holder.fleet() > 1;
         let is_long = until_ns.saturating_sub(now_ns) >= HASTE_NS && since_ns >= HASTE_NS;
-        self.wants_beat |= is_for_the_lease && is_long && self.haste.told.rate_per_s <= held;
+        self.wants_beat |= is_for_the_lease && is_long && self.haste.told.0.rate_per_s <= held;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::board::Workload;
     use super::super::super::classify::{Class, Counts};
     use super::super::super::policy::{Settings, State};
     use super::super::super::settings::CALLS_UNBOUNDED;

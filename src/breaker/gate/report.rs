@@ -4,11 +4,14 @@
 //! but the arithmetic. Absent: what is done with the answer ([`super::orders`]).
 
 use super::super::board::{Permit, Report, Said, Workload};
-use super::super::policy::Phase;
+use super::super::policy::{NEVER_MS, Phase};
 use super::solo::Solo;
 use super::{ASKED_NS_MAX, DRAIN_PER_S, Governor, IDLE_NS, MS};
 use crate::shaping::Amount;
-use crate::shaping::lease::fair_share;
+use crate::shaping::lease::{Claim, fair_share};
+
+/// A line that is shorter than this part of the longest is taken to be as long as that.
+const SHORT_LINE_PART: u64 = 4;
 
 impl Governor {
     /// When the next beat is due; at once where something has happened that others should know.
@@ -31,14 +34,16 @@ impl Governor {
         self.note_idle(now_ns, backlog);
         self.note_permit(now_ns);
         let demand = self.demand(backlog);
-        self.haste.told(demand);
+        self.haste.told(demand, work);
         let behind = self.behind(now_ns, work);
         self.rate_limit.set_behind(behind);
         self.calls_limit.set_behind(behind);
-        let want =
-            self.fair(now_ns, demand).map_or(demand.min(self.state.terms().cap()), |(share, spare)| {
+        let want = self.fair(now_ns, (demand, work)).map_or(
+            demand.min(self.state.terms().cap()),
+            |(share, spare)| {
                 if self.vote.tripped_at_ms().is_some() { share } else { share.plus(spare) }
-            });
+            },
+        );
         let ask = self.holder.ask(now_ns, want);
         let counts = self.vote.counts(now_ns / MS);
         let said = Said {
@@ -93,24 +98,25 @@ impl Governor {
         self.spent_per_s = u64::try_from(sum.div_ceil(whole)).unwrap_or(u64::MAX);
     }
 
-    /// By which part of what it sends it would have to send more to send what is its part of what all do, by the lengths of their
-    /// lines, where it has one: more than a second's work.
+    /// By which part of what it sends it would have to send more to send what is its part of what all do, where it has a line: more
+    /// than a second's work.
     pub(super) fn behind(&self, now_ns: u64, work: Workload) -> f64 {
         let Some((view, now_ms)) = self.seen_of_late(now_ns) else { return 0.0 };
         if work.waiting <= self.spent_per_s {
             return 0.0;
         }
-        let (mut waiting, mut spent) = (work.waiting as f64, self.spent_per_s as f64);
+        let (mut lines, mut spent) = (vec![work.waiting], self.spent_per_s as f64);
         for (name, member) in &view.members {
             let others_work = member.said.work.filter(|work| work.waiting > 0);
             if let (Some(work), true) =
                 (others_work, *name != self.instance && now_ms < member.lease.until_ms)
             {
-                waiting += work.waiting as f64;
+                lines.push(work.waiting);
                 spent += member.said.spent_per_s as f64;
             }
         }
-        let part = spent * work.waiting as f64 / waiting;
+        let weights = weights(&lines);
+        let part = spent * weights[0] as f64 / weights.iter().map(|weight| *weight as f64).sum::<f64>();
         part / self.spent_per_s.max(1) as f64 - 1.0
     }
 
@@ -133,26 +139,37 @@ impl Governor {
     }
 
     /// Its fair share of what may be used, by what the board showed last, and its part of what nobody asked for.
-    pub(super) fn fair(&self, now_ns: u64, own: Amount) -> Option<(Amount, Amount)> {
+    pub(super) fn fair(&self, now_ns: u64, (own, work): (Amount, Workload)) -> Option<(Amount, Amount)> {
         let view = self.seen.as_ref()?;
         let now_ms = self.board_clock.at_least_ms(now_ns, view.now_ms);
-        let (mut rates, mut calls, mut at) = (Vec::new(), Vec::new(), None);
+        let (mut demands, mut lines, mut at) = (Vec::new(), Some(Vec::new()), None);
         let mut lost = Amount::default();
         for (name, member) in &view.members {
             let is_own = *name == self.instance;
             if is_own {
-                at = Some(rates.len());
+                at = Some(demands.len());
             } else if now_ms >= member.lease.until_ms {
                 let is_alive = now_ms < member.lease.kept_until_ms;
                 lost = lost.plus(if is_alive { member.lease.kept } else { Amount::default() });
                 continue;
             }
-            let demand = if is_own { own } else { member.said.demand };
-            rates.push(demand.rate_per_s);
-            calls.push(demand.calls);
+            let (demand, work) =
+                if is_own { (own, Some(work)) } else { (member.said.demand, member.said.work) };
+            demands.push(demand);
+            // Where somebody does not say how long its line is, all count the same.
+            lines = lines.zip(work).map(|(mut lines, work)| {
+                lines.push(work.waiting);
+                lines
+            });
         }
         let at = at?;
         let (left, turn) = (self.state.terms().cap().minus(lost), view.now_ms / 1_000);
+        let weights = lines.map_or(vec![1; demands.len()], |lines| weights(&lines));
+        let claims = |of: fn(&Amount) -> u64| -> Vec<Claim> {
+            let claims = demands.iter().map(of).zip(&weights);
+            claims.map(|(demand, weight)| Claim { demand, weight: *weight }).collect()
+        };
+        let (rates, calls) = (claims(|demand| demand.rate_per_s), claims(|demand| demand.calls));
         let share = Amount {
             rate_per_s: fair_share(&rates, at, left.rate_per_s, turn),
             calls: fair_share(&calls, at, left.calls, turn),
@@ -163,7 +180,14 @@ impl Governor {
 }
 
 /// What nobody asked for, divided: so that who was idle need not ask before it may send.
-fn spare(demands: &[u64], left: u64) -> u64 {
-    let asked = demands.iter().fold(0u64, |sum, demand| sum.saturating_add(*demand));
-    left.saturating_sub(asked) / demands.len().max(1) as u64
+fn spare(claims: &[Claim], left: u64) -> u64 {
+    let asked = claims.iter().fold(0u64, |sum, claim| sum.saturating_add(claim.demand));
+    left.saturating_sub(asked) / claims.len().max(1) as u64
+}
+
+/// How much each counts by the length of its line, so that all lines move at one pace; who has a short one never counts for less
+/// than a part of who has the longest.
+fn weights(lines: &[u64]) -> Vec<u64> {
+    let least = lines.iter().max().map_or(1, |longest| (longest / SHORT_LINE_PART).max(1));
+    lines.iter().map(|line| (*line).max(least).min(NEVER_MS)).collect()
 }

@@ -242,6 +242,8 @@ fn who_sends_less_than_its_part_by_what_waits_is_behind() {
         ((10_000, 500), (10_000, 1_500), 1.0),
         ((10_000, 1_500), (10_000, 500), -1.0 / 3.0),
         ((10_000, 500), (30_000, 1_500), 0.0),
+        // A short line counts as a quarter of the longest.
+        ((600, 100), (20_000, 400), 0.0),
         // No line to speak of.
         ((500, 500), (500, 1_500), 0.0),
         ((0, 0), (300, 1_500), 0.0),

@@ -247,15 +247,23 @@ fn hidden(seed: u64, bugs: Bugs) -> Result<Found, String> {
 
 const DEATH_MS: u64 = 2_000;
 
+/// A wallet that dies is stopped for within so long.
+const TRIP_MS_MAX: u64 = 1_000;
+
 /// What holds of every outage from `DEATH_MS` to `back_ms`.
-fn outage(world: &World, rate: u64, usable: f64, back_ms: u64) -> Result<Found, String> {
+fn outage(
+    world: &World,
+    (rate, usable): (u64, f64),
+    back_ms: u64,
+    trip_ms_max: u64,
+) -> Result<Found, String> {
     let mut found = base(world, rate)?;
     let changes = &world.figures.changes;
     let trip = changes.iter().find(|(_, _, to)| *to == "open");
     let trip_ms = trip.map(|(at, ..)| *at).ok_or("the fleet did not stop")?;
     ensure(trip_ms >= DEATH_MS, || "the fleet stopped before the wallet died".to_owned())?;
     found.trip_ms = trip_ms - DEATH_MS;
-    ensure(found.trip_ms <= 1_000, || format!("stopped after {} ms", found.trip_ms))?;
+    ensure(found.trip_ms <= trip_ms_max, || format!("stopped after {} ms", found.trip_ms))?;
     ensure(found.spread_ms <= 200, || format!("one went on for {} ms", found.spread_ms))?;
     ensure(found.strays == 0, || format!("{} calls while open", found.strays))?;
     let early = changes.iter().find(|(at, _, to)| *at < back_ms && (*to == "closed" || *to == "ramp"));
@@ -289,7 +297,7 @@ fn death(seed: u64, bugs: Bugs) -> Result<Found, String> {
     plan.acts = vec![(DEATH_MS, Act::Wallet(health)), (back_ms, Act::Wallet(Health::Up))];
     let world = World::run(seed, plan);
     few_probes(&world)?;
-    outage(&world, rate, rate as f64, back_ms)
+    outage(&world, (rate, rate as f64), back_ms, TRIP_MS_MAX)
 }
 
 fn dead_prober(seed: u64, bugs: Bugs) -> Result<Found, String> {
@@ -309,7 +317,7 @@ fn dead_prober(seed: u64, bugs: Bugs) -> Result<Found, String> {
     ensure(killed > 0, || "nobody was killed".to_owned())?;
     // The dead keep some of the budget for a while.
     let usable = rate as f64 * (1.0 - killed as f64 / (nodes * nodes));
-    let found = outage(&world, rate, usable, back_ms)?;
+    let found = outage(&world, (rate, usable), back_ms, TRIP_MS_MAX)?;
     let changes = &world.figures.changes;
     let half_open = changes.iter().rfind(|(_, _, to)| *to == "half_open").ok_or("never half open")?;
     let ramp = changes.iter().rfind(|(_, _, to)| *to == "ramp").ok_or("never ramped")?;

@@ -5,7 +5,10 @@ use super::super::wallet::Health;
 use super::super::world::{Act, Bugs, World};
 use super::{DEATH_MS, Found, base, ensure, never_opened, outage, plan, share};
 
-/// It takes calls and answers none: that is noticed as soon as a death is, whatever the deadline.
+/// An instance that wakes as the others have just heard half a second of silence hears its own before it says so, too.
+const TRIP_MS_MAX: u64 = 1_200;
+
+/// It takes calls and answers none: that is noticed about as soon as a death is, whatever the deadline.
 pub fn hangs(seed: u64, bugs: Bugs) -> Result<Found, String> {
     let (mut dice, mut plan) = plan(seed, bugs);
     let rate = plan.settings.rate_per_s;
@@ -18,7 +21,7 @@ pub fn hangs(seed: u64, bugs: Bugs) -> Result<Found, String> {
         (back_ms, Act::Wallet(Health::Up)),
     ];
     let world = World::run(seed, plan);
-    outage(&world, rate, rate as f64, back_ms)
+    outage(&world, (rate, rate as f64), back_ms, TRIP_MS_MAX)
 }
 
 /// Its capacity falls to a third, so that what it has taken on takes three times as long, and one instance freezes: nobody
