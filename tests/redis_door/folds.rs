@@ -136,6 +136,11 @@ fn who_was_cut_off_for_a_fold_goes_on_and_who_was_for_two_says_so() {
     let change = CampaignChange::Put(Box::new(campaign("d", 1_000)));
     assert!(long.change("s", "d", &change, now_ms()).is_err(), "it decides nothing");
     assert_eq!(long.failure(), Some(told));
+    assert!(long.is_overtaken() && !short.is_overtaken());
+    let commands = || world.server.info("total_commands_processed").unwrap().parse::<u64>().unwrap();
+    let before = commands();
+    assert!(long.catch_up().is_err());
+    assert_eq!(commands() - before, 1, "it reads nothing any more: the one is this question");
 }
 
 #[test]
@@ -177,7 +182,7 @@ fn a_fold_whose_maker_got_no_further_is_covered_by_who_finds_it() {
         registry.catch_up().unwrap();
     }
     assert!(matches!(last(&world).1, Entry::Campaign(same) if *same == *one.get("s", "c").unwrap()));
-    assert_eq!(length(&world), 4, "the fold, and one behind it");
+    assert_eq!(length(&world), 4, "the last two folds, each with one behind it");
     for registry in [&one, &two] {
         registry.keep_short().unwrap();
         assert_eq!((registry.failure(), registry.catch_up().unwrap()), (None, 0));

@@ -42,6 +42,7 @@ impl Builder<'_> {
         let (counted, depths, finished) = (door.clone(), intake.clone(), hearing.clone());
         let view_identity = view.identity.clone();
         let sight = breaker.as_ref().map(|breaker| breaker.sight.clone());
+        let followed = registry.clone();
         let vitals = move || owner::Vitals {
             accepted: counted.get().map_or(0, |door| door.counts().accepted.load(Ordering::Relaxed)),
             settled: finished.finished(),
@@ -49,7 +50,7 @@ impl Builder<'_> {
             oldest_at: None,
             wallet: identity(),
             view: view_identity.clone(),
-            is_unwell: sight.as_ref().is_some_and(breaker::Sight::wants_release),
+            is_unwell: followed.is_overtaken() || sight.as_ref().is_some_and(breaker::Sight::wants_release),
         };
         let (registry, suspects, clock) = (registry.clone(), suspects.clone(), self.clock.clone());
         let on_gained = move |_: &[UnitId]| {

@@ -21,8 +21,10 @@ const TICK_MASK: u64 = (1 << TICK_BITS) - 1;
 const SHARD_MASK: u64 = SHARD_COUNT_MAX as u64 - 1;
 const TAG_MASK: u64 = !(SHARD_MASK << TICK_BITS | TICK_MASK);
 const _: () = assert!(SHARD_COUNT_MAX.is_power_of_two(), "a number of bits tells all shards apart");
-/// Twelve days go by before a tick comes again.
+/// Twelve days go by before a tick comes again; what is older than six is taken out when half of that has gone by since it was done
+/// last, so that nothing is taken for younger than it is.
 const TICK_MS: u64 = 64;
+const SWEPT_TICKS: u64 = 1 << (TICK_BITS - 2);
 
 /// Clocks of instances may be apart by so much.
 const CLOCKS_APART_MS: u64 = 1_000;
@@ -42,6 +44,8 @@ struct Since {
 pub struct Lately {
     slots: Box<[AtomicU64]>,
     began: Instant,
+    /// By now, in [`SWEPT_TICKS`].
+    swept: AtomicU64,
     shards: Box<[Since]>,
 }
 
@@ -52,13 +56,33 @@ impl Lately {
         Lately {
             slots: (0..SLOT_COUNT).map(|_| AtomicU64::new(0)).collect(),
             began: Instant::now(),
+            swept: AtomicU64::new(0),
             shards: (0..shard_count).map(since).collect(),
         }
     }
 
     /// To be taken before something is appended, and entered with.
     pub fn moment(&self) -> Moment {
-        Moment(self.began.elapsed().as_millis() as u64 / TICK_MS + 1)
+        let now = self.began.elapsed().as_millis() as u64 / TICK_MS + 1;
+        self.sweep(now);
+        Moment(now)
+    }
+
+    /// Takes out what is old, once in a while.
+    fn sweep(&self, now: u64) {
+        let round = now / SWEPT_TICKS;
+        let before = self.swept.fetch_max(round, Ordering::Relaxed);
+        if before >= round {
+            return;
+        }
+        for slot in &self.slots {
+            let held = slot.load(Ordering::Relaxed);
+            let is_old = round - before > 1 || now.wrapping_sub(held) & TICK_MASK >= 2 * SWEPT_TICKS;
+            if held != 0 && is_old {
+                // Somebody else's is newer.
+                let _ = slot.compare_exchange(held, 0, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The slot of an encoded request, and its tag in place.
@@ -152,5 +176,28 @@ mod tests {
         }
         enter(moment);
         assert_eq!(known(zero), 1);
+    }
+
+    #[test]
+    fn what_is_old_is_taken_out_before_its_tick_comes_again() {
+        let record = encoded("r", 5);
+        // Entered when, looked at when: whether it is there
+        let table = [
+            (vec![1, SWEPT_TICKS], true),
+            (vec![1, SWEPT_TICKS, 2 * SWEPT_TICKS], true),
+            (vec![1, SWEPT_TICKS, 2 * SWEPT_TICKS + 1], false),
+            (vec![1, SWEPT_TICKS, 2 * SWEPT_TICKS, 3 * SWEPT_TICKS], false),
+            (vec![SWEPT_TICKS + 9, 2 * SWEPT_TICKS, 3 * SWEPT_TICKS, 4 * SWEPT_TICKS], false),
+            // Nobody looked for so long that nothing can be said of its age.
+            (vec![1, 2 * SWEPT_TICKS], false),
+            (vec![5, TICK_MASK + 6], false),
+        ];
+        for (row, (ticks, expected)) in table.into_iter().enumerate() {
+            let lately = Lately::new(0, 1);
+            lately.sweep(ticks[0]);
+            lately.enter(Moment(ticks[0]), std::iter::once((UnitId(0), record.as_slice())));
+            ticks[1..].iter().for_each(|tick| lately.sweep(*tick));
+            assert_eq!(lately.place(&record).0.load(Ordering::Relaxed) != 0, expected, "row {row}");
+        }
     }
 }

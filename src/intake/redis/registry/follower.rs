@@ -4,7 +4,7 @@
 //! the fold before that is trimmed: two commands, the second not before the first was read, and not where what it
 //! goes by was lost since. So the entries behind the last fold but one are there, one by one, and whoever comes back finds
 //! the one that it read last among them, or knows that it is lost: a fold cannot say so, because those who made it may
-//! never have seen what is lost. Something small is appended behind a fold, on which those who poll stand.
+//! never have seen what is lost. Whoever was away for two folds cannot tell, and must be started anew. Something small is appended behind a fold, on which those who poll stand.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -97,9 +97,14 @@ impl Follower {
         let reason = error.to_string();
         if failure.as_ref().is_none_or(|held| !held.is_final && held.reason != reason) {
             tracing::error!(%error, "the campaigns of the fleet cannot be followed");
-            let is_final = matches!(error, RegistryError::Lost { .. } | RegistryError::Overtaken { .. });
-            *failure = Some(Failing { reason, is_final });
+            let is_overtaken = matches!(error, RegistryError::Overtaken { .. });
+            let is_final = is_overtaken || matches!(error, RegistryError::Lost { .. });
+            *failure = Some(Failing { reason, is_final, is_overtaken });
         }
+    }
+
+    fn overtaken(&self) -> RegistryError {
+        RegistryError::Overtaken { key: self.key.clone(), cursor: self.cursor.clone() }
     }
 
     /// All entries could be applied.
@@ -114,12 +119,13 @@ impl Follower {
     /// stream. `first`: what stands behind it now.
     fn check_missing(&mut self, first: Option<&(String, Vec<u8>)>) -> Result<(), RegistryError> {
         if let Some(Ok(Entry::Fold(fold))) = first.map(|(_, json)| Entry::decode(json)) {
-            if fold.through == self.cursor {
+            let is_beyond = id_of(&fold.through) > id_of(&self.cursor);
+            // What was read of a first load is in no answer yet: the fold has it, whatever became of the rest.
+            if fold.through == self.cursor || is_beyond && !self.is_loaded {
                 return Ok(());
             }
-            if id_of(&fold.through) > id_of(&self.cursor) {
-                let overtaken =
-                    RegistryError::Overtaken { key: self.key.clone(), cursor: self.cursor.clone() };
+            if is_beyond {
+                let overtaken = self.overtaken();
                 self.fail(&overtaken);
                 return Err(overtaken);
             }
@@ -219,6 +225,11 @@ impl Follower {
 
     /// Reads what was appended since; how many entries that was.
     pub fn catch_up(&mut self) -> Result<usize, RegistryError> {
+        let is_overtaken = |failing: &Failing| failing.is_overtaken;
+        // Only a restart ends that; what stands there is large.
+        if self.failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(is_overtaken) {
+            return Err(self.overtaken());
+        }
         let mut count = 0;
         loop {
             // From the last one on that was read: it must still be there, or what followed it may be gone too.

@@ -55,6 +55,8 @@ struct Failing {
     reason: String,
     /// Data is lost: it stays until a restart.
     is_final: bool,
+    /// So many decisions were made without this instance that it cannot follow any more.
+    is_overtaken: bool,
 }
 
 /// The handle.
@@ -121,6 +123,12 @@ impl CampaignRegistry {
     pub fn failure(&self) -> Option<String> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.as_ref().map(|failing| failing.reason.clone())
+    }
+
+    /// Whether others should have the units of this instance: until it is restarted it cannot know of new decisions.
+    pub fn is_overtaken(&self) -> bool {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().is_some_and(|failing| failing.is_overtaken)
     }
 
     pub fn get(&self, client: &str, id: &str) -> Option<Arc<Campaign>> {
