@@ -272,6 +272,30 @@ fn who_sends_less_than_its_part_by_what_waits_is_behind() {
 }
 
 #[test]
+fn who_has_the_longer_line_asks_for_more_of_a_budget_that_is_short() {
+    // own line; the other one's, if it says; what is asked for of 1,000
+    let table = [
+        (30_000, Some(10_000), 750),
+        (10_000, Some(30_000), 250),
+        (10_000, Some(900_000), 200),
+        (10_000, Some(10_000), 500),
+        (30_000, None, 500),
+    ];
+    for (own, other, expected) in table {
+        let mut rig = Rig::new();
+        let work = other.map(Workload::waiting);
+        let said = Said { demand: Amount { rate_per_s: 5_000, calls: 50 }, work, ..Said::default() };
+        let (want, keep) = (Amount { rate_per_s: 1, calls: 1 }, Amount::default());
+        let ask = crate::shaping::lease::Ask { sequence: 1, want, keep };
+        let report = Report { instance: "two".to_owned(), ask, permit: Permit::None, said };
+        rig.table.beat(rig.board_ms(), &report);
+        rig.beat_with(own);
+        let report = rig.governor.beat(rig.now_ns() + 10 * MS, Workload::waiting(own));
+        assert_eq!(report.ask.want.rate_per_s, expected, "{own} beside {other:?}");
+    }
+}
+
+#[test]
 fn stopped_alone_with_nothing_to_try_it_takes_part_again_after_a_while() {
     for (backlog, expected) in [(0, false), (5, true)] {
         let mut rig = stopped_alone();
