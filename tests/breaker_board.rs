@@ -201,14 +201,29 @@ fn what_is_dated_ahead_of_redis_own_clock_counts_for_nothing_and_goes() {
     let ahead = now_ms + 3_600_000;
     // All of the budget, and every permit, by a clock that was an hour ahead.
     let entry = format!("1|9|{ahead}|{0}|{0}|1000|20|1000|20|{0}|1|1|1|1|0|0|0|0|0|0|0|0", ahead + 9_000);
-    server.cli(&["HSET", KEY, "i:dead", &entry]);
+    server.cli(&["HSET", KEY, "i:dead", &entry, "w:dead", "7|8"]);
     let mut dice = 9;
     let mut report = report(&mut dice, 1, 1);
     report.ask.want = Amount { rate_per_s: 1_000, calls: 20 };
     let orders = redis.beat(&report).expect("reachable");
     assert_eq!(orders.granted, report.ask.want);
     assert_eq!(orders.view.members.keys().collect::<Vec<_>>(), [&report.instance]);
-    assert_eq!(server.cli(&["HEXISTS", KEY, "i:dead"]).trim(), "0", "and is forgotten");
+    for field in ["i:dead", "w:dead"] {
+        assert_eq!(server.cli(&["HEXISTS", KEY, field]).trim(), "0", "and is forgotten: {field}");
+    }
     server.cli(&["HSET", KEY, "i:dead", &entry]);
     assert_eq!(redis.look().expect("a view").members.len(), 1);
+    // What it has to do stands beside, and may be damaged, or not be there: it then does not say.
+    let work = |redis: &mut RedisBoard| {
+        let view = redis.look().expect("a view");
+        view.members[&report.instance].said.work
+    };
+    assert_eq!(work(&mut redis), report.said.work);
+    let field = format!("w:{}", report.instance);
+    server.cli(&["HSET", KEY, &field, "7|x"]);
+    assert_eq!(work(&mut redis), None);
+    server.cli(&["HSET", KEY, &field, "7|8"]);
+    assert_eq!(work(&mut redis), Some(Workload { waiting: 7, done_per_s: 8 }));
+    redis.leave(&report.instance).expect("reachable");
+    assert_eq!(server.cli(&["HKEYS", KEY]).lines().filter(|field| field.starts_with(['i', 'w'])).count(), 1);
 }

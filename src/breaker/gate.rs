@@ -31,6 +31,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use self::course::Trial;
 use self::haste::Haste;
 use self::orders::BoardClock;
 use self::silence::Silence;
@@ -124,6 +125,7 @@ pub struct Governor {
     believed_until_ns: u64,
     /// Since when, by this clock, the breaker has not been closed.
     down_since_ns: Option<u64>,
+    trial: Trial,
     permit_until_ns: u64,
     probe_flying: bool,
     probes_ok: u64,
@@ -166,6 +168,7 @@ impl Governor {
             state: State { version: 0, epoch: 0, ..State::new(settings, 0) },
             believed_until_ns: 0,
             down_since_ns: None,
+            trial: Trial::default(),
             permit_until_ns: 0,
             probe_flying: false,
             probes_ok: 0,

@@ -136,6 +136,10 @@ impl DemoArgs {
             !is_given(self.brownout_s) || self.fleet.is_some() || self.wallet == DemoWallet::Http,
             "--brownout needs a wallet that can be slow: add --wallet http, or --fleet 3"
         );
+        anyhow::ensure!(
+            !is_given(self.outage_s) || self.fleet.is_some() || self.wallet == DemoWallet::Http,
+            "--outage needs a wallet that can be down: add --wallet http, or --fleet 3"
+        );
         Ok(())
     }
 }

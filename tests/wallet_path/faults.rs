@@ -189,3 +189,45 @@ fn refused_credentials_are_told_and_cost_nothing() {
     scene.await_final();
     scene.must_agree();
 }
+
+#[test]
+fn an_outage_that_leaves_nothing_to_try_does_not_shut_the_door_for_good() {
+    let mut proxy = None;
+    let sets = ["accept.wait_s_max=1", "breaker.open_ms_max=500"];
+    let mut scene = Scene::start(&[], &sets, |wallet| {
+        let started = FaultProxy::start(wallet.parse().unwrap());
+        let address = started.address().to_string();
+        proxy = Some(started);
+        address
+    });
+    let proxy = proxy.unwrap();
+    proxy.refuse(true);
+    proxy.cut();
+    // Fewer than the tries that it takes to close again.
+    scene.pay("r", 5, |n| format!("p{n}"));
+    let is_in = |scene: &Scene, state: &str| {
+        metric(scene.service(), &format!("hongbao_breaker{{state=\"{state}\"}}")) == 1.0
+    };
+    await_until("the breaker to open", PATIENCE, || (!is_in(&scene, "closed")).then_some(()));
+    // As long as it takes to be told that it will last longer than anything may wait.
+    let since = Instant::now();
+    await_until("a long outage", PATIENCE, || (since.elapsed() > Duration::from_secs(4)).then_some(()));
+    proxy.refuse(false);
+    await_until("what waited to be paid", PATIENCE, || {
+        (metric(scene.service(), "hongbao_backlog") == 0.0).then_some(())
+    });
+    // Each that is taken is tried, and after some the breaker is closed.
+    let mut asked = 0;
+    let mut ask = || {
+        asked += 1;
+        let id = format!("more-{asked}");
+        let body = json!({"id": id, "campaign": "k", "payee": "ann", "amount": 1, "currency": "CNY"});
+        scene.service().call("POST /v1/disbursements", &body.to_string()).code
+    };
+    await_until("the breaker to be closed", PATIENCE, || {
+        ask();
+        is_in(&scene, "closed").then_some(())
+    });
+    assert_eq!(ask(), 202);
+    scene.await_final();
+}

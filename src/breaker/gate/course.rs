@@ -2,7 +2,8 @@
 //!
 //! What holds: while it is open the time told is the time until it is tried again, which the policy doubles with each
 //! failure, and no less than half of the longest of these: what opens a breaker is seldom over at the first try. Past twice the
-//! longest the outage is taken to last as long again as it did beyond that; so is what an operator opened.
+//! longest the outage is taken to last as long again as it did beyond that; so is what an operator opened. Half open it is not known
+//! to be down, and where there is nothing to try it with the next request is what it waits for.
 
 use super::super::board::{View, Workload};
 use super::super::policy::{NEVER_MS, Phase};
@@ -18,11 +19,35 @@ const OLD_MS: u64 = 1_000;
 /// What waits at an instance that is not heard of any more is taken over by others within twice `owner_ttl_ms`; of the default.
 const TAKEN_OVER_MS: u64 = 6_000;
 
+/// Where nothing was tried for so long while that could be, there is nothing to try it with: longer than the pause after a try
+/// that failed.
+const UNTRIED_NS: u64 = 1_500 * MS;
+
+/// What has been tried since it may be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trial {
+    pub(super) since_ns: u64,
+    pub(super) tried_at_ns: u64,
+    /// In the whole fleet, as the board showed it.
+    pub(super) count: u64,
+}
+
+impl Trial {
+    pub(super) fn note(&mut self, now_ns: u64, count: u64, is_trying: bool) {
+        if is_trying || count != self.count {
+            (self.tried_at_ns, self.count) = (now_ns, count);
+        }
+    }
+}
+
 impl Governor {
     /// How fast the fleet may go from now on.
     pub fn course(&self, now_ns: u64) -> Course {
         let settings = &self.state.settings;
-        let down_ms = self.down_since_ns.map_or(0, |since| now_ns.saturating_sub(since) / MS);
+        // Since it is tried again it is not known to be down.
+        let down_until_ns = if self.state.phase == Phase::HalfOpen { self.trial.since_ns } else { now_ns };
+        let down_ms = self.down_since_ns.map_or(0, |since| down_until_ns.saturating_sub(since) / MS);
+        let is_idle = now_ns.saturating_sub(self.trial.tried_at_ns) >= UNTRIED_NS;
         let again_ms = down_ms.saturating_sub(DOUBLED * settings.open_ms_max);
         let trial_ms = TRIAL_BEATS * settings.beat_ms;
         let cap = settings.rate_per_s as f64;
@@ -37,6 +62,8 @@ impl Governor {
             Phase::Closed => (0, None),
             // In the middle of a step, as far as is known here.
             Phase::Ramp { cap_permille, .. } => (0, ramp(cap_permille, step_ms / 2.0)),
+            // Whatever comes next is tried, and must not be refused for a wait that would never end without it.
+            Phase::HalfOpen if is_idle => (trial_ms, whole),
             Phase::HalfOpen => (trial_ms.max(again_ms), whole),
             Phase::Open { until_ms: NEVER_MS } => (trial_ms.max(down_ms), whole),
             Phase::Open { .. } => {
@@ -60,15 +87,15 @@ impl Governor {
         let (view, now_ms) = self.seen_of_late(now_ns)?;
         let mut others = Others::default();
         for (_, member) in view.members.iter().filter(|(name, _)| **name != self.instance) {
-            let Workload { waiting, done_per_s } = member.said.work?;
             if now_ms < member.lease.until_ms {
+                let Workload { waiting, done_per_s } = member.said.work?;
                 let sent_per_s = member.said.spent_per_s;
                 // Of what was measured once, no more than is borne out by what it sends now.
                 let per_s = if done_per_s > 0 { done_per_s.min(2 * sent_per_s) } else { sent_per_s };
                 others.add(waiting, per_s, done_per_s > 0);
             } else if now_ms < member.seen_ms.saturating_add(TAKEN_OVER_MS) {
                 // It is dead or frozen, and what it had is somebody's before long.
-                others.add(waiting, 0, false);
+                others.add(member.said.work?.waiting, 0, false);
             }
         }
         Some(others)
@@ -96,6 +123,7 @@ mod tests {
             governor.state.phase = phase;
             governor.down_since_ns = Some(down_since_ms * MS);
             governor.believed_until_ns = (believed_ms + settings.grace_ms) * MS;
+            governor.trial = Trial { since_ns: 60_000 * MS, tried_at_ns: 60_000 * MS, count: 0 };
             governor
         };
         let (open, never) = (Phase::Open { until_ms: 7 }, Phase::Open { until_ms: NEVER_MS });
@@ -116,6 +144,18 @@ mod tests {
             assert_eq!((course.held_ms, course.is_free), (held_ms, false), "{phase:?} since {since_ms}");
             let starts = if matches!(phase, Phase::Ramp { .. }) { 500.0 } else { 100.0 };
             assert_eq!(course.ramp.map(|ramp| ramp.per_s), Some(starts), "{phase:?}");
+        }
+        // What it is tried for adds nothing.
+        let mut trying = governor(Phase::HalfOpen, 30_000, 0);
+        assert_eq!(trying.course(61_000 * MS).held_ms, 22_000);
+        // Nothing to try it with.
+        assert_eq!(trying.course(61_500 * MS).held_ms, 240);
+        trying.trial.note(61_500 * MS, 0, false);
+        assert_eq!(trying.course(61_500 * MS).held_ms, 240);
+        for (count, is_trying) in [(1, false), (1, true)] {
+            trying.trial.note(61_500 * MS, count, is_trying);
+            assert_eq!(trying.course(61_500 * MS).held_ms, 22_000);
+            trying.trial.tried_at_ns = 60_000 * MS;
         }
         let closed = governor(Phase::Closed, 0, 0).course(60_000 * MS);
         assert_eq!(closed, Course::paced(1_000));

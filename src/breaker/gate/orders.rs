@@ -7,7 +7,8 @@
 //! operator said to such a board meanwhile stands; `auto` and another budget must be said again.
 
 use super::super::board::{Orders, View};
-use super::super::policy::{Phase, State, decide};
+use super::super::policy::{Phase, State, Wish, decide};
+use super::course::Trial;
 use super::solo::Solo;
 use super::{ASKED_NS_MAX, Governor, MS, vote_rule};
 
@@ -112,6 +113,9 @@ impl Governor {
         if self.seen.is_none() || now_ns >= self.seen_kept_until_ns {
             self.seen = Some(view.clone());
         }
+        let of_now = view.members.values().filter(|member| member.said.epoch == self.state.epoch);
+        let count = of_now.map(|member| member.said.probes_ok + member.said.probes_bad).sum();
+        self.trial.note(now_ns, count, self.probe_flying);
     }
 
     /// A state that was written meanwhile: by this instance, or heard of.
@@ -140,7 +144,16 @@ impl Governor {
         // What changed concerns leases and permits: ask at once.
         self.wants_beat |= state.phase.as_str() != self.state.phase.as_str();
         self.vote.set_rule(vote_rule(&state.settings));
+        let was_held_open = self.state.held == Some(Wish::Open);
+        let is_tried_again = state.phase == Phase::HalfOpen && self.state.phase != Phase::HalfOpen;
         self.state = state.clone();
+        if is_tried_again {
+            self.trial = Trial { since_ns: now_ns, tried_at_ns: now_ns, count: 0 };
+        }
+        // How long somebody held it open says nothing of the wallet.
+        if was_held_open && state.held.is_none() {
+            self.down_since_ns = None;
+        }
         self.down_since_ns = match state.phase {
             Phase::Closed => None,
             Phase::Open { .. } | Phase::HalfOpen | Phase::Ramp { .. } => self.down_since_ns.or(Some(now_ns)),

@@ -1,6 +1,6 @@
 //! What an instance asks of the board, and what it says of itself there: the beat.
 //!
-//! A share of the budget is asked for by everybody's demand as the board showed it last, so that nobody divides it
+//! A share of the budget is asked for by everybody's demand and line as the board showed them last, so that nobody divides it
 //! but the arithmetic. Absent: what is done with the answer ([`super::orders`]).
 
 use super::super::board::{Permit, Report, Said, Workload};
@@ -10,8 +10,10 @@ use super::{ASKED_NS_MAX, DRAIN_PER_S, Governor, IDLE_NS, MS};
 use crate::shaping::Amount;
 use crate::shaping::lease::{Claim, fair_share};
 
-/// A line that is shorter than this part of the longest is taken to be as long as that.
-const SHORT_LINE_PART: u64 = 4;
+/// A line counts as shorter than the longest by no more than this part of it.
+const SHORTER_PART: u64 = 4;
+/// Nor does one of less than such a part of a second's work count as one.
+const LINE_PER_S: u64 = 4;
 
 impl Governor {
     /// When the next beat is due; at once where something has happened that others should know.
@@ -115,7 +117,7 @@ impl Governor {
                 spent += member.said.spent_per_s as f64;
             }
         }
-        let weights = weights(&lines);
+        let weights = weights(&lines, 0);
         let part = spent * weights[0] as f64 / weights.iter().map(|weight| *weight as f64).sum::<f64>();
         part / self.spent_per_s.max(1) as f64 - 1.0
     }
@@ -164,12 +166,15 @@ impl Governor {
         }
         let at = at?;
         let (left, turn) = (self.state.terms().cap().minus(lost), view.now_ms / 1_000);
-        let weights = lines.map_or(vec![1; demands.len()], |lines| weights(&lines));
-        let claims = |of: fn(&Amount) -> u64| -> Vec<Claim> {
-            let claims = demands.iter().map(of).zip(&weights);
+        let (even, least) = (vec![1; demands.len()], left.rate_per_s / demands.len() as u64 / LINE_PER_S);
+        let weights = lines.map_or(even.clone(), |lines| weights(&lines, least));
+        let claims = |of: fn(&Amount) -> u64, weights: &[u64]| -> Vec<Claim> {
+            let claims = demands.iter().map(of).zip(weights);
             claims.map(|(demand, weight)| Claim { demand, weight: *weight }).collect()
         };
-        let (rates, calls) = (claims(|demand| demand.rate_per_s), claims(|demand| demand.calls));
+        // Calls may be fewer than instances: nobody has two before all have one.
+        let (rates, calls) =
+            (claims(|demand| demand.rate_per_s, &weights), claims(|demand| demand.calls, &even));
         let share = Amount {
             rate_per_s: fair_share(&rates, at, left.rate_per_s, turn),
             calls: fair_share(&calls, at, left.calls, turn),
@@ -185,9 +190,10 @@ fn spare(claims: &[Claim], left: u64) -> u64 {
     left.saturating_sub(asked) / claims.len().max(1) as u64
 }
 
-/// How much each counts by the length of its line, so that all lines move at one pace; who has a short one never counts for less
-/// than a part of who has the longest.
-fn weights(lines: &[u64]) -> Vec<u64> {
-    let least = lines.iter().max().map_or(1, |longest| (longest / SHORT_LINE_PART).max(1));
+/// How much each counts by the length of its line, so that lines that differ a little, by the units that each holds, move at one
+/// pace; no less than a part of who has the longest, as what is short may be urgent. A line of less than `least` is none.
+fn weights(lines: &[u64], least: u64) -> Vec<u64> {
+    let longest = lines.iter().max().copied().unwrap_or(0);
+    let least = least.max(longest - longest / SHORTER_PART).max(1);
     lines.iter().map(|line| (*line).max(least).min(NEVER_MS)).collect()
 }

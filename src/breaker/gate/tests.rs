@@ -241,9 +241,9 @@ fn who_sends_less_than_its_part_by_what_waits_is_behind() {
     let table = [
         ((10_000, 500), (10_000, 1_500), 1.0),
         ((10_000, 1_500), (10_000, 500), -1.0 / 3.0),
-        ((10_000, 500), (30_000, 1_500), 0.0),
-        // A short line counts as a quarter of the longest.
-        ((600, 100), (20_000, 400), 0.0),
+        ((15_000, 300), (20_000, 400), 0.0),
+        // A short line counts as three quarters of the longest.
+        ((600, 300), (20_000, 400), 0.0),
         // No line to speak of.
         ((500, 500), (500, 1_500), 0.0),
         ((0, 0), (300, 1_500), 0.0),
@@ -275,11 +275,13 @@ fn who_sends_less_than_its_part_by_what_waits_is_behind() {
 fn who_has_the_longer_line_asks_for_more_of_a_budget_that_is_short() {
     // own line; the other one's, if it says; what is asked for of 1,000
     let table = [
-        (30_000, Some(10_000), 750),
-        (10_000, Some(30_000), 250),
-        (10_000, Some(900_000), 200),
+        (12_000, Some(10_000), 545),
+        (10_000, Some(12_000), 454),
+        (10_000, Some(900_000), 428),
         (10_000, Some(10_000), 500),
-        (30_000, None, 500),
+        (12_000, None, 500),
+        // Lines of next to nothing are none.
+        (100, Some(20), 500),
     ];
     for (own, other, expected) in table {
         let mut rig = Rig::new();

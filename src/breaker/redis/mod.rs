@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `state` | the fleet's [`State`] with its terms as JSON; replaced by compare-and-set on its version |
 //! | `i:<instance>` | what the board knows of an instance, as numbers ([`entry`]); one HSET a beat |
+//! | `w:<instance>` | what that has to do and how fast it does it; with the same HSET. It goes with the other |
 //!
 //! What holds: what [`super::table`] says, for the scripts do the same (a test holds them together); Redis's clock
 //! only; every script writes the key once. Both formats are named in what is stored; of another one, or of what is
@@ -131,8 +132,10 @@ fn unreachable(failure: Failure) -> BoardError {
 /// What is stored under a field makes no sense here. Nothing of it is lost that the instances do not say again.
 fn unreadable(key: &str, field: &str, reason: impl Into<String>) -> BoardError {
     let at = format!("{key}, field {field}");
-    let mend =
-        format!("update this instance, or remove it with HDEL {key} '{field}': the instances say it anew");
+    let more = field.strip_prefix(INSTANCE).map_or(String::new(), |name| format!(" '{WORKLOAD}{name}'"));
+    let mend = format!(
+        "update this instance, or remove it with HDEL {key} '{field}'{more}: the instances say it anew"
+    );
     BoardError::Unreadable { at, reason: reason.into(), mend }
 }
 
@@ -168,7 +171,7 @@ fn view_of(key: &str, now_ms: u64, flat: Vec<Value>) -> Result<Option<View>, Boa
             let member = entry::parse(&value()?).ok_or_else(damaged)?;
             members.insert(name.to_owned(), member);
         } else if let Some(name) = field.strip_prefix(WORKLOAD) {
-            // Nobody's decisions go by it.
+            // Without it all lines count the same.
             works
                 .extend(value().ok().and_then(|text| Some((name.to_owned(), entry::parse_workload(&text)?))));
         }
@@ -321,11 +324,13 @@ mod tests {
         fn no_board_is_too_strange(
             state in prop_oneof![4 => state_text(), 1 => ".{0,60}"],
             members in proptest::collection::vec(("[a-c]", entry_text()), 0..4),
+            work in prop_oneof![".{0,9}", (0..=NEVER_MS).prop_map(|number| format!("{number}|{number}"))],
             now_ms in 0..NEVER_MS,
         ) {
             let mut flat = vec![bulk(STATE), bulk(&state)];
             for (name, entry) in &members {
                 flat.extend([bulk(&format!("{INSTANCE}{name}")), bulk(entry)]);
+                flat.extend([bulk(&format!("{WORKLOAD}{name}")), bulk(&work)]);
             }
             let Ok(Some(view)) = view_of("k", now_ms, flat) else { return Ok(()) };
             let view = view.without_the_future();

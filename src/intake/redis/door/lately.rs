@@ -107,12 +107,13 @@ impl Lately {
 
     /// How long ago this one was appended, if that is known.
     pub fn age_ms(&self, record: &[u8]) -> Option<u64> {
+        // First of all, as it takes out what is too old to be told from new.
+        let Moment(now) = self.moment();
         let (slot, tag) = self.place(record);
         let held = slot.load(Ordering::Relaxed);
         if held & TAG_MASK != tag {
             return None;
         }
-        let Moment(now) = self.moment();
         let age = now.wrapping_sub(held) & TICK_MASK;
         let since = self.shards.get((held >> TICK_BITS & SHARD_MASK) as usize)?;
         let is_believed = now.saturating_sub(age) > since.tick.load(Ordering::Acquire);

@@ -120,7 +120,7 @@ impl Follower {
     fn check_missing(&mut self, first: Option<&(String, Vec<u8>)>) -> Result<(), RegistryError> {
         if let Some(Ok(Entry::Fold(fold))) = first.map(|(_, json)| Entry::decode(json)) {
             let is_beyond = id_of(&fold.through) > id_of(&self.cursor);
-            // What was read of a first load is in no answer yet: the fold has it, whatever became of the rest.
+            // A first load that was going on meanwhile: the fold has what was read of it, and the rest.
             if fold.through == self.cursor || is_beyond && !self.is_loaded {
                 return Ok(());
             }
