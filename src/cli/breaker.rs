@@ -61,7 +61,8 @@ pub enum BreakerCommand {
         #[command(flatten)]
         why: Why,
     },
-    /// Another budget for the whole fleet, until it is started anew from its settings.
+    /// Another budget for the whole fleet, until all of it is started anew from its settings; on the embedded intake until another is
+    /// said.
     Budget {
         /// Transfers a second.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
