@@ -2,7 +2,8 @@
 //! connection ([`super::outage`]), or bears no more than a part of the pace ([`super::brownout`]).
 //!
 //! What holds: the wallet is put right again whatever becomes of the run, also where it could not be said that it became ill, so
-//! that the audit can ask it; how the breaker stood meanwhile is written down by one clock. Absent: judgement; a run is good if every request was paid once, whatever went wrong.
+//! that the audit can ask it; how the breaker stood meanwhile is written down by one clock. Absent: judgement; a run is good
+//! if every request was paid once, whatever went wrong.
 
 use std::cell::Cell;
 use std::net::SocketAddr;

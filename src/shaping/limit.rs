@@ -103,8 +103,6 @@ pub struct Limit {
     sum: Sample,
     /// The shortest latency in the interval, of calls that were decided or waited for in vain: a refusal is fast.
     latency_ns: Option<u64>,
-    /// It is that of a call that was waited for in vain, and so was every other.
-    is_in_vain: bool,
     /// How many these were.
     calls: u32,
     cut_at_ns: u64,
@@ -133,7 +131,6 @@ impl Limit {
             recorded_at_ns: 0,
             sum: Sample::default(),
             latency_ns: None,
-            is_in_vain: true,
             calls: 0,
             cut_at_ns: 0,
             latency_floors_ns: [u64::MAX; 2],
@@ -178,8 +175,7 @@ impl Limit {
         // Time in which nothing was asked for is no measure either: what was gathered before it is of another day.
         let sent_at_ns = now_ns.saturating_sub(sample.took_ns);
         if sent_at_ns.saturating_sub(self.recorded_at_ns) > INTERVAL_NS_MAX {
-            self.sum = Sample::default();
-            (self.latency_ns, self.is_in_vain, self.calls) = (None, true, 0);
+            (self.sum, self.latency_ns, self.calls) = (Sample::default(), None, 0);
         }
         self.recorded_at_ns = self.recorded_at_ns.max(now_ns);
         if self.sum.healthy + self.sum.overloaded + self.sum.lost == 0 {
@@ -188,7 +184,6 @@ impl Limit {
         }
         if sample.healthy > 0 || sample.timed_out {
             self.latency_ns = Some(self.latency_ns.map_or(sample.took_ns, |least| least.min(sample.took_ns)));
-            self.is_in_vain &= sample.timed_out && sample.healthy == 0;
             self.calls += 1;
         }
         if sample.healthy > 0 {
@@ -216,15 +211,15 @@ impl Limit {
         let elapsed_ns = now_ns - self.started_ns;
         let latency_ns = self.latency_ns.unwrap_or(0) as f64;
         let floor_ns = self.latency_floors_ns[0].min(self.latency_floors_ns[1]) as f64;
-        // The floor may be so high that nothing is longer than the deadline.
-        let is_in_vain = self.is_in_vain && self.latency_ns.is_some();
+        // Every call was waited for in vain: the floor may be so high that nothing is longer than the deadline.
+        let is_in_vain = self.sum.healthy == 0 && self.latency_ns.is_some();
         let queued = is_in_vain || latency_ns > LATENCY_FACTOR * floor_ns + LATENCY_SLACK_NS;
         let is_sparse = self.calls < CALLS_MIN && elapsed_ns < INTERVAL_NS_MAX;
         if queued && is_sparse && self.sum.overloaded == 0 {
             return;
         }
         let sum = std::mem::take(&mut self.sum);
-        (self.started_ns, self.latency_ns, self.is_in_vain, self.calls) = (now_ns, None, true, 0);
+        (self.started_ns, self.latency_ns, self.calls) = (now_ns, None, 0);
         let achieved = match self.measure {
             Measure::RatePerS => sum.healthy as f64 * 1e9 / elapsed_ns as f64,
             Measure::UnderWay => sum.under_way as f64,

@@ -18,17 +18,17 @@ const DOUBLED: u64 = 2;
 const OLD_MS: u64 = 1_000;
 /// What waits at an instance that is not heard of any more is taken over by others within twice `owner_ttl_ms`; of the default.
 const TAKEN_OVER_MS: u64 = 6_000;
-
 /// Where nothing was tried for so long while that could be, there is nothing to try it with: longer than the pause after a try
 /// that failed.
 const UNTRIED_NS: u64 = 1_500 * MS;
 
-/// What has been tried since it may be.
+/// What has been tried since it may be, half open.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Trial {
     pub(super) since_ns: u64,
+    /// Something was tried last, here or elsewhere.
     pub(super) tried_at_ns: u64,
-    /// In the whole fleet, as the board showed it.
+    /// Tries of the whole fleet, as the board showed them.
     pub(super) count: u64,
 }
 

@@ -144,7 +144,7 @@ impl Governor {
     pub(super) fn fair(&self, now_ns: u64, (own, work): (Amount, Workload)) -> Option<(Amount, Amount)> {
         let view = self.seen.as_ref()?;
         let now_ms = self.board_clock.at_least_ms(now_ns, view.now_ms);
-        let (mut demands, mut lines, mut at) = (Vec::new(), Some(Vec::new()), None);
+        let (mut demands, mut works, mut at) = (Vec::new(), Vec::new(), None);
         let mut lost = Amount::default();
         for (name, member) in &view.members {
             let is_own = *name == self.instance;
@@ -158,15 +158,13 @@ impl Governor {
             let (demand, work) =
                 if is_own { (own, Some(work)) } else { (member.said.demand, member.said.work) };
             demands.push(demand);
-            // Where somebody does not say how long its line is, all count the same.
-            lines = lines.zip(work).map(|(mut lines, work)| {
-                lines.push(work.waiting);
-                lines
-            });
+            works.push(work);
         }
         let at = at?;
         let (left, turn) = (self.state.terms().cap().minus(lost), view.now_ms / 1_000);
         let (even, least) = (vec![1; demands.len()], left.rate_per_s / demands.len() as u64 / LINE_PER_S);
+        // Where somebody does not say how long its line is, all count the same.
+        let lines: Option<Vec<u64>> = works.iter().map(|work| work.map(|work| work.waiting)).collect();
         let weights = lines.map_or(even.clone(), |lines| weights(&lines, least));
         let claims = |of: fn(&Amount) -> u64, weights: &[u64]| -> Vec<Claim> {
             let claims = demands.iter().map(of).zip(weights);

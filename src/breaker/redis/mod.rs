@@ -78,12 +78,13 @@ impl RedisBoard {
             ask.keep.calls,
             report.permit as u64,
         ];
+        let [field, work_field] = fields(&report.instance);
         let command = Command::script(&scripts::BEAT, &[self.key.as_bytes()])
-            .arg(format!("{INSTANCE}{}", report.instance))
+            .arg(field)
             .arg(&numbers.map(|number| number.min(NEVER_MS))[..])
             .arg(entry::said(&report.said))
-            .arg(format!("{WORKLOAD}{}", report.instance))
-            .arg(entry::workload(report.said.work.unwrap_or_default()));
+            .arg(work_field)
+            .arg(report.said.work.map_or(String::new(), entry::workload));
         let value = self.call(command)?;
         reply::array("beat", value).map_err(|failure| refused(&self.key, failure))
     }
@@ -107,9 +108,9 @@ impl RedisBoard {
         };
         let old = view.members.iter().filter(|(_, member)| is_old(member));
         let prune = |(name, member): (&String, &Member)| {
-            let field = format!("{INSTANCE}{name}");
+            let [field, work_field] = fields(name);
             let script = Command::script(&scripts::PRUNE, &[self.key.as_bytes()]);
-            script.arg(field).arg(entry::entry(member)).arg(format!("{WORKLOAD}{name}"))
+            script.arg(field).arg(entry::entry(member)).arg(work_field)
         };
         let commands: Vec<Command> = old.map(prune).collect();
         let failures: Vec<Failure> = self.link.round(&commands).into_iter().filter_map(Result::err).collect();
@@ -118,6 +119,11 @@ impl RedisBoard {
             tracing::warn!(%failure, count, key = self.key, "instances that are gone stay on the breaker's board");
         }
     }
+}
+
+/// Of an instance: what it says, and what it has to do.
+fn fields(instance: &str) -> [String; 2] {
+    [INSTANCE, WORKLOAD].map(|kind| format!("{kind}{instance}"))
 }
 
 fn stored(state: &State) -> String {
@@ -172,13 +178,12 @@ fn view_of(key: &str, now_ms: u64, flat: Vec<Value>) -> Result<Option<View>, Boa
             members.insert(name.to_owned(), member);
         } else if let Some(name) = field.strip_prefix(WORKLOAD) {
             // Without it all lines count the same.
-            works
-                .extend(value().ok().and_then(|text| Some((name.to_owned(), entry::parse_workload(&text)?))));
+            works.push((name.to_owned(), value().ok().as_deref().and_then(entry::parse_workload)));
         }
     }
     for (name, work) in works {
         if let Some(member) = members.get_mut(&name) {
-            member.said.work = Some(work);
+            member.said.work = work;
         }
     }
     Ok(state.map(|state| View { now_ms, state, members }))
@@ -221,14 +226,14 @@ impl Board for RedisBoard {
         let mut flat = reply::array("beat", parts.next().unwrap_or(Value::Nil)).map_err(unreachable)?;
         if sequence > 0 {
             // Shown was what was there before; what comes later in the list counts.
-            let field = format!("{INSTANCE}{}", report.instance);
-            let work = entry::workload(report.said.work.unwrap_or_default());
+            let [field, _] = fields(&report.instance);
             flat.extend([Value::BulkString(field.into_bytes()), own]);
-            let field = format!("{WORKLOAD}{}", report.instance);
-            flat.extend([field, work].map(|text| Value::BulkString(text.into_bytes())));
         }
         let gone = || BoardError::Unreachable("its state was removed meanwhile".to_owned());
-        let view = view_of(&self.key, now_ms, flat)?.ok_or_else(gone)?;
+        let mut view = view_of(&self.key, now_ms, flat)?.ok_or_else(gone)?;
+        if let (true, Some(own)) = (sequence > 0, view.members.get_mut(&report.instance)) {
+            own.said.work = report.said.work;
+        }
         self.prune(&view);
         let view = view.without_the_future();
         let granted = Amount { rate_per_s, calls };
@@ -245,8 +250,7 @@ impl Board for RedisBoard {
     }
 
     fn leave(&mut self, instance: &str) -> Result<(), BoardError> {
-        let fields = [INSTANCE, WORKLOAD].map(|kind| format!("{kind}{instance}"));
-        let command = Command::new("HDEL", &self.key).arg(&fields[..]);
+        let command = Command::new("HDEL", &self.key).arg(&fields(instance)[..]);
         self.call(command).map(drop)
     }
 

@@ -4,8 +4,8 @@
 use crate::redis::Script;
 
 /// KEYS: the board. ARGV: field, sequence, want (rate, calls), keep (rate, calls), permit (0 none, 1 holds, 2
-/// wants), what it says of itself, another field and what it says there. Answers nothing where there is no state; else now, sequence (0: overtaken),
-/// granted, kept, whether it has a permit, its own entry, and all fields as they were.
+/// wants), what it says of itself, another field and what it says there. Answers nothing where there is no state; else
+/// now, sequence (0: overtaken), granted, kept, whether it has a permit, its own entry, and all fields as they were.
 pub static BEAT: Script = Script::new(
     "breaker_beat",
     "#!lua flags=allow-oom

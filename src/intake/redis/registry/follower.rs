@@ -4,7 +4,8 @@
 //! the fold before that is trimmed: two commands, the second not before the first was read, and not where what it
 //! goes by was lost since. So the entries behind the last fold but one are there, one by one, and whoever comes back finds
 //! the one that it read last among them, or knows that it is lost: a fold cannot say so, because those who made it may
-//! never have seen what is lost. Whoever was away for two folds cannot tell, and must be started anew. Something small is appended behind a fold, on which those who poll stand.
+//! never have seen what is lost. Whoever was away for two folds cannot tell, and must be started anew. Something small is
+//! appended behind a fold, on which those who poll stand.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
